@@ -1,0 +1,32 @@
+"""What every test shares. The environment is set here, before any test module imports Keras."""
+
+import os
+import pathlib
+import random
+import sys
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def mirror() -> pathlib.Path:
+    """The folder of data that is too large for the repository."""
+    folder = os.environ.get("TFMAT_DATA_DIR")
+    if not folder:
+        pytest.skip("TFMAT_DATA_DIR is not set: needs the data mirror")
+    return pathlib.Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Python's, NumPy's and (where a test module has imported it) Keras' random numbers are the same in every run."""
+    random.seed(0)
+    np.random.seed(0)
+    if "keras" in sys.modules:
+        import keras
+
+        keras.utils.set_random_seed(0)

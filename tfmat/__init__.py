@@ -1,0 +1,44 @@
+"""tfmat: Keras models that predict properties of materials.
+
+A formula or a crystal goes in, a number with its unit comes out:
+
+    import tfmat
+
+    predictor = tfmat.Predictor.load("runs/megnet")
+    predictor.predict(["NaCl.cif"])
+
+`tfmat.zoo` holds the architectures, `tfmat.tuning` the hyper-parameter search, `tfmat.export` the exporters for serving.
+Names are imported on first use: `import tfmat` alone imports neither NumPy nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfmat import datasets as datasets
+    from tfmat import zoo as zoo
+    from tfmat.errors import InputError as InputError
+    from tfmat.predictor import Predictor as Predictor
+    from tfmat.target import Target as Target
+
+__version__ = "0.1.0"
+
+_MODULES = ("datasets", "zoo")
+_ATTRIBUTES = {"InputError": "tfmat.errors", "Predictor": "tfmat.predictor", "Target": "tfmat.target"}
+
+__all__ = ["InputError", "Predictor", "Target", "__version__", "datasets", "zoo"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tfmat.{name}")
+    if name in _ATTRIBUTES:
+        value = globals()[name] = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+        return value
+    raise AttributeError(f"module 'tfmat' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

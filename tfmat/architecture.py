@@ -1,0 +1,77 @@
+"""The registry through which the library, the command line and the tests see the zoo.
+
+`tfmat.zoo` registers its architectures here when it is imported; `get` imports it on first use, so that nothing in the
+library depends on a particular model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfmat.recipe import Recipe
+
+Material = Literal["composition", "crystal"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One model family.
+
+    Attributes:
+        name: as typed on the command line, e.g. ``lgdcnn``.
+        title: one line for listings.
+        material: what it takes: a formula or a crystal.
+        builder: function of keywords (with true defaults) that returns a functional `keras.Model`; one of them is ``targets``.
+        featurizer: class of its featurizer, a frozen dataclass with defaults.
+        recipes: name -> how it is trained; one of them is ``default``.
+        variants: name -> builder keywords of the named variants, for listings and contract tests.
+    """
+
+    name: str
+    title: str
+    material: Material
+    builder: Callable[..., keras.Model]
+    featurizer: type[Featurizer]
+    recipes: Mapping[str, Recipe]
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def check_keywords(self, keywords: Mapping[str, Any]) -> None:
+        """Refuse a keyword that the builder does not have."""
+        known = [name for name in inspect.signature(self.builder).parameters if name != "targets"]
+        for name in keywords:
+            if name not in known:
+                raise InputError(f"{self.name} has no keyword {name!r}", expected=f"one of {', '.join(known)}")
+
+
+_REGISTRY: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> None:
+    """Make an architecture known by its name."""
+    if _REGISTRY.get(architecture.name, architecture) is not architecture:
+        raise ValueError(f"an architecture named {architecture.name!r} is registered already")
+    _REGISTRY[architecture.name] = architecture
+
+
+def architectures() -> dict[str, Architecture]:
+    """All known architectures by name."""
+    importlib.import_module("tfmat.zoo")
+    return dict(_REGISTRY)
+
+
+def get(name: str) -> Architecture:
+    """The architecture called `name`."""
+    known = architectures()
+    if name not in known:
+        raise InputError(f"unknown architecture {name!r}", expected=f"one of {', '.join(sorted(known))}")
+    return known[name]

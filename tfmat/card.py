@@ -1,0 +1,101 @@
+"""The model card: what a model predicts, how well, from which data, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfmat.elements import SYMBOLS
+
+
+def format_score(name: str, value: float, unit: str) -> str:
+    """A score with its unit: errors carry the target's unit, ratios none."""
+    if name == "n":
+        return f"{int(value):,}"
+    text = f"{value:.4g}"
+    return f"{text} {unit}".rstrip() if name in ("MAE", "RMSE") else text
+
+
+def model_card(config: Mapping[str, Any], *, parameters: int, title: str) -> str:
+    """Markdown from the config of a model directory.
+
+    Args:
+        config: see `Predictor.to_config`.
+        parameters: of the model.
+        title: one line about the architecture.
+    """
+    info, targets = config["info"], config["targets"]
+    names = ", ".join(f"{t['name']} [{t['unit'] or 'no unit'}]" for t in targets)
+    lines = [
+        f"# {config['architecture']}: {', '.join(t['name'] for t in targets)}",
+        "",
+        f"Predicts **{names}**.",
+        "",
+        f"{title}; {parameters:,} parameters.",
+        "",
+    ]
+    lines += _scores(info, {t["name"]: t["unit"] for t in targets})
+    lines += _data(info) + _training(config)
+    return "\n".join([*lines, *_USE])
+
+
+_USE = """## Use
+
+```python
+from tfmat import Predictor
+
+Predictor.load("THIS_FOLDER").predict(["Fe2O3", "NaCl"])
+```
+
+The uncertainty is the standard deviation of a Laplace distribution that the model predicts along with the value (aleatoric only).
+Materials with elements outside the training set have `in_domain` false.
+""".splitlines()
+
+_ABOUT_SCORES = """
+`coverage` is the share of errors within the predicted uncertainty; a perfectly calibrated Laplace model has 0.757.
+`MAD/MAE` compares with predicting the mean. Scores on the test split are computed by `tfmat evaluate` and lie in `evaluations/`.
+""".splitlines()
+
+
+def _scores(info: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
+    if "validation" not in info:
+        return []
+    lines = ["## Accuracy on the validation split", "", "| target | score | value |", "|---|---|---|"]
+    for target, scores in info["validation"].items():
+        lines += [f"| {target} | {name} | {format_score(name, value, units[target])} |" for name, value in scores.items()]
+    return [*lines, *_ABOUT_SCORES, ""]
+
+
+def _data(info: Mapping[str, Any]) -> list[str]:
+    data = info.get("dataset")
+    elements = ", ".join(SYMBOLS[z] for z in info.get("elements", []))
+    lines = ["## Data", ""]
+    if data:
+        sizes = " / ".join(f"{rows:,} {split}" for split, rows in data["rows"].items())
+        kind = "official split" if data["official_split"] else "split by tfmat, not official"
+        lines += [f"- {data['title']} (`{data['name']}`, version {data['version']}), {sizes} rows, {kind}"]
+        lines += [
+            f"- {label}: {data[key]}" for label, key in (("Licence", "licence"), ("Cite", "citation"), ("Source", "url")) if data.get(key)
+        ]
+        lines += [f"- SHA-256 of the training rows: `{data['train_sha256']}`"]
+    else:
+        lines += [f"- {info.get('training_rows', 0):,} training rows"]
+    return [*lines, f"- {len(info.get('elements', []))} elements: {elements}", ""]
+
+
+def _training(config: Mapping[str, Any]) -> list[str]:
+    info = config["info"]
+    recipe = ", ".join(f"{key} {value}" for key, value in info.get("recipe", {}).items() if value is not None)
+    keywords = ", ".join(f"{key}={value}" for key, value in config["keywords"].items()) or "defaults"
+    versions = ", ".join(f"{package} {version}" for package, version in info.get("versions", {}).items())
+    date = f", {info['date']}" if "date" in info else ""
+    seconds = f"{info.get('training_seconds')} s on {info.get('hardware')}{date}"
+    return [
+        "## Training",
+        "",
+        f"- Builder keywords: {keywords}",
+        f"- Recipe: {recipe}",
+        f"- {info.get('epochs', 0)} epochs at batch size {info.get('batch_size')}, seed {info.get('seed')}, {seconds}",
+        f"- Versions: {versions}",
+        "",
+    ]

@@ -1,0 +1,98 @@
+"""tf.data: the one way from featurized records to `fit`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfmat.batch import BatchPlan, choose_buckets, pad, pad_targets
+from tfmat.records import Records
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Records, scaled targets and the plan that turns them into batches.
+
+    Attributes:
+        records: featurized examples.
+        targets: name -> scaled values (N,), NaN = missing; empty for prediction.
+        plan: which examples form which batch.
+    """
+
+    records: Records
+    targets: Mapping[str, np.ndarray]
+    plan: BatchPlan
+
+    @classmethod
+    def of(
+        cls, records: Records, targets: Mapping[str, np.ndarray], batch_size: int, *, seed: int | None = None, max_buckets: int = 4
+    ) -> Batches:
+        """Bucket by the longest key and batch; `seed` None keeps the order of the data within each bucket."""
+        sizes = np.max([records.lengths(key) for key in records.values], axis=0)
+        return cls(records, targets, BatchPlan(sizes, batch_size, choose_buckets(sizes, batch_size, limit=max_buckets), seed))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]]:
+        """Batches of one epoch: inputs, targets (B, 1), loss weights (B,), and the stamp (epoch, step) int32 (2,)."""
+        for step, (indices, width) in enumerate(self.plan.epoch(epoch)):
+            inputs = pad(self.records, indices, dict.fromkeys(self.records.values, width), self.plan.batch_size)
+            values, weights = pad_targets(self.targets, indices, self.plan.batch_size)
+            yield inputs, values, weights, np.array([epoch, step], np.int32)
+
+    def dataset(self, *, first_epoch: int = 0, repeat: bool = False, fraction_jitter: float = 0.0) -> tf.data.Dataset:
+        """The batches as a `tf.data.Dataset` of (inputs, targets, weights).
+
+        Args:
+            first_epoch: where to begin, so that a resumed run continues the shuffle of an uninterrupted one.
+            repeat: go on with the next epoch for ever (training, with ``steps_per_epoch=plan.steps``) or stop after one.
+            fraction_jitter: relative noise on ``fractions``, seeded by the plan's seed, the epoch and the step.
+        """
+        import tensorflow as tf
+
+        def generate() -> Iterator[Any]:
+            epoch = first_epoch
+            while True:
+                yield from self.epoch(epoch)
+                epoch += 1
+                if not repeat:
+                    return
+
+        rows = self.plan.batch_size
+        signature = (
+            {key: tf.TensorSpec((rows, None, *value.shape[1:]), value.dtype) for key, value in self.records.values.items()},
+            {name: tf.TensorSpec((rows, 1), tf.float32) for name in self.targets},
+            {name: tf.TensorSpec((rows,), tf.float32) for name in self.targets},
+            tf.TensorSpec((2,), tf.int32),
+        )
+        steps = tf.data.INFINITE_CARDINALITY if repeat else self.plan.steps
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature).apply(tf.data.experimental.assert_cardinality(steps))
+        seed = self.plan.seed or 0
+
+        def finish(inputs: Any, targets: Any, weights: Any, stamp: Any) -> Any:
+            if fraction_jitter:
+                inputs = inputs | {"fractions": jitter_fractions(inputs["fractions"], fraction_jitter, stamp + [0, seed % (2**20) * 997])}
+            return inputs, targets, weights
+
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.map(finish, num_parallel_calls=1, deterministic=True).prefetch(4).with_options(options)
+
+
+def jitter_fractions(fractions: Any, scale: float, seed: Any) -> Any:
+    """Multiply every fraction (B, E) by 1 + scale N(0, 1), clip to [0, 1] and renormalise; padding stays 0.
+
+    Args:
+        fractions: float32 (B, E), 0 = padding.
+        scale: relative standard deviation.
+        seed: int32 (2,), the same seed gives the same noise.
+    """
+    import tensorflow as tf
+
+    noise = tf.random.stateless_normal(tf.shape(fractions), seed)
+    noisy = tf.clip_by_value(fractions * (1.0 + scale * noise), 0.0, 1.0)
+    return noisy / tf.maximum(tf.reduce_sum(noisy, axis=1, keepdims=True), 1e-12)

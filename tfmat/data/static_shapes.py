@@ -1,0 +1,59 @@
+"""One compiled program a batch shape under the TensorFlow backend.
+
+Keras traces `fit` once with the dataset's dynamic shape (B, None). For short sequences that is the slow way: recurrent layers
+become loops and XLA cannot plan. Here each bucket's shape is traced and compiled on its own; there are only a handful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def specialise(model: keras.Model, jit_compile: bool) -> None:
+    """Give a compiled `model` train and test functions that are traced once a batch shape.
+
+    They replace those that `keras.Model.fit` and `evaluate` would make; calling `compile` again undoes this. On other backends
+    than TensorFlow nothing changes: JAX specialises shapes by itself.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    train, test = PerShape(model.train_step, jit_compile), PerShape(model.test_step, jit_compile)
+    model.train_function = lambda iterator: train(next(iterator))
+    model.test_function = lambda iterator: test(next(iterator))
+
+
+def forward(model: keras.Model, jit_compile: bool) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A function from padded inputs to the model's outputs in inference mode, as numpy arrays, compiled once a batch shape."""
+    if keras.backend.backend() != "tensorflow":
+        return lambda inputs: dict(model.predict_on_batch(inputs))
+    import tensorflow as tf
+
+    call = PerShape(lambda inputs: model(inputs, training=False), jit_compile)
+    return lambda inputs: {
+        name: output.numpy() for name, output in call({key: tf.convert_to_tensor(value) for key, value in inputs.items()}).items()
+    }
+
+
+class PerShape:
+    """A function of nested tensors, compiled by TensorFlow once for every combination of shapes.
+
+    Attributes:
+        compiled: shapes -> function; its length is the number of programs.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], jit_compile: bool) -> None:
+        self.function, self.jit_compile = function, jit_compile
+        self.compiled: dict[Any, Callable[[Any], Any]] = {}
+
+    def __call__(self, data: Any) -> Any:
+        """Run on `data`, compiling first if its shapes are new."""
+        import tensorflow as tf
+
+        key = tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(data))
+        if key not in self.compiled:
+            self.compiled[key] = tf.function(self.function, jit_compile=self.jit_compile, autograph=False)
+        return self.compiled[key](data)

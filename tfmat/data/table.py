@@ -1,0 +1,67 @@
+"""Materials with their measured or computed properties: what readers return and datasets hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Table:
+    """N materials in order.
+
+    Attributes:
+        materials: formulas, or pymatgen objects.
+        targets: name -> float64 (N,), NaN where a value is missing.
+        ids: one identifier a material.
+        rows: int64 (N,), where each stands in `source`, as a spreadsheet counts: the header is row 1. In JSON lines, the line.
+        source: the file or dataset.
+    """
+
+    materials: list[Any]
+    targets: dict[str, np.ndarray]
+    ids: list[str]
+    rows: np.ndarray
+    source: str
+
+    def __post_init__(self) -> None:
+        lengths = {"materials": len(self.materials), "ids": len(self.ids), "rows": len(self.rows)}
+        lengths |= {f"targets[{name!r}]": len(values) for name, values in self.targets.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"all columns of a table must have the same length. Received: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.materials)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Table:
+        """The rows at integer positions `indices`, in that order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Table(
+            [self.materials[i] for i in chosen],
+            {name: values[chosen] for name, values in self.targets.items()},
+            [self.ids[i] for i in chosen],
+            self.rows[chosen],
+            self.source,
+        )
+
+    def content_hash(self) -> str:
+        """SHA-256 over materials, ids and targets in order; the same on every machine. File name and rows do not enter."""
+        digest = hashlib.sha256(json.dumps([[_text(material) for material in self.materials], self.ids]).encode())
+        for name in sorted(self.targets):
+            values = np.array(self.targets[name], dtype="<f8")
+            values[np.isnan(values)] = np.nan  # one bit pattern for every NaN
+            digest.update(json.dumps(name).encode() + values.tobytes())
+        return digest.hexdigest()
+
+
+def _text(material: Any) -> str:
+    if isinstance(material, str):
+        return material
+    if hasattr(material, "as_dict"):
+        return json.dumps(material.as_dict(), sort_keys=True, default=str)
+    return repr(material)

@@ -1,0 +1,98 @@
+"""What a dataset is, independent of where it comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tfmat.data.splits import SPLITS
+from tfmat.data.table import Table
+from tfmat.errors import InputError
+from tfmat.target import Task
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tables for training, validation and test, and what is to be said about them.
+
+    Attributes:
+        name: as passed to `tfmat.datasets.load`, or the path of a file.
+        version: changes when the rows, values or splits do.
+        title: one line.
+        units: target -> unit; ``""`` where it is dimensionless or, for a user's file, unknown.
+        tasks: target -> ``regression`` or ``binary``.
+        material: what the materials are.
+        splits: ``train``, ``validation`` and ``test`` -> table.
+        official_split: whether the split is a published one (see the dataset's ``load`` for whose), not tfmat's own.
+        citation: whom to cite.
+        licence: of the data.
+        url: where it comes from.
+    """
+
+    name: str
+    version: str
+    title: str
+    units: Mapping[str, str]
+    tasks: Mapping[str, Task]
+    material: Literal["composition"]
+    splits: Mapping[str, Table]
+    official_split: bool
+    citation: str = ""
+    licence: str = ""
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if tuple(self.splits) != SPLITS:
+            raise ValueError(f"`splits` must have the keys {SPLITS}. Received: {tuple(self.splits)}")
+        for split, table in self.splits.items():
+            if not set(table.targets) == set(self.units) == set(self.tasks):
+                names = f"{sorted(table.targets)}, {sorted(self.units)}, {sorted(self.tasks)}"
+                raise ValueError(f"split {split!r}, `units` and `tasks` must have the same targets. Received: {names}")
+
+    def select(self, targets: Sequence[str] | None) -> Dataset:
+        """The dataset with these `targets` alone; `None` keeps all."""
+        if targets is None:
+            return self
+        for name in targets:
+            if name not in self.units:
+                raise InputError(f"dataset {self.name!r} has no target {name!r}", expected=f"one of {', '.join(self.units)}")
+        return replace(
+            self,
+            units={name: self.units[name] for name in targets},
+            tasks={name: self.tasks[name] for name in targets},
+            splits={split: replace(table, targets={name: table.targets[name] for name in targets}) for split, table in self.splits.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of the list of datasets, known without reading any data.
+
+    Attributes:
+        name: as passed to `tfmat.datasets.load`.
+        title: one line.
+        rows: number of rows as published.
+        folds: number of published cross-validation folds, loaded as ``<name>/fold0`` and so on.
+        units: target -> unit.
+        licence: of the data.
+        present: whether it can be loaded now.
+        origin: where it comes from.
+    """
+
+    name: str
+    title: str
+    rows: int
+    folds: int
+    units: Mapping[str, str]
+    licence: str
+    present: bool
+    origin: str
+
+
+def data_dir() -> Path | None:
+    """The folder of ``TFMAT_DATA_DIR``, or `None` where it is unset or empty."""
+    chosen = os.environ.get("TFMAT_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else None

@@ -1,0 +1,5 @@
+"""From a pymatgen object (or its string) to numpy arrays: one file each representation."""
+
+from tfmat.featurizers.base import Featurizer as Featurizer
+from tfmat.featurizers.base import configuration as configuration
+from tfmat.featurizers.composition import CompositionFeaturizer as CompositionFeaturizer

@@ -1,0 +1,39 @@
+"""What every featurizer offers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+
+from tfmat.records import Records
+
+Spec = Mapping[str, tuple[str, tuple[int | None, ...]]]
+
+
+class Featurizer(Protocol):
+    """A frozen dataclass that turns one material into arrays; its configuration is ``dataclasses.asdict(self)``.
+
+    Attributes:
+        version: raised whenever the same material gives other arrays; a model stores it and refuses another one.
+        spec: key -> (dtype, shape of one example); ``None`` is a ragged axis.
+    """
+
+    version: ClassVar[int]
+    spec: ClassVar[Spec]
+
+    def __call__(self, material: Any) -> dict[str, np.ndarray]:
+        """One material -> key -> array. Raises `InputError`."""
+        ...
+
+    def featurize(self, materials: Sequence[Any]) -> Records:
+        """Many materials at once. An `InputError` carries the position of the bad one as ``index``."""
+        ...
+
+
+def configuration(featurizer: Featurizer) -> dict[str, Any]:
+    """Name, version and keywords of a featurizer, JSON-able: what a model stores and a cache is keyed by."""
+    keywords = dataclasses.asdict(cast(Any, featurizer))
+    return {"name": type(featurizer).__name__, "version": featurizer.version, "config": keywords}

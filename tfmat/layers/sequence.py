@@ -1,0 +1,114 @@
+"""Layers along a masked sequence: soft attention with residual, and the deep convolution stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfmat.layers.composition import torch_uniform
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class SoftAttentionResidual(keras.layers.Layer):
+    """``x (1 + softmax(score(x)))``: one weight a slot; nothing is summed over the slots.
+
+    The scorer is Dense - ReLU - Dense(1). One layer may be called several times, which shares the scorer.
+
+    Call arguments:
+        features: (B, L, D).
+        real: (B, L), padded slots get no attention; None attends to them.
+
+    Returns:
+        (B, L, D).
+    """
+
+    def build(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
+        dim = int(features_shape[-1] or 0)
+        init = torch_uniform(dim)
+        self.hidden_kernel = self.add_weight(name="hidden_kernel", shape=(dim, dim), initializer=init)
+        self.hidden_bias = self.add_weight(name="hidden_bias", shape=(dim,), initializer=init)
+        self.score_kernel = self.add_weight(name="score_kernel", shape=(dim, 1), initializer=init)
+        self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer=init)
+
+    def weights_of(self, features: Any, real: Any = None) -> Any:
+        """Attention weights (B, L, 1), which sum to 1 over the real slots."""
+        hidden = ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias)
+        scores = ops.matmul(hidden, self.score_kernel) + self.score_bias
+        if real is not None:
+            scores = ops.where(ops.cast(real, "bool")[:, :, None], scores, -1e9)
+        return ops.softmax(scores, axis=1)
+
+    def call(self, features: Any, real: Any = None) -> Any:
+        return features * (1.0 + self.weights_of(features, real))
+
+    def compute_output_shape(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
+        return features_shape
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class MaskedConv1D(keras.layers.Layer):
+    """Convolution along the slots, kernel 1 or 3, stride 1, zero border, padded slots set to zero in the result.
+
+    Written as one matrix product a tap on the slots that the tap really sees: for sequences of 2 or 3 slots a padded
+    convolution would spend a third to a quarter of its work on the zero border.
+
+    Args:
+        dim: number of output channels.
+        kernel_size: 1 or 3.
+
+    Call arguments:
+        features: (B, L, D), zero in padded slots.
+        real: (B, L) or None.
+
+    Returns:
+        (B, L, dim).
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 3, **layer_options: Any) -> None:
+        super().__init__(**layer_options)
+        if kernel_size not in (1, 3):
+            raise ValueError(f"`kernel_size` must be 1 or 3. Received: kernel_size={kernel_size}")
+        self.dim, self.kernel_size = dim, kernel_size
+
+    def build(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
+        width = int(features_shape[-1] or 0)
+        init = torch_uniform(width * self.kernel_size)
+        self.kernel = self.add_weight(name="kernel", shape=(self.kernel_size, width, self.dim), initializer=init)
+        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=init)
+
+    def call(self, features: Any, real: Any = None) -> Any:
+        center = self.kernel_size // 2
+        result = ops.matmul(features, self.kernel[center]) + self.bias
+        if self.kernel_size == 3 and features.shape[1] != 1:
+            left = ops.matmul(features[:, :-1], self.kernel[0])
+            right = ops.matmul(features[:, 1:], self.kernel[2])
+            result = result + ops.pad(left, ((0, 0), (1, 0), (0, 0))) + ops.pad(right, ((0, 0), (0, 1), (0, 0)))
+        return result if real is None else result * ops.cast(real, self.compute_dtype)[:, :, None]
+
+    def compute_output_shape(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
+        return (*features_shape[:-1], self.dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"dim": self.dim, "kernel_size": self.kernel_size}
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class NeighbourMaxPooling(keras.layers.Layer):
+    """Maximum over each feature and its two neighbouring features (window 3 along the **feature** axis, as in L-G-DCNN-v1).
+
+    Call arguments:
+        features: (B, L, D).
+
+    Returns:
+        (B, L, D).
+    """
+
+    def call(self, features: Any) -> Any:
+        before = ops.concatenate([features[..., :1], features[..., :-1]], axis=-1)
+        after = ops.concatenate([features[..., 1:], features[..., -1:]], axis=-1)
+        return ops.maximum(features, ops.maximum(before, after))
+
+    def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return features_shape

@@ -1,0 +1,71 @@
+"""The saved model: a folder of JSON and HDF5 files. Nothing in it is ever unpickled.
+
+``config.json`` (what the model is and where it comes from), ``model.weights.h5``, ``history.csv``, ``README.md`` (the card) and
+plots. The config carries its own checksum and that of the weights, so an edited or truncated file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfmat.errors import InputError
+
+CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "model.weights.h5", "history.csv", "README.md"
+FORMAT = 1
+"""Raised when an older tfmat could not read what a newer one writes."""
+
+
+def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> None:
+    """Write weights and config into the existing, empty `directory`."""
+    model.save_weights(directory / WEIGHTS)
+    config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
+    config["config_sha256"] = _config_sha256(config)
+    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config of a saved model, checked."""
+    path = directory / CONFIG
+    if not directory.is_dir():
+        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"not a model: it has no {CONFIG}", file=str(directory), expected="a folder written by `tfmat train`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"not valid JSON ({error})", file=str(path)) from None
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise InputError("not the config of a tfmat model", file=str(path))
+    if config["format"] > FORMAT:
+        raise InputError(f"written by a newer tfmat (format {config['format']})", file=str(path), expected=f"format {FORMAT}: update tfmat")
+    if config.get("config_sha256") != _config_sha256(config):
+        raise InputError("it was changed after it was written (its checksum does not match)", file=str(path), expected="the original file")
+    return config
+
+
+def check_weights(directory: Path, config: dict[str, Any]) -> Path:
+    """Path of the weights, once their checksum agrees with the config."""
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"it has no {WEIGHTS}", file=str(directory))
+    if file_sha256(path) != config.get("weights_sha256"):
+        raise InputError(
+            "truncated or changed: its checksum does not match the one in config.json", file=str(path), expected="the original file"
+        )
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config_sha256(config: dict[str, Any]) -> str:
+    rest = {key: value for key, value in config.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""The optimizer stack of CrabNet and L-G-DCNN: Lamb without bias correction inside Lookahead, with a triangular learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class LookaheadLamb(keras.optimizers.Optimizer):
+    """Lamb as in CrabNet (no bias correction, weight norm clipped at 10), with Lookahead around it.
+
+    Per tensor: m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; u = m / (sqrt(v) + epsilon);
+    trust = min(|w|, 10) / |u|, or 1 where either norm is 0; w <- w - lr trust u.
+    Every `sync_period` steps: slow <- slow + slow_step (w - slow); w <- slow. The slow copy is taken at the first synchronisation,
+    so that one changes nothing. `keras.optimizers.Lamb` differs: it corrects the bias and does not clip the weight norm.
+
+    Args:
+        learning_rate: number or schedule.
+        beta_1: decay of the mean gradient.
+        beta_2: decay of the mean squared gradient.
+        epsilon: added to sqrt(v).
+        sync_period: steps between synchronisations.
+        slow_step: how far the slow weights move.
+        name: of the optimizer.
+        options: weight decay, clipping and moving averages, as of `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        sync_period: int = 6,
+        slow_step: float = 0.5,
+        name: str = "lookahead_lamb",
+        **options: Any,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name=name, **options)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.sync_period, self.slow_step = sync_period, slow_step
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the moments and the slow weights of `variables`."""
+        if self.built:
+            return
+        super().build(variables)
+        self._mean = self.add_optimizer_variables(variables, "mean")
+        self._square = self.add_optimizer_variables(variables, "square")
+        self._slow = self.add_optimizer_variables(variables, "slow")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step on one variable."""
+        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        index = self._get_variable_index(variable)
+        mean, square, slow = self._mean[index], self._square[index], self._slow[index]
+        new_mean = self.beta_1 * mean + (1.0 - self.beta_1) * gradient
+        new_square = self.beta_2 * square + (1.0 - self.beta_2) * ops.square(gradient)
+        update = new_mean / (ops.sqrt(new_square) + self.epsilon)
+        weight_norm = ops.minimum(ops.sqrt(ops.sum(ops.square(variable))), 10.0)
+        update_norm = ops.sqrt(ops.sum(ops.square(update)))
+        usable = ops.logical_and(weight_norm > 0, update_norm > 0)
+        trust = ops.where(usable, weight_norm / ops.where(usable, update_norm, 1.0), 1.0)
+        fast = variable - rate * trust * update
+
+        step = ops.cast(self.iterations + 1, "int32")
+        sync = ops.equal(step % self.sync_period, 0)
+        start = ops.where(ops.equal(step, self.sync_period), fast, slow)
+        moved = start + self.slow_step * (fast - start)
+        self.assign(mean, new_mean)
+        self.assign(square, new_square)
+        self.assign(slow, ops.where(sync, moved, slow))
+        self.assign(variable, ops.where(sync, moved, fast))
+
+    def get_config(self) -> dict[str, Any]:
+        """Keywords that rebuild the optimizer."""
+        own = ("beta_1", "beta_2", "epsilon", "sync_period", "slow_step")
+        return super().get_config() | {key: getattr(self, key) for key in own}
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class TriangularCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate low -> high -> low, linearly, again and again.
+
+    Args:
+        low: lowest rate.
+        high: highest rate.
+        half_period: steps from the one to the other.
+    """
+
+    def __init__(self, low: float, high: float, half_period: int) -> None:
+        super().__init__()
+        if half_period < 1:
+            raise ValueError(f"`half_period` must be at least 1. Received: half_period={half_period}")
+        self.low, self.high, self.half_period = low, high, half_period
+
+    def __call__(self, step: Any) -> Any:
+        """Rate at `step`."""
+        phase = ops.cast(step, "float32") % (2.0 * self.half_period) / self.half_period
+        return self.low + (self.high - self.low) * ops.minimum(phase, 2.0 - phase)
+
+    def get_config(self) -> dict[str, Any]:
+        """Keywords that rebuild the schedule."""
+        return {"low": self.low, "high": self.high, "half_period": self.half_period}

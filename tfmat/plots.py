@@ -1,0 +1,130 @@
+"""Plots in one style: colour-blind safe (Okabe-Ito), units on every axis. Needs matplotlib (the ``plot`` extra)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def _figure(columns: int = 1) -> tuple[Figure, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * columns, 4.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def label(quantity: str, unit: str) -> str:
+    """``band_gap``, ``eV`` -> ``band gap [eV]``."""
+    return quantity.replace("_", " ") + (f" [{unit}]" if unit else "")
+
+
+def learning_curve(
+    history: Sequence[Mapping[str, float]], units: Mapping[str, str], path: Path, tasks: Mapping[str, str] | None = None
+) -> None:
+    """Loss, and for each target the training and validation error, against the epoch. One panel each.
+
+    Args:
+        history: one dictionary an epoch, see `tfmat.training.train`.
+        units: target -> unit.
+        path: PNG file.
+        tasks: target -> task; a binary target's error is the share of wrong classes.
+    """
+    figure, axes = _figure(1 + len(units))
+    epochs = [row["epoch"] for row in history]
+    panels: list[tuple[Axes, str, str]] = [(axes[0], "loss", "loss")]
+    for axis, (target, unit) in zip(axes[1:], units.items(), strict=True):
+        binary = (tasks or {}).get(target) == "binary"
+        panels.append((axis, f"{target}_mae", "share of wrong classes" if binary else label(f"MAE of {target}", unit)))
+    for axis, key, title in panels:
+        for prefix, name, colour in (("", "training", BLUE), ("val_", "validation", ORANGE)):
+            values = [row.get(prefix + key, np.nan) for row in history]
+            if np.isfinite(values).any():
+                axis.plot(epochs, values, color=colour, label=name, linewidth=1.6, marker="o" if len(epochs) < 3 else None)
+        axis.set(xlabel="epoch", ylabel=title)
+        if key != "loss":
+            axis.set_ylim(bottom=0)
+        axis.legend(frameon=False)
+    figure.savefig(path)
+
+
+def parity(
+    values: np.ndarray,
+    predictions: np.ndarray,
+    path: Path,
+    *,
+    target: str,
+    unit: str,
+    uncertainty: np.ndarray | None = None,
+    title: str = "",
+) -> None:
+    """Predicted against true values, coloured by the predicted uncertainty where there is one.
+
+    Args:
+        values: true values (N,) [unit]; NaN rows are left out.
+        predictions: (N,) [unit].
+        path: PNG file.
+        target: name on the axes.
+        unit: of both.
+        uncertainty: (N,) [unit] or None.
+        title: above the plot, e.g. split and number of rows.
+    """
+    finite = np.isfinite(values) & np.isfinite(predictions)
+    values, predictions = values[finite], predictions[finite]
+    figure, (axis,) = _figure()
+    style: dict[str, Any] = {"s": 9, "alpha": 0.7, "linewidths": 0, "rasterized": True}
+    if uncertainty is None:
+        axis.scatter(values, predictions, color=BLUE, **style)
+    else:
+        spread = uncertainty[finite]
+        top = float(np.quantile(spread, 0.98)) if len(spread) else 1.0
+        order = np.argsort(spread)
+        points = axis.scatter(values[order], predictions[order], c=spread[order], cmap="viridis", vmin=0, vmax=top, **style)
+        figure.colorbar(points, label=label("predicted uncertainty", unit), extend="max")
+    if len(values):
+        low, high = float(min(values.min(), predictions.min())), float(max(values.max(), predictions.max()))
+        margin = 0.03 * (high - low or 1.0)
+        limits = (low - margin, high + margin)
+        axis.plot(limits, limits, color=GREY, linewidth=1, zorder=0)
+        axis.set(xlim=limits, ylim=limits)
+        mae = float(np.mean(np.abs(values - predictions)))
+        axis.text(0.04, 0.96, f"MAE {mae:.3g} {unit}\nn = {len(values):,}", transform=axis.transAxes, va="top")
+    axis.set(xlabel=label(f"true {target}", unit), ylabel=label(f"predicted {target}", unit), title=title)
+    axis.set_aspect("equal")
+    figure.savefig(path)
+
+
+def roc(classes: np.ndarray, probabilities: np.ndarray, path: Path, *, target: str, title: str = "") -> None:
+    """Receiver operating characteristic of a binary target.
+
+    Args:
+        classes: 0 or 1 (N,); NaN rows are left out.
+        probabilities: of class 1 (N,).
+        path: PNG file.
+        target: name.
+        title: above the plot.
+    """
+    finite = np.isfinite(classes) & np.isfinite(probabilities)
+    truth = classes[finite][np.argsort(-probabilities[finite], kind="stable")] > 0.5
+    figure, (axis,) = _figure()
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+    if truth.any() and not truth.all():
+        true_rate, false_rate = np.cumsum(truth) / truth.sum(), np.cumsum(~truth) / (~truth).sum()
+        axis.plot([0, *false_rate], [0, *true_rate], color=BLUE, linewidth=1.6)
+    axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title or target.replace("_", " "), xlim=(0, 1), ylim=(0, 1))
+    axis.set_aspect("equal")
+    figure.savefig(path)

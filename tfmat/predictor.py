@@ -1,0 +1,366 @@
+"""Featurizer + model + targets in one object: fitted, asked, scored, saved and exported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from tfmat import architecture as registry
+from tfmat.architecture import Architecture
+from tfmat.atomic import new_directory
+from tfmat.card import model_card
+from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.pipeline import Batches
+from tfmat.data.static_shapes import forward
+from tfmat.data.table import Table
+from tfmat.elements import SYMBOLS
+from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer, configuration
+from tfmat.metrics import binary_scores, coverage, regression_scores
+from tfmat.model_directory import CARD, HISTORY, check_weights, read_config, write_model
+from tfmat.recipe import Recipe
+from tfmat.records import Records
+from tfmat.target import Target
+from tfmat.training import Report, Schedule, train
+
+JIT_ROWS = 20_000
+"""From so many materials on, prediction compiles with XLA: about two seconds a batch shape, then twice the speed."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for a table and their scores.
+
+    Attributes:
+        scores: target -> name of the score -> value, errors in the target's unit.
+        predictions: one row a material; see `Predictor.predict`, with the column ``<target>_true`` beside each target.
+    """
+
+    scores: dict[str, dict[str, float]]
+    predictions: pd.DataFrame
+
+
+class Predictor:
+    """A model that takes formulas (or crystals) and answers in physical units.
+
+    Attributes:
+        architecture: the family.
+        keywords: of its builder, the target names excepted.
+        featurizer: turns a material into arrays.
+        targets: what is predicted, with units and scales.
+        model: the functional `keras.Model`, dict in, dict out, scaled outputs.
+        info: provenance (JSON-able): dataset, recipe, seed, metrics, versions, hardware.
+        history: one dictionary an epoch.
+    """
+
+    def __init__(
+        self, architecture: Architecture, keywords: Mapping[str, Any], featurizer: Featurizer, targets: Sequence[Target], model: keras.Model
+    ) -> None:
+        self.architecture, self.keywords = architecture, dict(keywords)
+        self.featurizer, self.targets, self.model = featurizer, tuple(targets), model
+        self.info: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        targets: Sequence[Target],
+        *,
+        keywords: Mapping[str, Any] | None = None,
+        featurizer: Featurizer | None = None,
+        seed: int = 0,
+    ) -> Predictor:
+        """A new, untrained predictor.
+
+        Args:
+            name: of the architecture, e.g. ``lgdcnn``.
+            targets: what it predicts; their scales are fitted by `fit`.
+            keywords: of the builder, e.g. ``{"dim": 256}``.
+            featurizer: default: the architecture's, with its defaults.
+            seed: of the initial weights.
+        """
+        architecture = registry.get(name)
+        architecture.check_keywords(keywords or {})
+        keras.utils.set_random_seed(seed)
+        model = architecture.builder(tuple(t.name for t in targets), **(keywords or {}))
+        return cls(architecture, keywords or {}, featurizer or architecture.featurizer(), targets, model)
+
+    def fit(
+        self,
+        training: Table,
+        validation: Table | None = None,
+        *,
+        recipe: Recipe | str = "default",
+        epochs: int | None = None,
+        seed: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        jit_compile: bool = True,
+        cache: RecordCache | None = None,
+        report: Report | None = None,
+    ) -> list[dict[str, float]]:
+        """Fit to `training`, scales included, and score `validation`.
+
+        Args:
+            training: rows to learn; a row's missing targets are masked.
+            validation: rows for the validation figures, and for the weight averaging of the published recipe.
+            recipe: one of the architecture's, by name, or your own.
+            epochs: default: the recipe's.
+            seed: of the shuffling and the noise.
+            checkpoint: file for the state of the unfinished run.
+            resume: continue from that file if it exists.
+            jit_compile: compile with XLA.
+            cache: where featurized data is kept on disk.
+            report: progress callback, see `tfmat.training.Report`.
+
+        Returns:
+            The history, see `tfmat.training.train`.
+        """
+        if isinstance(recipe, str):
+            recipe = self.recipe(recipe)
+        epochs = epochs or recipe.epochs
+        self._check_targets(training)
+        self.targets = tuple(t.fit(training.targets[t.name]) for t in self.targets)
+        size = recipe.batch_size_for(len(training))
+        records = featurize_table(training, self.featurizer, cache)
+        batches = Batches.of(records, self._scaled(training), size, seed=seed)
+        held_out = None
+        if validation is not None:
+            self._check_targets(validation)
+            held_out = Batches.of(featurize_table(validation, self.featurizer, cache), self._scaled(validation), size)
+        schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
+        self.history = train(self.model, self.targets, recipe, batches, held_out, schedule, jit_compile=jit_compile, report=report)
+        self.info |= {
+            "recipe": recipe.to_config(),
+            "epochs": len(self.history),
+            "batch_size": size,
+            "seed": seed,
+            "training_rows": len(training),
+            "elements": sorted({int(z) for z in np.unique(records.values["species"])} - {0}),
+            "training_seconds": round(sum(row["seconds"] for row in self.history), 1),
+            "versions": versions(),
+            "hardware": hardware(),
+        }
+        if validation is not None:
+            self.info["validation"] = self.evaluate(validation, cache=cache).scores
+        return self.history
+
+    def recipe(self, name: str) -> Recipe:
+        """One of the architecture's recipes."""
+        if name not in self.architecture.recipes:
+            raise InputError(f"{self.architecture.name} has no recipe {name!r}", expected=f"one of {', '.join(self.architecture.recipes)}")
+        return self.architecture.recipes[name]
+
+    def _check_targets(self, table: Table) -> None:
+        for target in self.targets:
+            if target.name not in table.targets:
+                raise InputError(f"no target {target.name!r}", file=table.source, expected=f"one of {', '.join(table.targets)}")
+            values = table.targets[target.name]
+            if not np.isfinite(values).any():
+                raise InputError(f"target {target.name!r} has no value", file=table.source, expected="at least one number")
+            wrong = np.flatnonzero(np.isfinite(values) & ~np.isin(values, (0.0, 1.0))) if target.task == "binary" else np.array([], int)
+            if wrong.size:
+                row = int(table.rows[wrong[0]])
+                raise InputError(
+                    f"target {target.name!r} is {values[wrong[0]]:g}", file=table.source, row=row, expected="0 or 1 for a binary target"
+                )
+
+    def _scaled(self, table: Table) -> dict[str, np.ndarray]:
+        return {t.name: t.scale(table.targets[t.name]) for t in self.targets}
+
+    def outputs(self, records: Records, *, batch_size: int = 256, jit_compile: bool | None = None) -> dict[str, np.ndarray]:
+        """Raw network outputs for featurized materials: target -> float32 (N, 1 or 2), scaled.
+
+        Args:
+            records: featurized materials.
+            batch_size: rows at a time.
+            jit_compile: compile with XLA; None does so from `JIT_ROWS` materials on.
+        """
+        jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
+        batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=4 if jit else 20)
+        run = forward(self.model, jit)
+        results: dict[str, np.ndarray] = {}
+        for (inputs, *_), (indices, _) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+            for name, output in run(inputs).items():
+                column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
+                column[indices] = output[: len(indices)]
+        return results
+
+    def predict(self, materials: Sequence[Any], *, batch_size: int = 256, jit_compile: bool | None = None) -> pd.DataFrame:
+        """Predict many materials.
+
+        Args:
+            materials: formulas, or pymatgen objects.
+            batch_size: rows at a time.
+            jit_compile: see `outputs`.
+
+        Returns:
+            One row a material, in order: ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
+            and, where the model gives it, ``<target>_uncertainty`` [unit], the standard deviation of the predicted error;
+            ``in_domain``: every element occurred in training; ``error``: why a material could not be read (its numbers are NaN), or
+            None. Units are in ``frame.attrs["units"]``.
+        """
+        records, kept, errors = self._featurize_each(materials)
+        frame = pd.DataFrame({"material": [m if isinstance(m, str) else getattr(m, "formula", str(m)) for m in materials]})
+        outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile) if records is not None else {}
+        for target in self.targets:
+            frame[target.name] = np.nan
+            if target.task == "regression" and self._has_uncertainty(target):
+                frame[f"{target.name}_uncertainty"] = np.nan
+            if target.name in outputs:
+                frame.loc[kept, target.name] = _numpy(target.unscale(outputs[target.name]))
+                if f"{target.name}_uncertainty" in frame:
+                    frame.loc[kept, f"{target.name}_uncertainty"] = _numpy(target.unscale_uncertainty(outputs[target.name]))
+        frame["in_domain"] = self._in_domain(records, kept, len(frame))
+        frame["error"] = errors
+        frame.attrs["units"] = {t.name: t.unit for t in self.targets}
+        return frame
+
+    def _has_uncertainty(self, target: Target) -> bool:
+        return int(dict(zip(self.model.output_names, self.model.outputs, strict=True))[target.name].shape[-1]) == 2
+
+    def _featurize_each(self, materials: Sequence[Any]) -> tuple[Records | None, np.ndarray, list[str | None]]:
+        """Records of the readable materials, their positions, and the error of each material."""
+        errors: list[str | None] = [None] * len(materials)
+        try:
+            if len(materials):
+                return self.featurizer.featurize(materials), np.arange(len(materials)), errors
+        except InputError:
+            pass
+        examples = {}
+        for index, material in enumerate(materials):
+            try:
+                examples[index] = self.featurizer(material)
+            except InputError as error:
+                errors[index] = str(error)
+        return Records.stack(list(examples.values())) if examples else None, np.array(list(examples), dtype=np.int64), errors
+
+    def _in_domain(self, records: Records | None, kept: np.ndarray, rows: int) -> np.ndarray:
+        inside = np.zeros(rows, bool)
+        if records is not None:
+            known = np.zeros(len(SYMBOLS), bool)
+            known[self.info.get("elements", range(len(SYMBOLS)))] = True
+            offsets = records.offsets["species"]
+            inside[kept] = np.logical_and.reduceat(known[records.values["species"]], offsets[:-1])
+        return inside
+
+    def evaluate(self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None) -> Evaluation:
+        """Predict `table` and score it: MAE, RMSE, R2 in the target's unit (regression), or accuracy and ROC-AUC (binary).
+
+        Where the model gives an uncertainty, ``coverage`` is the share of errors within it (0.757 for a perfect Laplace model).
+        """
+        self._check_targets(table)
+        records = featurize_table(table, self.featurizer, cache)
+        outputs = self.outputs(records, batch_size=batch_size)
+        frame, scores = pd.DataFrame({"id": table.ids, "material": [str(m) for m in table.materials]}), {}
+        for target in self.targets:
+            values, predicted = table.targets[target.name], _numpy(target.unscale(outputs[target.name]))
+            frame[f"{target.name}_true"], frame[target.name] = values, predicted
+            if target.task == "binary":
+                scores[target.name] = binary_scores(values, predicted)
+                continue
+            scores[target.name] = regression_scores(values, predicted)
+            if outputs[target.name].shape[1] == 2:
+                spread = _numpy(target.unscale_uncertainty(outputs[target.name]))
+                frame[f"{target.name}_uncertainty"] = spread
+                scores[target.name]["coverage"] = coverage(values, predicted, spread)
+        frame.attrs["units"] = {t.name: t.unit for t in self.targets}
+        return Evaluation(scores, frame)
+
+    def to_config(self) -> dict[str, Any]:
+        """What the model directory's ``config.json`` holds, JSON-able."""
+        return {
+            "architecture": self.architecture.name,
+            "keywords": self.keywords,
+            "featurizer": configuration(self.featurizer),
+            "targets": [target.to_config() for target in self.targets],
+            "info": self.info,
+        }
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return model_card(self.to_config(), parameters=int(self.model.count_params()), title=self.architecture.title)
+
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False, extras: Callable[[Path], None] | None = None) -> Path:
+        """Write the model directory, complete or not at all.
+
+        Args:
+            directory: a new path.
+            overwrite: replace an existing one.
+            extras: writes further files (plots) into the folder before it appears.
+        """
+        with new_directory(directory, overwrite=overwrite) as temporary:
+            write_model(temporary, self.model, self.to_config())
+            pd.DataFrame(self.history).to_csv(temporary / HISTORY, index=False)
+            (temporary / CARD).write_text(self.card, encoding="utf-8")
+            if extras is not None:
+                extras(temporary)
+        return Path(directory)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Predictor:
+        """Read a model directory.
+
+        Raises:
+            InputError: a file is missing, truncated or changed, or the installed featurizer has another version.
+        """
+        source = Path(directory)
+        config = read_config(source)
+        weights = check_weights(source, config)
+        architecture = registry.get(config["architecture"])
+        architecture.check_keywords(config["keywords"])
+        stored, installed = config["featurizer"], architecture.featurizer
+        if (stored["name"], stored["version"]) != (installed.__name__, installed.version):
+            raise InputError(
+                f"trained with {stored['name']} version {stored['version']}; {installed.__name__} version {installed.version} is installed",
+                file=str(source),
+                expected="the tfmat that trained it (see its card), or train it again",
+            )
+        targets = [Target(**target) for target in config["targets"]]
+        model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
+        try:
+            model.load_weights(weights)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"the weights do not fit the config ({str(error).splitlines()[0]})", file=str(weights)) from None
+        predictor = cls(architecture, config["keywords"], installed(**stored["config"]), targets, model)
+        predictor.info = config["info"]
+        if (source / HISTORY).is_file() and (source / HISTORY).stat().st_size > 1:
+            predictor.history = [{str(k): float(v) for k, v in row.items()} for row in pd.read_csv(source / HISTORY).to_dict("records")]
+        return predictor
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)[:, 0]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("tfmat", "keras", "tensorflow", "numpy", "pymatgen"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> str:
+    """Processor, logical cores in use and accelerators, for the card."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        name = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
+    return f"{name}, {cores} cores" + (f", {len(gpus)} x {gpus[0].split(':')[0]}" if gpus else "")

@@ -1,0 +1,300 @@
+"""The training loop: `keras.Model.fit` with checkpoints, clean interruption, weight averaging and a history.
+
+A run is exactly resumable: the batches of an epoch depend on the seed and the number of the epoch alone, and a checkpoint holds
+weights, optimizer state and the state of the averaging as they were at the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfmat.checkpoint import Checkpoint
+from tfmat.data.pipeline import Batches
+from tfmat.data.static_shapes import forward, specialise
+from tfmat.losses import BinaryCrossentropyWithLogits, RobustL1
+from tfmat.metrics import PhysicalMAE
+from tfmat.recipe import Recipe
+from tfmat.target import Target
+
+CHECKPOINT_SECONDS = 30.0
+"""A finished epoch is written to disk if the last checkpoint is older than this; on a signal the last finished epoch always is."""
+
+Report = Callable[[int, int, int, int, Mapping[str, float]], None]
+"""Called as ``report(epoch, epochs, step, steps, figures)`` after every step (step >= 1) and every epoch (step == steps)."""
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal; the last finished epoch is in the checkpoint.
+
+    Attributes:
+        signum: the signal.
+        epoch: number of finished epochs.
+    """
+
+    def __init__(self, signum: int, epoch: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after {epoch} finished epochs")
+        self.signum, self.epoch = signum, epoch
+
+
+class Diverged(Exception):
+    """The training loss is not a number any more."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a run and where its state is kept.
+
+    Attributes:
+        epochs: total number.
+        checkpoint: file for the state of the unfinished run; None keeps none.
+        resume: continue from that file if it exists.
+    """
+
+    epochs: int
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+def train(
+    model: keras.Model,
+    targets: Sequence[Target],
+    recipe: Recipe,
+    training: Batches,
+    validation: Batches | None,
+    schedule: Schedule,
+    *,
+    jit_compile: bool = True,
+    report: Report | None = None,
+) -> list[dict[str, float]]:
+    """Fit `model` in place.
+
+    Args:
+        model: outputs target -> (B, 2).
+        targets: with their scales, which the batches use already.
+        recipe: how to train.
+        training: shuffled batches.
+        validation: batches for the validation figures, and for the averaging rule of the published recipe; may be None.
+        schedule: how long, and where the checkpoint lies.
+        jit_compile: compile with XLA (several times faster on CPU; a few seconds of compilation a batch shape).
+        report: progress callback.
+
+    Returns:
+        One dictionary an epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
+
+    Raises:
+        Interrupted: on SIGINT or SIGTERM, once the checkpoint is written.
+        Diverged: the loss became NaN or infinite.
+    """
+    steps = training.plan.steps
+    compile_model(model, targets, recipe.build_optimizer(steps, schedule.epochs), jit_compile)
+    state = _RunState(schedule, report, steps)
+    if recipe.swa_epochs is not None and validation is not None:
+        state.averaging = StochasticWeightAveraging(recipe.swa_epochs, model, validation, jit_compile)
+    if schedule.resume and schedule.checkpoint is not None and schedule.checkpoint.exists():
+        state.restore(model, Checkpoint.read(schedule.checkpoint))
+    if state.finished >= schedule.epochs or state.stopped_early:
+        return state.history
+    callbacks: list[keras.callbacks.Callback] = [] if recipe.ema is None else [keras.callbacks.SwapEMAWeights()]
+    callbacks.append(state)
+    with _signals(state), state.written_on_interrupt():
+        model.fit(
+            training.dataset(first_epoch=state.finished, repeat=True, fraction_jitter=recipe.fraction_jitter),
+            steps_per_epoch=steps,
+            epochs=schedule.epochs,
+            initial_epoch=state.finished,
+            validation_data=None if validation is None else validation.dataset(),
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    if state.averaging is not None:
+        state.averaging.apply(model)
+    return state.history
+
+
+def compile_model(model: keras.Model, targets: Sequence[Target], optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
+    """Losses and metrics for `targets`; the optimizer's variables exist afterwards."""
+    losses = {t.name: BinaryCrossentropyWithLogits() if t.task == "binary" else RobustL1() for t in targets}
+    metrics = {t.name: [PhysicalMAE(t)] for t in targets}
+    model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile=jit_compile)
+    optimizer.build(model.trainable_variables)
+    specialise(model, jit_compile)
+
+
+class _RunState(keras.callbacks.Callback):
+    """History, progress, checkpoints and signals of one run."""
+
+    def __init__(self, schedule: Schedule, report: Report | None, steps: int) -> None:
+        super().__init__()
+        self.schedule, self.report, self.steps = schedule, report, steps
+        self.history: list[dict[str, float]] = []
+        self.finished = 0
+        self.stopped_early = False
+        self.signum: int | None = None
+        self.averaging: StochasticWeightAveraging | None = None
+        self._snapshot: Checkpoint | None = None
+        self._written = time.monotonic()
+        self._began = 0.0
+
+    def restore(self, model: keras.Model, checkpoint: Checkpoint) -> None:
+        checkpoint.restore(model, self.schedule.checkpoint or Path())
+        self.finished, self.history = checkpoint.epoch, checkpoint.history
+        self.stopped_early = bool(checkpoint.state.get("stopped_early"))
+        if self.averaging is not None:
+            self.averaging.restore(checkpoint)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.averaging is not None:
+            self.averaging.after_step(self.finished + 1)
+        if self.signum is not None:
+            raise Interrupted(self.signum, self.finished)
+        if self.report is not None and batch + 1 < self.steps:
+            self.report(self.finished + 1, self.schedule.epochs, batch + 1, self.steps, {})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        figures = {key: float(value) for key, value in (logs or {}).items() if key == "loss" or key.endswith(("_loss", "mae"))}
+        if not np.isfinite(figures.get("loss", 0.0)):
+            raise Diverged(f"the loss became {figures['loss']} in epoch {epoch + 1}")
+        self.finished = epoch + 1
+        row = {"epoch": float(self.finished)} | _by_target(figures, self.model.output_names) | {"seconds": time.monotonic() - self._began}
+        self.history.append(row)
+        if self.averaging is not None and self.averaging.epoch_ended(self.finished):
+            self.model.stop_training = self.stopped_early = True
+        self._keep()
+        if self.report is not None:
+            self.report(self.finished, self.schedule.epochs, self.steps, self.steps, row)
+
+    def _keep(self) -> None:
+        if self.schedule.checkpoint is None:
+            return
+        self._snapshot = Checkpoint.of(self.model, self.finished, self.history)
+        self._snapshot.state["stopped_early"] = self.stopped_early
+        if self.averaging is not None:
+            self.averaging.save(self._snapshot)
+        if time.monotonic() - self._written > CHECKPOINT_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._snapshot is not None and self.schedule.checkpoint is not None:
+            self._snapshot.write(self.schedule.checkpoint)
+            self._snapshot, self._written = None, time.monotonic()
+
+    @contextlib.contextmanager
+    def written_on_interrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._write()
+            raise
+
+
+def _by_target(figures: Mapping[str, float], targets: Sequence[str]) -> dict[str, float]:
+    """Keras calls the metric of a model's only output ``mae``; always use ``<target>_mae``."""
+    if len(targets) > 1:
+        return dict(figures)
+    return {f"{key[:-3]}{targets[0]}_mae" if key in ("mae", "val_mae") else key: value for key, value in figures.items()}
+
+
+@contextlib.contextmanager
+def _signals(state: _RunState) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a flag; a second one acts at once. Outside the main thread nothing is changed."""
+
+    def handle(signum: int, frame: Any) -> None:
+        if state.signum is not None:
+            raise KeyboardInterrupt
+        state.signum = signum
+
+    previous = {}
+    with contextlib.suppress(ValueError):
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+class StochasticWeightAveraging:
+    """The published averaging rule of CrabNet and L-G-DCNN.
+
+    In every `period`-th epoch, after each optimizer step, the validation error m is taken: if m < 0.98 M the average starts anew and
+    M = m; if m <= 1.01 times the least m so far, the weights enter the average, ``a <- a + (w - a) (1 / (n + 1))**(1/3)``. An epoch
+    without such a step counts as a failure; five failures end the run. At the end the average replaces the weights.
+    """
+
+    PATIENCE = 5
+
+    def __init__(self, period: int, model: keras.Model, validation: Batches, jit_compile: bool) -> None:
+        self.period, self.model = period, model
+        self._predict = forward(model, jit_compile)
+        self._batches = [(inputs, values) for inputs, values, _, _ in validation.epoch(0)]
+        self.average: list[np.ndarray] = []
+        self.count, self.failures = 0, 0
+        self.best = self.least = 1e9
+        self._found = False
+
+    def after_step(self, epoch: int) -> None:
+        """Take the validation error and update the average, if `epoch` (1-based) is one of the averaging epochs."""
+        if epoch % self.period:
+            return
+        error = self._error()
+        if error < 0.98 * self.best:
+            self.count, self.best = 0, error
+            self._add()
+        self.least = min(self.least, error)
+        if error <= 1.01 * self.least:
+            self._add()
+            self._found = True
+
+    def _error(self) -> float:
+        """Mean over the targets of the mean absolute error in scaled units."""
+        totals: dict[str, list[float]] = {}
+        for inputs, values in self._batches:
+            outputs = self._predict(inputs)
+            for name, column in values.items():
+                present = np.isfinite(column[:, 0])
+                total = totals.setdefault(name, [0.0, 0.0])
+                total[0] += float(np.abs(outputs[name][present, 0] - column[present, 0]).sum())
+                total[1] += float(present.sum())
+        return float(np.mean([error / max(count, 1.0) for error, count in totals.values()]))
+
+    def _add(self) -> None:
+        weights = [keras.ops.convert_to_numpy(w) for w in self.model.trainable_variables]
+        share = (1.0 / (self.count + 1)) ** (1.0 / 3.0)
+        old = self.average if self.count else [np.zeros_like(w) for w in weights]
+        self.average = [a + (w - a) * np.float32(share) for a, w in zip(old, weights, strict=True)]
+        self.count += 1
+
+    def epoch_ended(self, epoch: int) -> bool:
+        """Whether the run should end after `epoch` (1-based)."""
+        if epoch % self.period == 0 and not self._found:
+            self.failures += 1
+        self._found = False
+        return self.failures >= self.PATIENCE
+
+    def apply(self, model: keras.Model) -> None:
+        """Replace the weights by their average, if there is one."""
+        for variable, value in zip(model.trainable_variables if self.average else [], self.average, strict=True):
+            variable.assign(value)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Add the state to `checkpoint`."""
+        checkpoint.arrays["average"] = list(self.average)
+        checkpoint.state["averaging"] = [self.count, self.failures, self.best, self.least]
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take the state from `checkpoint`."""
+        self.average = checkpoint.arrays.get("average", [])
+        self.count, self.failures, self.best, self.least = checkpoint.state["averaging"]
