@@ -36,6 +36,10 @@ JIT_ROWS = 20_000
 """From so many materials on, prediction compiles with XLA: about two seconds a batch shape, then twice the speed."""
 
 
+RowsDone = Callable[[int, int], None]
+"""Progress callback: called as ``report(rows done, rows in all)`` after every batch."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Predictions for a table and their scores.
@@ -69,6 +73,7 @@ class Predictor:
         self.featurizer, self.targets, self.model = featurizer, tuple(targets), model
         self.info: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
+        self._forward: dict[bool, Any] = {}  # with and without XLA; each compiles once a batch shape
 
     @classmethod
     def create(
@@ -129,14 +134,14 @@ class Predictor:
         if isinstance(recipe, str):
             recipe = self.recipe(recipe)
         epochs = epochs or recipe.epochs
-        self._check_targets(training)
+        self._check_targets(training, learnable=True)
         self.targets = tuple(t.fit(training.targets[t.name]) for t in self.targets)
         size = recipe.batch_size_for(len(training))
         records = featurize_table(training, self.featurizer, cache)
         batches = Batches.of(records, self._scaled(training), size, seed=seed)
         held_out = None
         if validation is not None:
-            self._check_targets(validation)
+            self._check_targets(validation, learnable=True)
             held_out = Batches.of(featurize_table(validation, self.featurizer, cache), self._scaled(validation), size)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
         self.history = train(self.model, self.targets, recipe, batches, held_out, schedule, jit_compile=jit_compile, report=report)
@@ -161,48 +166,63 @@ class Predictor:
             raise InputError(f"{self.architecture.name} has no recipe {name!r}", expected=f"one of {', '.join(self.architecture.recipes)}")
         return self.architecture.recipes[name]
 
-    def _check_targets(self, table: Table) -> None:
+    def _check_targets(self, table: Table, *, learnable: bool = False) -> None:
+        """Refuse what cannot be scored, or, if it is to be learned, what cannot be transformed."""
         for target in self.targets:
             if target.name not in table.targets:
                 raise InputError(f"no target {target.name!r}", file=table.source, expected=f"one of {', '.join(table.targets)}")
             values = table.targets[target.name]
             if not np.isfinite(values).any():
                 raise InputError(f"target {target.name!r} has no value", file=table.source, expected="at least one number")
-            wrong = np.flatnonzero(np.isfinite(values) & ~np.isin(values, (0.0, 1.0))) if target.task == "binary" else np.array([], int)
-            if wrong.size:
-                row = int(table.rows[wrong[0]])
-                raise InputError(
-                    f"target {target.name!r} is {values[wrong[0]]:g}", file=table.source, row=row, expected="0 or 1 for a binary target"
-                )
+            wrong, expected = np.zeros(len(values), bool), ""
+            if target.task == "binary":
+                wrong, expected = ~np.isin(values, (0.0, 1.0)), "0 or 1 for a binary target"
+            elif learnable and target.transform != "none":
+                lowest = 0.0 if target.transform == "log10" else -1.0
+                wrong, expected = values <= lowest, f"values above {lowest:g} for the transform {target.transform}"
+            found = np.flatnonzero(wrong & np.isfinite(values))
+            if found.size:
+                row = int(table.rows[found[0]])
+                raise InputError(f"target {target.name!r} is {values[found[0]]:g}", file=table.source, row=row, expected=expected)
 
     def _scaled(self, table: Table) -> dict[str, np.ndarray]:
         return {t.name: t.scale(table.targets[t.name]) for t in self.targets}
 
-    def outputs(self, records: Records, *, batch_size: int = 256, jit_compile: bool | None = None) -> dict[str, np.ndarray]:
+    def outputs(
+        self, records: Records, *, batch_size: int = 256, jit_compile: bool | None = None, report: RowsDone | None = None
+    ) -> dict[str, np.ndarray]:
         """Raw network outputs for featurized materials: target -> float32 (N, 1 or 2), scaled.
 
         Args:
             records: featurized materials.
             batch_size: rows at a time.
             jit_compile: compile with XLA; None does so from `JIT_ROWS` materials on.
+            report: progress callback.
         """
         jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
         batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=4 if jit else 20)
-        run = forward(self.model, jit)
+        run = self._forward.setdefault(jit, forward(self.model, jit))
         results: dict[str, np.ndarray] = {}
+        done = 0
         for (inputs, *_), (indices, _) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
             for name, output in run(inputs).items():
                 column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
                 column[indices] = output[: len(indices)]
+            done += len(indices)
+            if report is not None:
+                report(done, len(records))
         return results
 
-    def predict(self, materials: Sequence[Any], *, batch_size: int = 256, jit_compile: bool | None = None) -> pd.DataFrame:
+    def predict(
+        self, materials: Sequence[Any], *, batch_size: int = 256, jit_compile: bool | None = None, report: RowsDone | None = None
+    ) -> pd.DataFrame:
         """Predict many materials.
 
         Args:
             materials: formulas, or pymatgen objects.
             batch_size: rows at a time.
             jit_compile: see `outputs`.
+            report: progress callback.
 
         Returns:
             One row a material, in order: ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
@@ -212,7 +232,7 @@ class Predictor:
         """
         records, kept, errors = self._featurize_each(materials)
         frame = pd.DataFrame({"material": [m if isinstance(m, str) else getattr(m, "formula", str(m)) for m in materials]})
-        outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile) if records is not None else {}
+        outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile, report=report) if records is not None else {}
         for target in self.targets:
             frame[target.name] = np.nan
             if target.task == "regression" and self._has_uncertainty(target):
@@ -254,14 +274,16 @@ class Predictor:
             inside[kept] = np.logical_and.reduceat(known[records.values["species"]], offsets[:-1])
         return inside
 
-    def evaluate(self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None) -> Evaluation:
+    def evaluate(
+        self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
+    ) -> Evaluation:
         """Predict `table` and score it: MAE, RMSE, R2 in the target's unit (regression), or accuracy and ROC-AUC (binary).
 
         Where the model gives an uncertainty, ``coverage`` is the share of errors within it (0.757 for a perfect Laplace model).
         """
         self._check_targets(table)
         records = featurize_table(table, self.featurizer, cache)
-        outputs = self.outputs(records, batch_size=batch_size)
+        outputs = self.outputs(records, batch_size=batch_size, report=report)
         frame, scores = pd.DataFrame({"id": table.ids, "material": [str(m) for m in table.materials]}), {}
         for target in self.targets:
             values, predicted = table.targets[target.name], _numpy(target.unscale(outputs[target.name]))

@@ -101,14 +101,22 @@ def train(
         state.averaging = StochasticWeightAveraging(recipe.swa_epochs, model, validation, jit_compile)
     if schedule.resume and schedule.checkpoint is not None and schedule.checkpoint.exists():
         state.restore(model, Checkpoint.read(schedule.checkpoint))
-    if state.finished >= schedule.epochs or state.stopped_early:
-        return state.history
+    if state.finished < schedule.epochs and not state.stopped_early:
+        _fit(model, recipe, training, validation, schedule, state)
+    else:
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # as `fit` does at its end: with averaging, takes the average
+    if state.averaging is not None:
+        state.averaging.apply(model)
+    return state.history
+
+
+def _fit(model: keras.Model, recipe: Recipe, training: Batches, validation: Batches | None, schedule: Schedule, state: _RunState) -> None:
     callbacks: list[keras.callbacks.Callback] = [] if recipe.ema is None else [keras.callbacks.SwapEMAWeights()]
     callbacks.append(state)
     with _signals(state), state.written_on_interrupt():
         model.fit(
             training.dataset(first_epoch=state.finished, repeat=True, fraction_jitter=recipe.fraction_jitter),
-            steps_per_epoch=steps,
+            steps_per_epoch=training.plan.steps,
             epochs=schedule.epochs,
             initial_epoch=state.finished,
             validation_data=None if validation is None else validation.dataset(),
@@ -116,9 +124,6 @@ def train(
             shuffle=False,
             verbose=0,
         )
-    if state.averaging is not None:
-        state.averaging.apply(model)
-    return state.history
 
 
 def compile_model(model: keras.Model, targets: Sequence[Target], optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:

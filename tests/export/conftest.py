@@ -2,16 +2,9 @@
 
 import numpy as np
 import pytest
+from export_cases import TARGETS
 
 from tfmat.predictor import Predictor
-from tfmat.target import Target
-
-TARGETS = (
-    Target("conductivity", "W/(m K)", transform="log10", mean=0.6, std=0.4),
-    Target("formation_enthalpy", "eV/atom", mean=-1.4, std=1.1),
-    Target("metal", task="binary"),
-)
-OUTPUTS = ("conductivity", "conductivity_uncertainty", "formation_enthalpy", "formation_enthalpy_uncertainty", "metal")
 
 
 @pytest.fixture(scope="session")

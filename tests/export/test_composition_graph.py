@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import example, given, settings
+from export_cases import BAD_ROWS
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tfmat.elements import SYMBOLS
@@ -183,25 +184,12 @@ def test_fractions_come_back_unchanged(serve, formula):
         features = FEATURIZER(formula)
     except InputError:
         return
+    # Amounts that differ, but not in float32, keep their order; their fractions may then be out of order by one rounding.
+    assume(np.all(np.diff(features["fractions"]) <= 0))
     same(serve(features["species"][None], features["fractions"][None]), 0, features)
     static = arrange(tf.constant(features["species"][None]), tf.constant(features["fractions"][None]), snap=13 * 2.0**-24)
     same(static[:2], 0, features)
     assert static[2].numpy().all()
-
-
-NAN, INF = float("nan"), float("inf")
-BAD_ROWS = [
-    ([-1, 8], [1, 1], "must be atomic numbers from 1 to 118"),
-    ([119, 8], [1, 1], "must be atomic numbers from 1 to 118"),
-    ([26, 8], [0, 1], "must be positive and finite"),
-    ([26, 8], [-1, 2], "must be positive and finite"),
-    ([26, 8], [NAN, 2], "must be positive and finite"),
-    ([26, 8], [INF, 2], "must be positive and finite"),
-    ([26, 0], [1, 2], "an amount needs an element"),
-    ([26, 0], [1, NAN], "an amount needs an element"),
-    ([0, 0], [0, 0], "at least one element"),
-    ([26, 8], [3e38, 1e-30], "differ by more than float32 can hold"),
-]
 
 
 @pytest.mark.parametrize(("species", "amounts", "sentence"), BAD_ROWS)

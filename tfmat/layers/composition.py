@@ -14,7 +14,10 @@ from tfmat.elements import element_table
 
 
 def torch_uniform(fan_in: int) -> keras.initializers.Initializer:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the initialisation of the published L-G-DCNN for kernels and biases."""
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the initialisation of the published L-G-DCNN for kernels and biases.
+
+    Take a new one for every weight: a Keras initializer gives the same numbers each time it is called.
+    """
     return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
 
 
@@ -44,9 +47,8 @@ class ElementEmbedding(keras.layers.Layer):
         self.table = self.add_weight(
             name="table", shape=values.shape, initializer=lambda shape, dtype: ops.convert_to_tensor(values, dtype), trainable=False
         )
-        init = torch_uniform(values.shape[1])
-        self.kernel = self.add_weight(name="kernel", shape=(values.shape[1], self.dim), initializer=init)
-        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=init)
+        self.kernel = self.add_weight(name="kernel", shape=(values.shape[1], self.dim), initializer=torch_uniform(values.shape[1]))
+        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=torch_uniform(values.shape[1]))
         self.log2_scale = self.add_weight(name="log2_scale", shape=(), initializer="ones")
 
     def call(self, species: Any) -> Any:

@@ -42,13 +42,16 @@ class BidirectionalRNN(keras.layers.Layer):
 
     def build(self, inputs_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
         width = (4 if self.cell == "lstm" else 3) * self.dim
-        uniform = keras.initializers.RandomUniform(-(self.dim**-0.5), self.dim**-0.5)
+
+        def add(name: str, shape: tuple[int | None, ...]) -> Any:  # a fresh initializer each: one object repeats its numbers
+            return self.add_weight(name=name, shape=shape, initializer=keras.initializers.RandomUniform(-(self.dim**-0.5), self.dim**-0.5))
+
         bias_shape = (width,) if self.cell == "lstm" else (2, width)
         self.directions = []
         for direction in ("forward", "backward"):
-            kernel = self.add_weight(name=f"{direction}_kernel", shape=(inputs_shape[-1], width), initializer=uniform)
-            recurrent = self.add_weight(name=f"{direction}_recurrent_kernel", shape=(self.dim, width), initializer=uniform)
-            bias = self.add_weight(name=f"{direction}_bias", shape=bias_shape, initializer=uniform)
+            kernel = add(f"{direction}_kernel", (inputs_shape[-1], width))
+            recurrent = add(f"{direction}_recurrent_kernel", (self.dim, width))
+            bias = add(f"{direction}_bias", bias_shape)
             self.directions.append((kernel, recurrent, bias))
 
     def _lstm_step(self, projected: Any, states: tuple[Any, ...], recurrent: Any, _: Any) -> tuple[Any, ...]:

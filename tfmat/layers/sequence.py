@@ -26,11 +26,10 @@ class SoftAttentionResidual(keras.layers.Layer):
 
     def build(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
         dim = int(features_shape[-1] or 0)
-        init = torch_uniform(dim)
-        self.hidden_kernel = self.add_weight(name="hidden_kernel", shape=(dim, dim), initializer=init)
-        self.hidden_bias = self.add_weight(name="hidden_bias", shape=(dim,), initializer=init)
-        self.score_kernel = self.add_weight(name="score_kernel", shape=(dim, 1), initializer=init)
-        self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer=init)
+        self.hidden_kernel = self.add_weight(name="hidden_kernel", shape=(dim, dim), initializer=torch_uniform(dim))
+        self.hidden_bias = self.add_weight(name="hidden_bias", shape=(dim,), initializer=torch_uniform(dim))
+        self.score_kernel = self.add_weight(name="score_kernel", shape=(dim, 1), initializer=torch_uniform(dim))
+        self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer=torch_uniform(dim))
 
     def weights_of(self, features: Any, real: Any = None) -> Any:
         """Attention weights (B, L, 1), which sum to 1 over the real slots."""
@@ -38,7 +37,8 @@ class SoftAttentionResidual(keras.layers.Layer):
         scores = ops.matmul(hidden, self.score_kernel) + self.score_bias
         if real is not None:
             scores = ops.where(ops.cast(real, "bool")[:, :, None], scores, -1e9)
-        return ops.softmax(scores, axis=1)
+        powers = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
+        return powers / ops.sum(powers, axis=1, keepdims=True)
 
     def call(self, features: Any, real: Any = None) -> Any:
         return features * (1.0 + self.weights_of(features, real))
@@ -74,9 +74,9 @@ class MaskedConv1D(keras.layers.Layer):
 
     def build(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
         width = int(features_shape[-1] or 0)
-        init = torch_uniform(width * self.kernel_size)
-        self.kernel = self.add_weight(name="kernel", shape=(self.kernel_size, width, self.dim), initializer=init)
-        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=init)
+        fan_in = width * self.kernel_size
+        self.kernel = self.add_weight(name="kernel", shape=(self.kernel_size, width, self.dim), initializer=torch_uniform(fan_in))
+        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=torch_uniform(fan_in))
 
     def call(self, features: Any, real: Any = None) -> Any:
         center = self.kernel_size // 2

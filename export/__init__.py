@@ -1,0 +1,63 @@
+"""Exporters: a fitted `Predictor` becomes a file or folder that needs neither tfmat nor Keras.
+
+    tfmat.export.export_model(predictor, "serving/1", format="savedmodel")
+
+Every exporter runs what it has made and compares it with the Keras model; on a mismatch it raises `ExportError` and writes nothing.
+TensorFlow is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfmat.errors import InputError
+from tfmat.export.errors import ExportError as ExportError
+from tfmat.export.report import ExportReport as ExportReport
+
+if TYPE_CHECKING:
+    from tfmat.predictor import Predictor
+
+FORMATS: dict[str, str] = {
+    "savedmodel": "tfmat.export.saved_model:export_saved_model",
+    "litert": "tfmat.export.litert:export_litert",
+}
+"""Name of a format -> ``module:function`` of its exporter."""
+
+__all__ = ["FORMATS", "ExportError", "ExportReport", "export_model"]
+
+
+def export_model(
+    predictor: Predictor,
+    out: str | Path,
+    format: str = "savedmodel",
+    *,
+    examples: Sequence[str] | None = None,
+    max_elements: int | None = None,
+    batch_size: int | None = None,
+) -> ExportReport:
+    """Write a model in one of the `FORMATS`.
+
+    Args:
+        predictor: the model.
+        out: path to write to, which must be free.
+        format: ``savedmodel`` (a folder) or ``litert`` (a file).
+        examples: formulas on which the result is compared with the Keras model; built-in ones if None.
+        max_elements: ``litert`` only: largest number of elements of a composition, 8 if None.
+        batch_size: ``litert`` only: number of compositions in a call, 1 if None.
+
+    Raises:
+        InputError: what is asked for cannot be done.
+        ExportError: the result differs from the Keras model; nothing is written.
+    """
+    if format not in FORMATS:
+        raise InputError(f"unknown export format {format!r}", expected=f"one of {', '.join(FORMATS)}")
+    sizes = {name: size for name, size in (("max_elements", max_elements), ("batch_size", batch_size)) if size is not None}
+    if sizes and format != "litert":
+        raise InputError(f"a {format} takes any number of compositions and elements, so `{next(iter(sizes))}` has no meaning")
+    module, function = FORMATS[format].split(":")
+    exporter: Any = getattr(importlib.import_module(module), function)
+    report: ExportReport = exporter(predictor, out, examples=examples, **sizes)
+    return report

@@ -1,0 +1,67 @@
+"""What travels with an exported model: ``tfmat.json``, which says what goes in, what comes out and where the model is from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import tfmat
+from tfmat.export.interface import UNCERTAINTY, has_uncertainty
+from tfmat.predictor import versions
+
+if TYPE_CHECKING:
+    from tfmat.predictor import Predictor
+
+FILE = "tfmat.json"
+"""Name of the metadata file inside the exported model."""
+
+SPECIES = {"dtype": "int32", "meaning": "atomic numbers of the elements, each 1 to 118, in any order; 0 = no element"}
+FRACTIONS = {"dtype": "float32", "meaning": "amounts of the elements, positive, in any scale (divided by their sum); 0 = no element"}
+FORMULA = {
+    "dtype": "string",
+    "meaning": "formula without brackets, e.g. Fe2O3 or Li0.5CoO2: expand Ca(OH)2 to CaO2H2 before sending",
+}
+
+Signatures = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _outputs(predictor: Predictor, batch: int | str) -> dict[str, dict[str, Any]]:
+    outputs = {}
+    for target in predictor.targets:
+        binary = target.task == "binary"
+        meaning = "probability of class 1" if binary else "predicted value"
+        shape = {"dtype": "float32", "shape": [batch, 1], "unit": "" if binary else target.unit}
+        outputs[target.name] = shape | {"target": target.name, "meaning": meaning}
+        if has_uncertainty(predictor.model, target):
+            meaning = "standard deviation of the predicted Laplace distribution"
+            outputs[target.name + UNCERTAINTY] = shape | {"target": target.name, "meaning": meaning}
+    return outputs
+
+
+def describe(predictor: Predictor, format: str, inputs: Signatures, batch: int | str = "B") -> str:
+    """The text of ``tfmat.json``.
+
+    Args:
+        predictor: what is exported.
+        format: name of the format.
+        inputs: signature -> input -> description (dtype, shape, meaning).
+        batch: number of compositions in a call; ``"B"`` = any.
+    """
+    content = {
+        "format": format,
+        **predictor.to_config(),
+        "signatures": {name: {"inputs": dict(description), "outputs": _outputs(predictor, batch)} for name, description in inputs.items()},
+        "exported_with": {"tfmat": tfmat.__version__} | versions(),
+    }
+    return json.dumps(_strict(content), indent=2, allow_nan=False) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for numbers that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,31 @@
+"""What an exporter tells about the file or folder that it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The result of an export.
+
+    Attributes:
+        path: what was written.
+        format: ``savedmodel`` or ``litert``.
+        signatures: names of the functions it offers.
+        max_difference: largest relative difference from the Keras model over the examples, see `tfmat.export.verification`.
+        examples: number of compositions that were compared.
+        size_bytes: of all files together.
+        latency: median time of one call with one composition (LiteRT: one batch of the exported size) on this machine [s].
+        seconds: time of the whole export, comparison included [s].
+    """
+
+    path: Path
+    format: str
+    signatures: tuple[str, ...]
+    max_difference: float
+    examples: int
+    size_bytes: int
+    latency: float
+    seconds: float

@@ -1,0 +1,126 @@
+"""Comparing an exported model with the Keras model that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfmat.errors import InputError
+from tfmat.export.errors import ExportError
+from tfmat.export.interface import UNCERTAINTY, physical_outputs
+
+if TYPE_CHECKING:
+    from tfmat.predictor import Predictor
+    from tfmat.target import Target
+
+LIMIT = 1e-5
+"""Largest relative difference that an export may have."""
+
+EXAMPLES: tuple[str, ...] = (
+    *("Fe", "Si", "O2", "NaCl", "GaAs", "Fe2O3", "TiO2", "Al0.3Ga0.7", "Bi2Te3", "SrTiO3", "LiFePO4", "Li0.5CoO2", "CaCO3", "Fe0.75Ni0.25"),
+    *("CuSO9H10", "KAl3Si3O12H2", "La0.67Ca0.33MnO3", "LiNi0.8Mn0.1Co0.1O2", "CrMnFeCoNi", "YBa2Cu3O6.93", "Ba0.5Sr0.5Co0.8Fe0.2O2.5"),
+    *("Zr41.2Ti13.8Cu12.5Ni10Be22.5", "Li6.4La3Zr1.4Ta0.6O12", "NaKCaMgAlSiO8"),
+)
+"""Compositions of 1 to 7 elements, with equal amounts and decimals, on which exports are checked if the caller gives none."""
+
+Outputs = Mapping[str, np.ndarray]
+
+
+def pad(examples: Sequence[Mapping[str, np.ndarray]], width: int) -> dict[str, np.ndarray]:
+    """Batch of featurized compositions: ``species`` int32 (B, width), ``fractions`` float32 (B, width), zeros on the right."""
+    return {
+        key: np.stack([np.pad(example[key], (0, width - len(example[key]))) for example in examples]).astype(dtype)
+        for key, dtype in (("species", np.int32), ("fractions", np.float32))
+    }
+
+
+def featurize(predictor: Predictor, formulas: Sequence[str], max_elements: int | None = None) -> list[dict[str, np.ndarray]]:
+    """The featurizer's arrays of each formula; only formulas of at most `max_elements` elements may be among them."""
+    if not formulas:
+        raise InputError("there is no example to compare the exported model on", expected="at least one formula")
+    examples = [predictor.featurizer(formula) for formula in formulas]
+    for index, example in enumerate(examples):
+        if max_elements is not None and len(example["species"]) > max_elements:
+            problem = f"example {formulas[index]!r} holds {len(example['species'])} elements"
+            raise InputError(problem, expected=f"at most {max_elements}, the exported size", index=index)
+    return examples
+
+
+def keras_outputs(predictor: Predictor, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What the Keras model says, name -> (N, 1), with compositions of equal size together, so that nothing is padded."""
+    sizes = np.asarray([len(example["species"]) for example in examples])
+    outputs: dict[str, np.ndarray] = {}
+    for size in sorted(set(sizes.tolist())):
+        chosen = np.flatnonzero(sizes == size).tolist()
+        for name, value in physical_outputs(predictor, pad([examples[i] for i in chosen], size)).items():
+            outputs.setdefault(name, np.empty((len(examples), 1), np.float32))[chosen] = np.asarray(value)
+    return outputs
+
+
+def _floor(target: Target) -> float:
+    """Smallest magnitude that differences of a value are divided by.
+
+    A plain target passes through zero, where float32 rounds like it does for numbers of the size of its spread: ``std``. ``10**x - 1`` is
+    as precise as 1 is, and so is a probability. ``10**x`` never comes near zero and needs no floor.
+    """
+    if target.task == "binary" or target.transform == "log10_1p":
+        return 1.0
+    return target.std if target.transform == "none" else 0.0
+
+
+def largest_difference(predictor: Predictor, exported: Outputs, expected: Outputs) -> float:
+    """Largest ``|exported - expected| / max(|expected|, floor)`` over all outputs, see `_floor`; NaN if anything is not finite.
+
+    Uncertainties are positive and have no floor.
+    """
+    if set(exported) != set(expected):
+        raise ExportError(f"the exported model gives {sorted(exported)} instead of {sorted(expected)}")
+    floors = {target.name: _floor(target) for target in predictor.targets}
+    differences = []
+    for name, wanted in expected.items():
+        found = np.asarray(exported[name], np.float64)
+        if found.shape != wanted.shape:
+            raise ExportError(f"the exported output {name!r} has the shape {found.shape} instead of {wanted.shape}")
+        if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+            return float("nan")
+        floor = 0.0 if name.endswith(UNCERTAINTY) else floors.get(name, 0.0)
+        size = np.maximum(np.abs(wanted.astype(np.float64)), max(floor, float(np.finfo(np.float32).tiny)))
+        differences.append(float(np.max(np.abs(found - wanted) / size)))
+    return max(differences)
+
+
+def compare(predictor: Predictor, calls: Mapping[str, Callable[[], Outputs]], expected: Outputs) -> float:
+    """Make each call, named for error messages, and compare its outputs.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        ExportError: it exceeds `LIMIT`, or something is not a number.
+    """
+    worst = 0.0
+    for what, call in calls.items():
+        difference = largest_difference(predictor, call(), expected)
+        if np.isnan(difference):
+            raise ExportError(f"the comparison of {what} with the Keras model met a value that is not finite; nothing was written")
+        if difference > LIMIT:
+            raise ExportError(
+                f"{what} differs from the Keras model by {difference:.1e} relative, more than the allowed {LIMIT:g}; nothing was written"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def median_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
+    """Median time of a call [s], after three calls that do not count."""
+    import time
+
+    times = []
+    for turn in range(repeats + 3):
+        start = time.perf_counter()
+        call()
+        if turn >= 3:
+            times.append(time.perf_counter() - start)
+    return float(np.median(times))

@@ -1,0 +1,83 @@
+"""Losses, metrics and scores against hand-made numbers."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from tfmat.losses import BinaryCrossentropyWithLogits, RobustL1
+from tfmat.metrics import PhysicalMAE, binary_scores, coverage, regression_scores
+from tfmat.target import Target
+
+
+def column(*values):
+    return np.array(values, "float32")[:, None]
+
+
+def test_robust_l1_equals_the_published_code():
+    loss = RobustL1()(column(0, 1), np.array([[0.3, 0.1], [-0.2, -0.4]], "float32"))
+    assert float(loss) == pytest.approx(1.3078002343, abs=1e-6)
+
+
+def test_missing_targets_cost_nothing():
+    prediction = np.array([[0.3, 0.1], [-0.2, -0.4], [5.0, 5.0]], "float32")
+    weights = np.array([1.5, 1.5, 0], "float32")
+    masked = RobustL1()(column(0, 1, np.nan), prediction, sample_weight=weights)
+    assert float(masked) == pytest.approx(1.3078002343, abs=1e-6)
+
+
+def test_missing_targets_give_no_gradient():
+    tf = pytest.importorskip("tensorflow")
+    prediction = tf.Variable([[0.3, 0.1], [-0.2, -0.4]])
+    with tf.GradientTape() as tape:
+        value = RobustL1()(column(0, np.nan), prediction)
+    gradient = tape.gradient(value, prediction).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[1].any()
+    assert gradient[0].all()
+
+
+def test_binary_crossentropy_equals_scikit_learn():
+    logits, classes = np.array([[3.0, 9], [-2, 9], [50, 9], [-0.5, 9]], "float32"), column(1, 0, 1, 1)
+    expected = log_loss(classes[:, 0], 1 / (1 + np.exp(-logits[:, 0].astype("float64"))))
+    assert float(BinaryCrossentropyWithLogits()(classes, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_mae_is_in_the_targets_unit():
+    target = Target("kappa", "W/(m K)", transform="log10", mean=1.0, std=0.5)
+    metric = PhysicalMAE(target)
+    metric.update_state(column(0, 0, np.nan), np.array([[0, 0], [2, 0], [9, 9]], "float32"))
+    assert float(metric.result()) == pytest.approx((0 + 90) / 2, rel=1e-5)
+
+
+def test_binary_metric_is_the_share_of_wrong_classes():
+    metric = PhysicalMAE(Target("metal", task="binary"))
+    metric.update_state(column(1, 0, 1, np.nan), np.array([[2, 0], [1, 0], [-1, 0], [1, 0]], "float32"))
+    assert float(metric.result()) == pytest.approx(2 / 3)
+
+
+def test_regression_scores():
+    scores = regression_scores(np.array([1.0, 2, 3, np.nan]), np.array([1.0, 2, 6, 1]))
+    assert scores["n"] == 3
+    assert scores["MAE"] == pytest.approx(1)
+    assert scores["RMSE"] == pytest.approx(np.sqrt(3))
+    assert scores["R2"] == pytest.approx(1 - 3 / (2 / 3))
+    assert scores["MAD/MAE"] == pytest.approx(2 / 3)
+
+
+def test_scores_of_nothing():
+    assert regression_scores(np.array([np.nan]), np.array([1.0])) == {"n": 0}
+    assert binary_scores(np.array([np.nan]), np.array([1.0])) == {"n": 0}
+    assert "ROC-AUC" not in binary_scores(np.array([1.0, 1.0]), np.array([0.2, 0.9]))
+
+
+def test_auc_equals_scikit_learn_with_ties():
+    rng = np.random.default_rng(0)
+    classes, probabilities = rng.integers(0, 2, 200).astype(float), rng.integers(0, 10, 200) / 10
+    assert binary_scores(classes, probabilities)["ROC-AUC"] == pytest.approx(roc_auc_score(classes, probabilities))
+
+
+def test_coverage_of_a_laplace_distribution():
+    rng = np.random.default_rng(0)
+    spread = rng.uniform(0.5, 2, 200_000)
+    errors = rng.laplace(scale=spread / np.sqrt(2))
+    assert coverage(errors, np.zeros_like(errors), spread) == pytest.approx(1 - np.exp(-np.sqrt(2)), abs=0.005)

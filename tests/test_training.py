@@ -1,0 +1,192 @@
+"""The training loop: learning, determinism, interruption and the published averaging rule."""
+
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from tfmat.checkpoint import Checkpoint
+from tfmat.data.pipeline import Batches
+from tfmat.data.static_shapes import PerShape
+from tfmat.data.table import Table
+from tfmat.errors import InputError
+from tfmat.featurizers import CompositionFeaturizer
+from tfmat.predictor import Predictor
+from tfmat.recipe import Recipe
+from tfmat.target import Target
+from tfmat.training import Diverged, Interrupted, StochasticWeightAveraging
+from tfmat.zoo.lgdcnn import VARIANTS
+
+SMALL = VARIANTS["dcnn_k1"] | {"dim": 16, "conv_dim": 16, "conv_blocks": 1}  # quick to trace
+RECIPE = Recipe(learning_rate=3e-3, batch_size=16, epochs=4, ema=0.9, fraction_jitter=0.02)
+
+
+def table(rows=64, missing=0):
+    """Formulas with their mean atomic number as target, so that there is something to learn."""
+    rng = np.random.default_rng(0)
+    amounts = rng.integers(1, 9, (rows, 3))
+    elements = rng.choice(["Li", "Na", "K", "O", "S", "Fe"], (rows, 3))
+    formulas = ["".join(f"{e}{n}" for e, n in zip(*pair, strict=True)) for pair in zip(elements, amounts, strict=True)]
+    numbers = np.vectorize({"Li": 3, "Na": 11, "K": 19, "O": 8, "S": 16, "Fe": 26}.get)(elements)
+    values = (amounts * numbers).sum(axis=1) / amounts.sum(axis=1)
+    other = np.where(np.arange(rows) < missing, np.nan, 100 * values)
+    targets = {"y": values, "z": other} if missing else {"y": values}
+    return Table(formulas, targets, [str(i) for i in range(rows)], np.arange(rows) + 2, "made.csv")
+
+
+def fitted(recipe=RECIPE, data=None, targets=("y",), seed=1, **options):
+    data = data or table()
+    predictor = Predictor.create("lgdcnn", [Target(name) for name in targets], keywords=SMALL, seed=seed)
+    predictor.fit(data, data, recipe=recipe, seed=seed, jit_compile=False, **options)
+    return predictor
+
+
+def weights(predictor):
+    return [np.asarray(w) for w in predictor.model.weights]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def test_it_learns_and_reports():
+    seen = []
+    predictor = fitted(dataclasses.replace(RECIPE, epochs=30), report=lambda *arguments: seen.append(arguments))
+    history = predictor.history
+    assert [row["epoch"] for row in history] == list(range(1, 31))
+    assert history[-1]["val_y_mae"] < 0.5 * history[0]["val_y_mae"]
+    assert history[-1]["y_mae"] < history[0]["y_mae"]
+    assert seen[-1][:4] == (30, 30, 4, 4)
+    assert seen[-1][4]["val_y_mae"] == history[-1]["val_y_mae"]
+    assert len(seen) == 30 * 4
+
+
+def test_the_last_validation_error_is_that_of_the_final_weights():
+    predictor = fitted()
+    assert predictor.info["validation"]["y"]["MAE"] == pytest.approx(predictor.history[-1]["val_y_mae"], rel=1e-4)
+
+
+def test_a_seed_repeats_and_another_does_not():
+    assert same(fitted(), fitted())
+    assert not same(fitted(), fitted(seed=2))
+
+
+PAPER = Recipe(optimizer="lookahead_lamb", schedule="triangular", swa_epochs=2, batch_size=16, epochs=5)
+
+
+@pytest.mark.parametrize(("recipe", "signum"), [(RECIPE, signal.SIGINT), (PAPER, signal.SIGTERM)], ids=["default", "paper"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, signum, tmp_path):
+    def stop(epoch, epochs, step, steps, figures):
+        if (epoch, step) == (3, 2):
+            os.kill(os.getpid(), signum)
+
+    before = signal.getsignal(signum)
+    with pytest.raises(Interrupted, match="after 2 finished epochs") as caught:
+        fitted(recipe, checkpoint=tmp_path / "checkpoint.h5", report=stop)
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) is before
+    resumed = fitted(recipe, checkpoint=tmp_path / "checkpoint.h5", resume=True)
+    whole = fitted(recipe)
+    assert same(resumed, whole)
+    assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
+    assert os.listdir(tmp_path) == ["checkpoint.h5"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    predictor = fitted()
+    predictor.model.optimizer.build(predictor.model.trainable_variables)
+    Checkpoint.of(predictor.model, 1, []).write(tmp_path / "c.h5")
+    other = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL | {"dim": 32})
+    with pytest.raises(InputError, match="does not fit this run"):
+        other.fit(table(), recipe=RECIPE, checkpoint=tmp_path / "c.h5", resume=True, jit_compile=False)
+    (tmp_path / "c.h5").write_bytes(b"not HDF5")
+    with pytest.raises(InputError, match="cannot be read"):
+        fitted(checkpoint=tmp_path / "c.h5", resume=True)
+
+
+def test_missing_targets_are_masked():
+    data = table(missing=32)
+    predictor = fitted(dataclasses.replace(RECIPE, epochs=8), data, ("y", "z"))
+    assert predictor.history[-1]["val_z_mae"] < predictor.history[0]["val_z_mae"]
+    assert np.isfinite([v for row in predictor.history for v in row.values()]).all()
+    assert predictor.info["validation"]["z"]["n"] == 32
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(Diverged, match="the loss became"):
+        fitted(dataclasses.replace(RECIPE, learning_rate=1e20, schedule="constant", ema=None))
+
+
+def test_dataset_equals_the_plan_and_starts_anywhere():
+    data = table()
+    records = CompositionFeaturizer().featurize(data.materials)
+    batches = Batches.of(records, {"y": data.targets["y"].astype("float32")}, 16, seed=5)
+    plain = [x for epoch in (0, 1) for x, *_ in batches.epoch(epoch)]
+    later = list(batches.dataset(first_epoch=1, repeat=True).take(batches.plan.steps))
+    for expected, (inputs, targets, loss_weights) in zip(plain[batches.plan.steps :], later, strict=True):
+        np.testing.assert_array_equal(expected["species"], inputs["species"].numpy())
+        assert targets["y"].shape == (16, 1)
+        assert loss_weights["y"].shape == (16,)
+
+
+def test_jitter_keeps_padding_and_sum():
+    data = table()
+    records = CompositionFeaturizer().featurize(data.materials)
+    batches = Batches.of(records, {}, 16, seed=5, max_buckets=1)
+    noisy, plain = (list(batches.dataset(fraction_jitter=jitter)) for jitter in (0.02, 0.0))
+    again = list(batches.dataset(fraction_jitter=0.02))
+    for (a, *_), (b, *_), (c, *_) in zip(noisy, plain, again, strict=True):
+        x, y = a["fractions"].numpy(), b["fractions"].numpy()
+        assert ((x == 0) == (y == 0)).all()
+        np.testing.assert_allclose(x.sum(axis=1), 1, atol=1e-6)
+        assert 0 < np.abs(x - y).max() < 0.1
+        np.testing.assert_array_equal(x, c["fractions"].numpy())
+
+
+def test_one_program_a_shape():
+    calls = PerShape(lambda data: data["x"] * 2, jit_compile=False)
+    import tensorflow as tf
+
+    for width in (2, 3, 2, 3, 3):
+        calls({"x": tf.zeros((4, width))})
+    assert len(calls.compiled) == 2
+
+
+def test_published_averaging_rule():
+    """The rule, fed with given validation errors, against its written definition."""
+    predictor = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL)
+    data = table()
+    batches = Batches.of(predictor.featurizer.featurize(data.materials), {"y": data.targets["y"].astype("float32")}, 64)
+    rule = StochasticWeightAveraging(20, predictor.model, batches, jit_compile=False)
+    assert rule._error() == pytest.approx(
+        float(np.mean(np.abs(predictor.outputs(batches.records)["y"][:, 0] - data.targets["y"]))), rel=1e-5
+    )
+    errors = iter([1.0, 0.99, 0.5, 0.505, 0.6])
+    rule._error = lambda: next(errors)
+    variable = predictor.model.trainable_variables[0]
+    shape = tuple(variable.shape)
+    average, count = None, 0
+    for step, enters in enumerate([2, 1, 2, 1, 0]):  # a step that starts anew enters twice
+        variable.assign(np.full(shape, float(step)))
+        rule.after_step(20)
+        if step in (0, 2):
+            average, count = np.zeros(shape), 0
+        for _ in range(enters):
+            average = average + (step - average) * (1 / (count + 1)) ** (1 / 3)
+            count += 1
+        np.testing.assert_allclose(rule.average[0], average, rtol=1e-5)
+        assert rule.count == count
+    rule.after_step(21)  # not an averaging epoch: takes no error
+    assert not rule.epoch_ended(20)
+    assert [rule.epoch_ended(20 * k) for k in range(2, 7)] == [False] * 4 + [True]
+
+
+def test_targets_are_checked():
+    data = table()
+    with pytest.raises(InputError, match="no target 'w'"):
+        fitted(targets=("w",), data=data)
+    binary = Predictor.create("lgdcnn", [Target("y", task="binary")], keywords=SMALL)
+    with pytest.raises(InputError, match=r"made.csv, row 2: target 'y' is .*Expected 0 or 1"):
+        binary.fit(data, recipe=RECIPE)
