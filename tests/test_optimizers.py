@@ -75,7 +75,7 @@ def test_decay_spares_biases():
     "keywords", [{"optimizer": "sgd"}, {"schedule": "linear"}, {"learning_rate": 0}, {"epochs": -1}, {"ema": 0.9, "swa_epochs": 20}]
 )
 def test_wrong_recipe(keywords):
-    with pytest.raises(ValueError, match="must be|both average"):
+    with pytest.raises(ValueError, match=r"must be|both average"):
         Recipe(**keywords)
 
 

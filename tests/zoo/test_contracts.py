@@ -41,7 +41,7 @@ def outputs(model, records, indices, width):
 
 
 def test_inputs_and_outputs_are_named(case):
-    architecture, model, featurizer = case
+    _, model, featurizer = case
     assert set(model.input) == set(featurizer.spec)
     assert list(model.output) == ["a", "b"]
     assert all(output.shape[0] is None and output.shape[1] in (1, 2) for output in model.output.values())
