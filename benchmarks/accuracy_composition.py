@@ -28,7 +28,13 @@ COLUMNS += ["test_RMSE", "test_coverage", "seconds", "hardware", "threads", "dat
 # "published": the paper's table; "rerun": its authors' own 300-epoch log. CrabNet and random forest: CrabNet's repository,
 # metrics/all_metrics.csv (test rows without pure elements).
 PEERS = {
-    "aflow__ael_bulk_modulus_vrh": {"L-G-DCNN 40 epochs": 9.343, "rerun": 8.592, "published": 8.221, "CrabNet": 8.692, "random forest": 11.907},
+    "aflow__ael_bulk_modulus_vrh": {
+        "L-G-DCNN 40 epochs": 9.343,
+        "rerun": 8.592,
+        "published": 8.221,
+        "CrabNet": 8.692,
+        "random forest": 11.907,
+    },
     "aflow__agl_thermal_conductivity_300K": {
         "L-G-DCNN 40 epochs": 2.515,
         "rerun": 2.267,
@@ -56,7 +62,11 @@ def run(name: str, seed: int, recipe: str, epochs: int | None, threads: int, wor
 
     def report(epoch: int, of: int, step: int, steps: int, figures: Any) -> None:
         if step == steps and (epoch % 5 == 0 or epoch == of):
-            print(f"  {name} seed {seed} epoch {epoch}/{of}: validation MAE {figures[f'val_{target}_mae']:.4g} {unit}", file=sys.stderr, flush=True)
+            print(
+                f"  {name} seed {seed} epoch {epoch}/{of}: validation MAE {figures[f'val_{target}_mae']:.4g} {unit}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     predictor.fit(
         data.splits["train"],
