@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from tfmat import __version__
 from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
@@ -368,8 +369,8 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("tfmat", "keras", "tensorflow", "numpy", "pymatgen"):
+    found = {"python": platform.python_version(), "tfmat": __version__}
+    for package in ("keras", "tensorflow", "numpy", "pymatgen"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
