@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tfmat.losses import BinaryCrossentropyWithLogits, RobustL1
-from tfmat.metrics import PhysicalMAE, binary_scores, coverage, regression_scores
+from tfmat.metrics import PhysicalMAE
+from tfmat.scores import binary_scores, coverage, regression_scores
 from tfmat.target import Target
 
 

@@ -92,6 +92,7 @@ def test_the_model_directory_is_complete(predictor, saved):
     assert [t["unit"] for t in config["targets"]] == ["eV", ""]
     assert config["info"]["seed"] == 0
     assert config["info"]["versions"]["keras"]
+    assert (saved / WEIGHTS).stat().st_size < 4 * predictor.model.count_params() + 100_000, "the optimizer's state is in it"
     loaded = Predictor.load(saved)
     assert loaded.history == [{k: pytest.approx(v) for k, v in row.items()} for row in predictor.history]
     assert loaded.info == json.loads(json.dumps(predictor.info))
@@ -142,7 +143,7 @@ def test_a_damaged_directory_is_refused(saved, how, message):
 def test_another_featurizer_version_is_refused(saved, monkeypatch):
     monkeypatch.setattr(CompositionFeaturizer, "version", 2)
     with pytest.raises(
-        InputError, match="trained with CompositionFeaturizer version 1; .* version 2 is installed. Expected the tfmat that"
+        InputError, match=r"trained with CompositionFeaturizer version 1; .* version 2 is installed. Expected the tfmat that"
     ):
         Predictor.load(saved)
 
@@ -159,5 +160,5 @@ def test_large_batches_compile_and_agree(predictor):
 
 
 def test_unknown_recipe(predictor):
-    with pytest.raises(InputError, match="no recipe 'fast'. Expected one of default, paper"):
+    with pytest.raises(InputError, match=r"no recipe 'fast'. Expected one of default, paper"):
         predictor.recipe("fast")

@@ -26,10 +26,10 @@ from tfmat.data.table import Table
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.metrics import binary_scores, coverage, regression_scores
 from tfmat.model_directory import CARD, HISTORY, check_weights, read_config, write_model
 from tfmat.recipe import Recipe
 from tfmat.records import Records
+from tfmat.scores import binary_scores, coverage, regression_scores
 from tfmat.target import Target
 from tfmat.training import Report, Schedule, train
 

@@ -41,7 +41,7 @@ def forward(model: keras.Model, jit_compile: bool) -> Callable[[dict[str, np.nda
 
 
 def _forward_jax(model: keras.Model) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """`forward` for the JAX backend, which compiles once a shape by itself. (Keras' ``predict_on_batch`` frees the weights there.)"""
+    """`forward` for the JAX backend, which compiles once a shape by itself; Keras' ``predict_on_batch`` frees the weights there."""
     import jax
 
     call = jax.jit(lambda weights, rest, inputs: model.stateless_call(weights, rest, inputs, training=False)[0])
