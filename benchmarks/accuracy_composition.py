@@ -53,7 +53,8 @@ def run(name: str, seed: int, recipe: str, epochs: int | None, threads: int, wor
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     from tfmat import datasets
-    from tfmat.predictor import Predictor, hardware
+    from tfmat.predictor import Predictor
+    from tfmat.provenance import hardware
     from tfmat.target import Target
 
     data = datasets.load(name)

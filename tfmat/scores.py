@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+LAPLACE_COVERAGE = float(1.0 - np.exp(-np.sqrt(2.0)))
+"""Share of a Laplace distribution within one standard deviation, 0.757."""
+
 
 def regression_scores(values: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """Scores in the unit of `values`, over the rows where both are finite.
@@ -47,6 +50,17 @@ def binary_scores(classes: np.ndarray, probabilities: np.ndarray) -> dict[str, f
 
 
 def coverage(values: np.ndarray, predictions: np.ndarray, uncertainties: np.ndarray) -> float:
-    """Share of finite rows whose error is within the uncertainty; a Laplace distribution gives 1 - exp(-sqrt(2)) = 0.757."""
+    """Share of finite rows whose error is within the uncertainty; see `LAPLACE_COVERAGE`."""
     finite = np.isfinite(values) & np.isfinite(predictions) & np.isfinite(uncertainties)
     return float(np.mean(np.abs(values - predictions)[finite] <= uncertainties[finite])) if finite.any() else float("nan")
+
+
+def calibration(values: np.ndarray, predictions: np.ndarray, uncertainties: np.ndarray, *, least: int = 20) -> float:
+    """The factor on the uncertainties that brings their coverage to that of a Laplace distribution.
+
+    A network that has learnt its training rows well is too sure of itself on others. With fewer than `least` finite rows, 1.
+    """
+    finite = np.isfinite(values) & np.isfinite(predictions) & (uncertainties > 0)
+    if finite.sum() < least:
+        return 1.0
+    return max(float(np.quantile(np.abs(values - predictions)[finite] / uncertainties[finite], LAPLACE_COVERAGE)), 1e-6)

@@ -152,7 +152,7 @@ def _write(predictor: Predictor, evaluation: Evaluation, table: Table, name: str
     from tfmat.atomic import new_directory
     from tfmat.cli import figures
     from tfmat.cli.predict import write_csv
-    from tfmat.predictor import hardware, versions
+    from tfmat.provenance import hardware, versions
 
     content = {
         "data": name,
