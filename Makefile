@@ -9,7 +9,7 @@ UNFINISHED := $(VENV)/.unfinished
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint benchmarks clean
+.PHONY: help demo test test-slow lint benchmarks peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ lint: $(INSTALLED) ## style, formatting, types and who imports whom
 
 benchmarks: $(INSTALLED) ## print the tables of the README
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+peers: .venv-peers/.installed ## install what the speed benchmark compares with (PyTorch and crabnet) into .venv-peers
+
+.venv-peers/.installed:
+	@"$(PYTHON)" -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check "torch>=2.4" numpy pandas
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --no-deps crabnet==1.0.1
+	@touch $@
 
 clean: ## remove .venv, builds and caches; trained models (runs/) and exports (serving/) stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfmat import datasets
 from tfmat.baselines import mean_predictor, random_forest
-from tfmat.metrics import regression_scores
+from tfmat.scores import regression_scores
 
 MODEL, SERVING = Path("runs/demo"), Path("serving/demo")
 FORMULAS = ["Fe2O3", "NaCl", "TiO2"]

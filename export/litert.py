@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfmat.atomic import check_free, staged
 from tfmat.errors import InputError
 from tfmat.export.composition_graph import arrange
 from tfmat.export.errors import ExportError
 from tfmat.export.interface import composition_featurizer, output_names, physical_outputs
 from tfmat.export.metadata import FILE, FRACTIONS, SPECIES, describe
 from tfmat.export.report import ExportReport
-from tfmat.export.staging import check_free, staged
 from tfmat.export.verification import EXAMPLES, compare, featurize, keras_outputs, median_seconds, pad
 
 if TYPE_CHECKING:

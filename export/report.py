@@ -29,3 +29,8 @@ class ExportReport:
     size_bytes: int
     latency: float
     seconds: float
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfmat.atomic import check_free, staged
 from tfmat.errors import InputError
 from tfmat.export.composition_graph import expand_brackets, normalise, parse_formulas, symbol_table
 from tfmat.export.interface import composition_featurizer, output_names, physical_outputs
 from tfmat.export.metadata import FILE, FORMULA, FRACTIONS, SPECIES, describe
-from tfmat.export.report import ExportReport
-from tfmat.export.staging import check_free, size_of, staged
+from tfmat.export.report import ExportReport, size_of
 from tfmat.export.verification import EXAMPLES, compare, featurize, keras_outputs, median_seconds, pad
 from tfmat.model_directory import CARD
 

@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tfmat.losses import BinaryCrossentropyWithLogits, RobustL1
-from tfmat.metrics import PhysicalMAE, binary_scores, coverage, regression_scores
+from tfmat.metrics import PhysicalMAE
+from tfmat.scores import LAPLACE_COVERAGE, binary_scores, calibration, coverage, regression_scores
 from tfmat.target import Target
 
 
@@ -80,4 +81,15 @@ def test_coverage_of_a_laplace_distribution():
     rng = np.random.default_rng(0)
     spread = rng.uniform(0.5, 2, 200_000)
     errors = rng.laplace(scale=spread / np.sqrt(2))
-    assert coverage(errors, np.zeros_like(errors), spread) == pytest.approx(1 - np.exp(-np.sqrt(2)), abs=0.005)
+    assert coverage(errors, np.zeros_like(errors), spread) == pytest.approx(LAPLACE_COVERAGE, abs=0.005)
+
+
+def test_calibration_restores_the_coverage():
+    rng = np.random.default_rng(0)
+    spread = rng.uniform(0.5, 2, 20_000)
+    errors = rng.laplace(scale=3 * spread / np.sqrt(2))
+    zeros = np.zeros_like(errors)
+    factor = calibration(errors, zeros, spread)
+    assert factor == pytest.approx(3, rel=0.03)
+    assert coverage(errors, zeros, factor * spread) == pytest.approx(LAPLACE_COVERAGE, abs=1e-3)
+    assert calibration(errors[:5], zeros[:5], spread[:5]) == 1.0

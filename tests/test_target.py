@@ -1,5 +1,7 @@
 """Scaling and unscaling."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -29,11 +31,13 @@ def test_a_constant_target_can_be_fitted():
 
 
 def test_uncertainty_behind_a_logarithm_is_the_derivative():
-    target = Target("y", transform="log10", mean=0.3, std=0.7)
+    target = Target("y", transform="log10", mean=0.3, std=0.7, uncertainty_scale=1.0)
     output = np.array([[0.4, np.log(1e-3)]], "float32")
     shifted = output + np.array([[1e-3, 0]], "float32")
     difference = float(target.unscale(shifted)[0, 0] - target.unscale(output)[0, 0])
     assert float(target.unscale_uncertainty(output)[0, 0]) == pytest.approx(difference, rel=5e-3)
+    wider = dataclasses.replace(target, uncertainty_scale=2.0)
+    assert float(wider.unscale_uncertainty(output)[0, 0]) == pytest.approx(2 * difference, rel=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,7 @@ def test_uncertainty_behind_a_logarithm_is_the_derivative():
         ({"name": "y", "task": "ranking"}, "`task` must be"),
         ({"name": "y", "transform": "ln"}, "`transform` must be"),
         ({"name": "y", "std": 0.0}, "`std` positive"),
+        ({"name": "y", "uncertainty_scale": 0.0}, "`uncertainty_scale` must be positive"),
         ({"name": "y", "task": "binary", "mean": 1.0}, "neither transformed nor scaled"),
     ],
 )

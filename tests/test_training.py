@@ -190,3 +190,12 @@ def test_targets_are_checked():
     binary = Predictor.create("lgdcnn", [Target("y", task="binary")], keywords=SMALL)
     with pytest.raises(InputError, match=r"made.csv, row 2: target 'y' is .*Expected 0 or 1"):
         binary.fit(data, recipe=RECIPE)
+
+
+def test_uncertainties_are_scaled_to_the_validation_errors():
+    predictor = fitted(dataclasses.replace(RECIPE, epochs=2))
+    scores = predictor.info["validation"]["y"]
+    assert scores["coverage"] == pytest.approx(0.757, abs=0.03)
+    assert scores["coverage before scaling"] != scores["coverage"]
+    assert predictor.targets[0].uncertainty_scale != 1.0
+    assert predictor.evaluate(table()).scores["y"]["coverage"] == scores["coverage"]

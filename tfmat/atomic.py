@@ -1,55 +1,69 @@
-"""Folders that appear complete or not at all."""
+"""Files and folders that appear complete or not at all: a killed process or a full disk leaves what was there before."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tfmat.errors import InputError
 
 
-@contextlib.contextmanager
-def new_directory(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary sibling of `target` to write to, renamed to `target` when the block ends without an error.
+def check_free(out: Path) -> None:
+    """Refuse a path at which something stands already."""
+    if out.exists() or out.is_symlink():
+        raise InputError("it exists already", file=str(out), expected="a path that is free")
 
-    A killed process or a full disk leaves `target` as it was.
+
+@contextmanager
+def staged(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """A path beside `target` to write a file or folder to; it becomes `target` at the end, or is removed after any error.
+
+    Missing parent folders are made, and removed again after an error.
 
     Raises:
-        InputError: `target` exists and `overwrite` is not set, or its parent cannot be written to.
+        InputError: `target` exists and `overwrite` is not set, or the file system refuses (a full disk, no permission).
     """
-    final = Path(os.path.abspath(target))
-    if final.exists() and not overwrite:
-        raise InputError("it exists already", file=str(target), expected="a new path")
-    if final.exists() and not final.is_dir():
-        raise InputError("it is a file", file=str(target), expected="a folder or a new path")
+    out = Path(os.path.abspath(target))
+    if not overwrite:
+        check_free(out)
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
-    except OSError as error:
-        raise InputError(f"a folder cannot be created there ({error.strerror})", file=str(target), expected="a place to write to") from None
-    try:
-        os.chmod(temporary, 0o755)
-        yield temporary
-        _swap(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(temporary: Path, final: Path) -> None:
-    """Rename `temporary` to `final`; an old `final` is moved aside first and deleted afterwards."""
-    if not final.exists():
-        os.rename(temporary, final)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
-    os.rename(final, aside / "old")
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        os.rename(aside / "old", final)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+                temporary = Path(folder) / out.name
+                yield temporary
+                if overwrite and out.is_dir() and not out.is_symlink():
+                    _swap(temporary, out, Path(folder) / "replaced")
+                else:
+                    if not overwrite:
+                        check_free(out)
+                    os.replace(temporary, out)
+        except OSError as error:
+            raise InputError(f"it cannot be written: {error.strerror or error}", file=str(target)) from error
+    except BaseException:
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def new_directory(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder to write to, which becomes `target` at the end; see `staged`."""
+    with staged(target, overwrite=overwrite) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+def _swap(temporary: Path, out: Path, aside: Path) -> None:
+    """Put a folder in the place of another; `aside` takes the old one."""
+    os.rename(out, aside)
+    try:
+        os.rename(temporary, out)
+    except OSError:
+        os.rename(aside, out)
+        raise

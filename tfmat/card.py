@@ -47,12 +47,14 @@ from tfmat import Predictor
 Predictor.load("THIS_FOLDER").predict(["Fe2O3", "NaCl"])
 ```
 
-The uncertainty is the standard deviation of a Laplace distribution that the model predicts along with the value (aleatoric only).
+The uncertainty is the standard deviation of a Laplace distribution that the model predicts along with the value (aleatoric only),
+scaled to the validation errors.
 Materials with elements outside the training set have `in_domain` false.
 """.splitlines()
 
 _ABOUT_SCORES = """
-`coverage` is the share of errors within the predicted uncertainty; a perfectly calibrated Laplace model has 0.757.
+`coverage` is the share of errors within the predicted uncertainty; a perfectly calibrated Laplace model has 0.757. The uncertainty
+is scaled by one factor so that it has that coverage on these rows; what the network itself gave is the coverage before scaling.
 `MAD/MAE` compares with predicting the mean. Scores on the test split are computed by `tfmat evaluate` and lie in `evaluations/`.
 """.splitlines()
 

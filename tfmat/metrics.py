@@ -1,11 +1,10 @@
-"""Figures of merit: a Keras metric in physical units for training, and the scores of finished predictions."""
+"""The Keras metric that training shows: the error in physical units."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfmat.target import Target
@@ -33,50 +32,3 @@ class PhysicalMAE(keras.metrics.Mean):
         else:
             error = ops.abs(self.target.unscale(y_pred) - self.target.unscale(y_true))
         return super().update_state(error, sample_weight=ops.cast(present, y_pred.dtype))
-
-
-def regression_scores(values: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Scores in the unit of `values`, over the rows where both are finite.
-
-    Returns:
-        ``n``, ``MAE``, ``RMSE``, ``R2`` and ``MAD/MAE`` (mean absolute deviation of the values from their mean, over MAE: 1 = no
-        better than the mean).
-    """
-    finite = np.isfinite(values) & np.isfinite(predictions)
-    values, errors = values[finite], predictions[finite] - values[finite]
-    if not len(values):
-        return {"n": 0.0}
-    mae = float(np.mean(np.abs(errors)))
-    variance = float(np.mean((values - values.mean()) ** 2))
-    scores = {"n": float(len(values)), "MAE": mae, "RMSE": float(np.sqrt(np.mean(errors**2)))}
-    if variance > 0:
-        scores["R2"] = 1.0 - float(np.mean(errors**2)) / variance
-    if mae > 0:
-        scores["MAD/MAE"] = float(np.mean(np.abs(values - values.mean()))) / mae
-    return scores
-
-
-def binary_scores(classes: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """``n``, ``accuracy``, ``ROC-AUC`` (ties count half; absent with one class only) and ``log_loss``."""
-    finite = np.isfinite(classes) & np.isfinite(probabilities)
-    truth, probability = classes[finite] > 0.5, probabilities[finite]
-    if not len(truth):
-        return {"n": 0.0}
-    clipped = np.clip(probability, 1e-7, 1 - 1e-7)
-    scores = {
-        "n": float(len(truth)),
-        "accuracy": float(np.mean((probability > 0.5) == truth)),
-        "log_loss": float(-np.mean(np.where(truth, np.log(clipped), np.log(1 - clipped)))),
-    }
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if positives and negatives:
-        _, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
-        ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]
-        scores["ROC-AUC"] = float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
-    return scores
-
-
-def coverage(values: np.ndarray, predictions: np.ndarray, uncertainties: np.ndarray) -> float:
-    """Share of finite rows whose error is within the uncertainty; a Laplace distribution gives 1 - exp(-sqrt(2)) = 0.757."""
-    finite = np.isfinite(values) & np.isfinite(predictions) & np.isfinite(uncertainties)
-    return float(np.mean(np.abs(values - predictions)[finite] <= uncertainties[finite])) if finite.any() else float("nan")

@@ -22,7 +22,8 @@ FORMAT = 1
 
 def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> None:
     """Write weights and config into the existing, empty `directory`."""
-    model.save_weights(directory / WEIGHTS)
+    # A compiled model would write its optimizer's state along, three times the size of the weights.
+    keras.Model(model.input, model.output).save_weights(directory / WEIGHTS)
     config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
     config["config_sha256"] = _config_sha256(config)
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import dataclasses
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ from tfmat.data.table import Table
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.metrics import binary_scores, coverage, regression_scores
 from tfmat.model_directory import CARD, HISTORY, check_weights, read_config, write_model
+from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
 from tfmat.records import Records
+from tfmat.scores import binary_scores, calibration, coverage, regression_scores
 from tfmat.target import Target
 from tfmat.training import Report, Schedule, train
 
@@ -157,8 +157,25 @@ class Predictor:
             "hardware": hardware(),
         }
         if validation is not None:
-            self.info["validation"] = self.evaluate(validation, cache=cache).scores
+            self.info["validation"] = self._calibrate(validation, cache)
         return self.history
+
+    def _calibrate(self, validation: Table, cache: RecordCache | None) -> dict[str, dict[str, float]]:
+        """Scale the uncertainties to the validation errors; the scores, with the coverage before and after."""
+        self.targets = tuple(dataclasses.replace(t, uncertainty_scale=1.0) for t in self.targets)
+        raw = self.evaluate(validation, cache=cache)
+        targets = []
+        for target in self.targets:
+            if f"{target.name}_uncertainty" in raw.predictions:
+                columns = (raw.predictions[target.name + suffix].to_numpy() for suffix in ("_true", "", "_uncertainty"))
+                target = dataclasses.replace(target, uncertainty_scale=calibration(*columns))
+            targets.append(target)
+        self.targets = tuple(targets)
+        scores = self.evaluate(validation, cache=cache).scores
+        for name, old in raw.scores.items():
+            if "coverage" in old:
+                scores[name]["coverage before scaling"] = old["coverage"]
+        return scores
 
     def recipe(self, name: str) -> Recipe:
         """One of the architecture's recipes."""
@@ -364,25 +381,3 @@ class Predictor:
 
 def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)[:, 0]
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("tfmat", "keras", "tensorflow", "numpy", "pymatgen"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> str:
-    """Processor, logical cores in use and accelerators, for the card."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        name = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), name)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
-    return f"{name}, {cores} cores" + (f", {len(gpus)} x {gpus[0].split(':')[0]}" if gpus else "")

@@ -26,6 +26,7 @@ class Target:
         transform: applied to the physical value before scaling; ``log10`` needs positive values, ``log10_1p`` values > -1.
         mean: of the transformed training values.
         std: of the transformed training values (unbiased).
+        uncertainty_scale: factor on the predicted uncertainty, fitted on validation data, see `tfmat.scores.calibration`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     transform: Transform = "none"
     mean: float = 0.0
     std: float = 1.0
+    uncertainty_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -46,6 +48,8 @@ class Target:
             raise ValueError("a binary target is neither transformed nor scaled")
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise ValueError(f"`mean` must be finite and `std` positive. Received: mean={self.mean}, std={self.std}")
+        if not (math.isfinite(self.uncertainty_scale) and self.uncertainty_scale > 0):
+            raise ValueError(f"`uncertainty_scale` must be positive. Received: uncertainty_scale={self.uncertainty_scale}")
 
     def fit(self, values: np.ndarray) -> Target:
         """The same target with mean and unbiased standard deviation of the finite `values` [unit].
@@ -94,11 +98,11 @@ class Target:
     def unscale_uncertainty(self, output: Any) -> Any:
         """Network output (B, 2) -> standard deviation of the predicted Laplace distribution (B, 1) [unit].
 
-        ``exp(s) * std``; behind a logarithm it is propagated to first order, times ``ln(10) * 10**value``.
+        ``uncertainty_scale * exp(s) * std``; behind a logarithm it is propagated to first order, times ``ln(10) * 10**value``.
         """
         from keras import ops
 
-        spread = ops.exp(output[:, 1:2]) * self.std
+        spread = ops.exp(output[:, 1:2]) * (self.std * self.uncertainty_scale)
         if self.transform == "none":
             return spread
         return spread * math.log(10.0) * ops.exp((output[:, 0:1] * self.std + self.mean) * math.log(10.0))

@@ -28,14 +28,29 @@ def specialise(model: keras.Model, jit_compile: bool) -> None:
 
 def forward(model: keras.Model, jit_compile: bool) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """A function from padded inputs to the model's outputs in inference mode, as numpy arrays, compiled once a batch shape."""
+    if keras.backend.backend() == "jax":
+        return _forward_jax(model)
     if keras.backend.backend() != "tensorflow":
-        return lambda inputs: dict(model.predict_on_batch(inputs))
+        return lambda inputs: {name: keras.ops.convert_to_numpy(output) for name, output in model(inputs, training=False).items()}
     import tensorflow as tf
 
     call = PerShape(lambda inputs: model(inputs, training=False), jit_compile)
     return lambda inputs: {
         name: output.numpy() for name, output in call({key: tf.convert_to_tensor(value) for key, value in inputs.items()}).items()
     }
+
+
+def _forward_jax(model: keras.Model) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """`forward` for the JAX backend, which compiles once a shape by itself; Keras' ``predict_on_batch`` frees the weights there."""
+    import jax
+
+    call = jax.jit(lambda weights, rest, inputs: model.stateless_call(weights, rest, inputs, training=False)[0])
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = call([v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], inputs)
+        return {name: np.asarray(output) for name, output in outputs.items()}
+
+    return run
 
 
 class PerShape:

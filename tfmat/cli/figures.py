@@ -1,0 +1,51 @@
+"""The plots of a model, where matplotlib is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfmat.cli.failures import tell
+
+if TYPE_CHECKING:
+    from tfmat.predictor import Evaluation, Predictor
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed; if not it is told how to get it."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        return True
+    tell("no plots: matplotlib is not installed (pip install 'tfmat[plot]')")
+    return False
+
+
+def write_learning_curve(predictor: Predictor, folder: Path) -> None:
+    """``learning_curve.png``."""
+    from tfmat.plots import learning_curve
+
+    units, tasks = {t.name: t.unit for t in predictor.targets}, {t.name: t.task for t in predictor.targets}
+    learning_curve(predictor.history, units, folder / "learning_curve.png", tasks)
+
+
+def write_parity(predictor: Predictor, evaluation: Evaluation, folder: Path, split: str) -> None:
+    """``parity-<split>-<target>.png`` for each target, or ``roc-<split>-<target>.png`` for a binary one."""
+    from tfmat.plots import parity, roc
+
+    frame = evaluation.predictions
+    for target in predictor.targets:
+        values, predictions = frame[f"{target.name}_true"].to_numpy(), frame[target.name].to_numpy()
+        if target.task == "binary":
+            title = f"{split}: {target.name.replace('_', ' ')}"
+            roc(values, predictions, folder / f"roc-{split}-{target.name}.png", target=target.name, title=title)
+            continue
+        spread = f"{target.name}_uncertainty"
+        parity(
+            values,
+            predictions,
+            folder / f"parity-{split}-{target.name}.png",
+            target=target.name,
+            unit=target.unit,
+            uncertainty=frame[spread].to_numpy() if spread in frame else None,
+            title=split,
+        )

@@ -1,0 +1,148 @@
+"""From the settings of a run to a model directory, over any number of interruptions."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfmat.cli import figures
+from tfmat.cli.failures import CommandError, Signalled, tell, writing
+from tfmat.cli.materials import provenance, with_values
+from tfmat.cli.progress import TrainingProgress, task
+from tfmat.cli.runs import Settings, TrainingFolder
+from tfmat.cli.tables import duration, scores_table
+from tfmat.errors import InputError
+
+if TYPE_CHECKING:
+    from tfmat.datasets import Dataset
+    from tfmat.predictor import Predictor
+
+
+def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume: bool) -> None:
+    """Train, write the model directory and print its scores.
+
+    The training folder must not exist unless `resume` is set; it is left behind only if there is something to continue.
+    """
+    predictor = build(settings)
+    if resume:
+        _check_unchanged(settings, dataset)
+        folder.write_history(_finished(folder))
+    else:
+        folder.create(settings, overwrite=settings.overwrite)
+    with _continuable(settings, folder):
+        fit(predictor, settings, dataset, folder)
+        predictor.info["dataset"] = provenance(dataset, settings.split)
+        predictor.info["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+        _save(predictor, dataset, folder.out, overwrite=settings.overwrite)
+    folder.discard()
+    _summary(predictor, folder.out)
+
+
+def build(settings: Settings) -> Predictor:
+    """The untrained predictor."""
+    from tfmat.predictor import Predictor
+    from tfmat.target import Target
+
+    targets = [Target(**config) for config in settings.targets]
+    try:
+        return Predictor.create(settings.architecture, targets, keywords=settings.keywords, seed=settings.seed)
+    except InputError:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:
+        chosen = ", ".join(f"{key}={value}" for key, value in settings.keywords.items())
+        raise InputError(f"{settings.architecture} cannot be built with {chosen}: {error}") from None
+
+
+def fit(predictor: Predictor, settings: Settings, dataset: Dataset, folder: TrainingFolder) -> None:
+    """Train with progress; the state is kept in the folder."""
+    from tfmat.data.cache import RecordCache, featurize_table
+    from tfmat.recipe import Recipe
+
+    featurize_table(dataset.splits["test"], predictor.featurizer)  # so that a bad row there is told now, not at `evaluate`
+    training, validation = (with_values(dataset.splits[split], split) for split in ("train", "validation"))
+    with TrainingProgress(len(training), predictor.targets, folder.append_history) as progress:
+        predictor.fit(
+            training,
+            validation,
+            recipe=Recipe.from_config(settings.recipe),
+            epochs=settings.epochs,
+            seed=settings.seed,
+            checkpoint=folder.checkpoint,
+            resume=True,
+            jit_compile=settings.jit,
+            cache=RecordCache() if settings.cache else None,
+            report=progress.report,
+        )
+
+
+@contextlib.contextmanager
+def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
+    """After an interruption, say how to go on; after an error, keep the folder only if it holds finished epochs."""
+    from tfmat.training import Diverged, Interrupted
+
+    advice = f"continue with: tfmat train --resume {shlex.quote(str(folder.out))}"
+    try:
+        with writing(folder.out):
+            yield
+    except Interrupted as error:
+        raise CommandError(_interrupted(error.epoch, settings, advice), 128 + error.signum) from None
+    except (Signalled, KeyboardInterrupt) as error:
+        signum = error.signum if isinstance(error, Signalled) else signal.SIGINT
+        epochs = len(_finished(folder)) if folder.checkpoint.exists() else 0
+        raise CommandError(_interrupted(epochs, settings, advice), 128 + signum) from None
+    except Diverged as error:
+        folder.discard()
+        rate = settings.recipe["learning_rate"]
+        raise CommandError(f"training diverged: {error}; try a lower rate: --recipe-option learning_rate={rate / 3:.2g}") from None
+    except Exception as error:
+        if not folder.checkpoint.exists():
+            folder.discard()
+            raise
+        if isinstance(error, CommandError):
+            raise CommandError(f"disk full while writing {folder.out}; the run is kept up to its last checkpoint: {advice}") from error
+        tell(f"the run is kept up to its last checkpoint: {advice}")
+        raise
+
+
+def _interrupted(epochs: int, settings: Settings, advice: str) -> str:
+    if epochs == 0:
+        return f"interrupted before the first epoch ended; {advice}"
+    return f"interrupted after epoch {epochs} of {settings.epochs}; {advice}"
+
+
+def _finished(folder: TrainingFolder) -> list[dict[str, float]]:
+    """The finished epochs in the checkpoint."""
+    from tfmat.checkpoint import Checkpoint
+
+    return Checkpoint.read(folder.checkpoint).history if folder.checkpoint.exists() else []
+
+
+def _check_unchanged(settings: Settings, dataset: Dataset) -> None:
+    if dataset.splits["train"].content_hash() != settings.train_sha256:
+        problem = "the training rows have changed since the run began"
+        raise InputError(problem, expected="the same data, or a new run without --resume", file=settings.label)
+
+
+def _save(predictor: Predictor, dataset: Dataset, out: Path, *, overwrite: bool) -> None:
+    def plots(temporary: Path) -> None:
+        if figures.can_plot():
+            figures.write_learning_curve(predictor, temporary)
+            evaluation = predictor.evaluate(with_values(dataset.splits["validation"], "validation"))
+            figures.write_parity(predictor, evaluation, temporary, "validation")
+
+    with task(f"writing {out}"):
+        predictor.save(out, overwrite=overwrite, extras=plots)
+
+
+def _summary(predictor: Predictor, out: Path) -> None:
+    units = {target.name: target.unit for target in predictor.targets}
+    path = shlex.quote(str(out))
+    print(scores_table("validation", predictor.info["validation"], units))
+    print(f"\n{out}: {predictor.info['epochs']} epochs in {duration(predictor.info['training_seconds'])}. Next:")
+    for line in (f"predict {path} Fe2O3", f"evaluate {path}", f"export {path} --format savedmodel"):
+        print(f"  tfmat {line}")

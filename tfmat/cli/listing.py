@@ -1,0 +1,129 @@
+"""``tfmat models`` and ``tfmat datasets``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tfmat.cli.quiet import load_tensorflow
+from tfmat.cli.runs import SUFFIX, TrainingFolder
+from tfmat.cli.tables import aligned, with_unit
+from tfmat.errors import InputError
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def models(
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where trained models are looked for.")] = Path("runs"),
+    as_json: _Json = False,
+) -> None:
+    """List the architectures, and the trained models in ./runs.
+
+    \b
+    Examples:
+      tfmat models
+      tfmat models --json
+    """  # noqa: D301
+    load_tensorflow()
+    families, trained = _architectures(), _trained(runs)
+    if as_json:
+        print(json.dumps({"architectures": families, "models": trained}, indent=2))
+        return
+    for family in families:
+        print(f"{family['name']}: {family['title']}")
+        print(f"  takes a {family['material']}; {family['parameters']:,} parameters by default")
+        print(f"  variants: {', '.join(family['variants']) or 'none'}")
+        print(f"  recipes: {', '.join(family['recipes'])}")
+    print()
+    if trained:
+        rows = [[entry["path"], entry["targets"], entry["validation"], entry["data"], entry["date"]] for entry in trained]
+        print(aligned(["trained model", "predicts", "validation", "data", "date"], rows))
+    else:
+        print(f"no trained models in {runs}; to train one: tfmat train {families[0]['name']}")
+
+
+def datasets(as_json: _Json = False) -> None:
+    """List the datasets, whether or not they are on this machine.
+
+    \b
+    Examples:
+      tfmat datasets
+      tfmat train lgdcnn --data exp_formation_enthalpy
+    """  # noqa: D301
+    from tfmat.datasets import DEFAULT, describe
+
+    listings = describe()
+    if as_json:
+        print(json.dumps([dataclasses.asdict(listing) for listing in listings], indent=2))
+        return
+    rows = []
+    for entry in listings:
+        targets = ", ".join(with_unit(name, unit) for name, unit in entry.units.items())
+        folds = f"/fold0-{entry.folds - 1}" if entry.folds else ""
+        here = "default" if entry.name == DEFAULT else "yes" if entry.present else "no"
+        rows.append([entry.name, folds, f"{entry.rows:,}", targets, here, entry.licence])
+    print(aligned(["dataset", "folds", "rows", "targets", "here", "licence"], rows, right=[2]))
+    if not all(entry.present for entry in listings):
+        print("\nSet TFMAT_DATA_DIR to a folder with the missing ones: tfmat train --data NAME says what it must hold.")
+
+
+def _architectures() -> list[dict[str, Any]]:
+    from tfmat.architecture import architectures
+
+    return [
+        {
+            "name": family.name,
+            "title": family.title,
+            "material": family.material,
+            "parameters": int(family.builder().count_params()),
+            "variants": list(family.variants),
+            "recipes": list(family.recipes),
+        }
+        for family in architectures().values()
+    ]
+
+
+def _trained(runs: Path) -> list[dict[str, str]]:
+    """Finished and unfinished models directly below `runs`."""
+    return [_entry(folder) for folder in sorted(runs.iterdir()) if _is_model(folder)] if runs.is_dir() else []
+
+
+def _is_model(folder: Path) -> bool:
+    if folder.name.startswith("."):
+        return False
+    return (folder / "config.json").is_file() or (folder.name.endswith(SUFFIX) and (folder / "run.json").is_file())
+
+
+def _entry(folder: Path) -> dict[str, str]:
+    from tfmat.model_directory import read_config
+
+    try:
+        if folder.name.endswith(SUFFIX):
+            return _unfinished(folder)
+        config = read_config(folder)
+        info, targets = config["info"], config["targets"]
+        named = ", ".join(with_unit(target["name"], target["unit"]) for target in targets)
+        scores = [_main_score(info.get("validation", {}).get(target["name"], {}), target["unit"]) for target in targets]
+        data = (info.get("dataset") or {}).get("name", "")
+        return {"path": str(folder), "targets": named, "validation": ", ".join(scores), "data": data, "date": info.get("date", "")}
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        return {"path": str(folder), "targets": "cannot be read", "validation": str(error), "data": "", "date": ""}
+
+
+def _unfinished(folder: Path) -> dict[str, str]:
+    run = TrainingFolder(folder.with_name(folder.name.removesuffix(SUFFIX)))
+    settings = run.settings()
+    named = ", ".join(with_unit(target["name"], target["unit"]) for target in settings.targets)
+    note = f"unfinished: tfmat train --resume {run.out}"
+    return {"path": str(run.out), "targets": named, "validation": note, "data": settings.label, "date": ""}
+
+
+def _main_score(scores: dict[str, float], unit: str) -> str:
+    from tfmat.card import format_score
+
+    name = next((name for name in ("MAE", "ROC-AUC", "accuracy") if name in scores), None)
+    return f"{name} {format_score(name, scores[name], unit)}" if name else ""

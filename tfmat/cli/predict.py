@@ -1,0 +1,187 @@
+"""``tfmat predict``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tfmat.cli.failures import tell, writing
+from tfmat.cli.progress import rows_done, task
+from tfmat.cli.quiet import load_tensorflow
+from tfmat.cli.tables import aligned, number, shortened, with_unit
+from tfmat.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tfmat.predictor import Predictor
+
+REPORTED = 20
+"""Unreadable materials that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """One material to predict.
+
+    Attributes:
+        value: formula.
+        identifier: the id in its file; None for a formula of the command line.
+        place: file and row, for messages; empty for a formula of the command line.
+    """
+
+    value: Any
+    identifier: str | None = None
+    place: str = ""
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
+    materials: Annotated[
+        list[str] | None, typer.Argument(metavar="MATERIAL...", help="Formulas, or CSV or JSON lines files with a column of them.")
+    ] = None,
+    input_: Annotated[list[Path] | None, typer.Option("--input", metavar="FILE", help="A CSV or JSON lines file; repeatable.")] = None,
+    formula_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The files' column of formulas. Default: formula, else composition.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV file with all digits instead of printing a table.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Materials at a time.")] = 256,
+) -> None:
+    """Predict materials: formulas as arguments, or files of them.
+
+    The uncertainty is the standard deviation of the predicted error. What cannot be read is told on stderr and kept as a row without
+    numbers; the exit code is 2 then.
+
+    \b
+    Examples:
+      tfmat predict runs/lgdcnn-exp_formation_enthalpy Fe2O3 NaCl "Ca(OH)2" Li0.5CoO2
+      tfmat predict runs/gap candidates.csv --out predictions.csv
+      tfmat predict runs/gap --input table.csv --formula-column composition
+    """  # noqa: D301
+    if out is not None:
+        _check_out(out, overwrite)
+    wanted = _collect(materials or [], input_ or [], formula_column)
+    load_tensorflow()
+    from tfmat.predictor import JIT_ROWS, Predictor
+
+    predictor = Predictor.load(model)
+    with rows_done("predicting") as report:
+        jit = len(wanted) >= JIT_ROWS
+        frame = predictor.predict([material.value for material in wanted], batch_size=batch_size, jit_compile=jit, report=report)
+    failed = _report_errors(frame, wanted)
+    _report_unseen(frame)
+    if any(material.identifier is not None for material in wanted):
+        frame.insert(0, "id", [material.identifier or "" for material in wanted])
+    if out is None:
+        print(_table(frame, predictor))
+    else:
+        write_csv(frame, predictor, out)
+        tell(f"{out}: {len(frame):,} materials" + (f", {failed:,} of them unreadable" if failed else ""))
+    if failed:
+        raise typer.Exit(2)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.is_dir():
+        raise InputError("it is a folder", file=str(out), expected="--out FILE.csv")
+    if out.exists() and not overwrite:
+        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
+
+
+def _collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str | None) -> list[Material]:
+    """All materials, in the order of the command line."""
+    from tfmat.data.readers import read_table
+
+    found: list[Material] = []
+    named: list[str | Path] = [*arguments, *files]
+    for argument in named:
+        if isinstance(argument, str) and not _is_file(argument):
+            found.append(Material(argument))
+            continue
+        with task(f"reading {argument}"):
+            table = read_table(argument, formula_column=formula_column, require_targets=False)
+        found += [
+            Material(value, name, f"{argument}, row {row}: ")
+            for value, name, row in zip(table.materials, table.ids, table.rows.tolist(), strict=True)
+        ]
+    if not found:
+        raise InputError("no material to predict", expected="formulas or files, as in: tfmat predict MODEL Fe2O3 more.csv")
+    return found
+
+
+def _is_file(text: str) -> bool:
+    """A name with the ending of a data file, or an existing path that is no formula."""
+    from tfmat.data.readers import SUFFIXES
+    from tfmat.featurizers.composition import parse_formula
+
+    if len(text) > 4096:
+        return False
+    if text.lower().endswith(SUFFIXES):
+        return True
+    try:
+        parse_formula(text)
+    except InputError:
+        return bool(text.strip()) and os.path.exists(text)
+    return False
+
+
+def _report_errors(frame: pd.DataFrame, materials: Sequence[Material]) -> int:
+    failed = [i for i, error in enumerate(frame["error"]) if isinstance(error, str)]
+    for i in failed[:REPORTED]:
+        tell(f"{materials[i].place}{frame['error'].iloc[i]}")
+    if len(failed) > REPORTED:
+        tell(f"{len(failed) - REPORTED:,} more materials cannot be read; the column `error` says why")
+    return len(failed)
+
+
+def _report_unseen(frame: pd.DataFrame) -> None:
+    unseen = frame.loc[~frame["in_domain"] & frame["error"].isna(), "material"].tolist()
+    if unseen:
+        listed = ", ".join(shortened(material, 24) for material in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+        tell(f"warning: {len(unseen):,} of {len(frame):,} materials hold elements that did not occur in training: {listed}")
+
+
+def headers(predictor: Predictor) -> dict[str, str]:
+    """Column -> column with its unit."""
+    found = {}
+    for target in predictor.targets:
+        unit = "probability" if target.task == "binary" else target.unit
+        for name in (target.name, f"{target.name}_true", f"{target.name}_uncertainty"):
+            found[name] = with_unit(name, "" if target.task == "binary" and name != target.name else unit)
+    return found
+
+
+def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
+    """What is printed: ids, formulas, values and uncertainties with the digits that matter, and errors if there are any."""
+    failed = frame["error"].notna().any()
+    columns = [*(["id"] if "id" in frame else []), "material"]
+    texts = {name: [shortened(value) for value in frame[name]] for name in columns}
+    for target in predictor.targets:
+        spread = f"{target.name}_uncertainty"
+        columns += [target.name] + ([spread] if spread in frame else [])
+        spreads = frame[spread].tolist() if spread in frame else [None] * len(frame)
+        texts[target.name] = [number(value, u) for value, u in zip(frame[target.name].tolist(), spreads, strict=True)]
+        texts[spread] = [number(u, u) for u in spreads if u is not None]
+    if failed:
+        columns.append("error")
+        texts["error"] = [error if isinstance(error, str) else "" for error in frame["error"]]
+    names = headers(predictor)
+    header = [
+        "uncertainty" + names[name].removeprefix(name) if name.endswith("_uncertainty") else names.get(name, name) for name in columns
+    ]
+    right = [i for i, name in enumerate(columns) if name in names]
+    return aligned(header, list(zip(*(texts[name] for name in columns), strict=True)), right=right)
+
+
+def write_csv(frame: pd.DataFrame, predictor: Predictor, out: Path) -> None:
+    """A CSV file whose header carries the units, complete or not at all."""
+    from tfmat.atomic import staged
+
+    with writing(out), staged(out, overwrite=True) as temporary:
+        frame.rename(columns=headers(predictor)).to_csv(temporary, index=False, float_format="%.7g")

@@ -1,0 +1,62 @@
+"""Aligned text tables and numbers with the digits that matter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns two spaces apart; those with a number in `right` are aligned to the right."""
+    cells = [header, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(row[i].rjust(widths[i]) if i in right else row[i].ljust(widths[i]) for i in range(len(header))).rstrip() for row in cells
+    ]
+    return "\n".join(lines)
+
+
+def number(value: float, uncertainty: float | None = None) -> str:
+    """Four significant digits; beside an uncertainty as many decimals as its two significant digits have."""
+    if not math.isfinite(value):
+        return "-"
+    if uncertainty is not None and math.isfinite(uncertainty) and uncertainty > 0:
+        decimals = 1 - math.floor(math.log10(uncertainty))
+        if 0 <= decimals <= 6 and abs(value) < 1e7:
+            return f"{value:.{decimals}f}"
+    return f"{value:.4g}"
+
+
+def scores_table(title: str, scores: Mapping[str, Mapping[str, float]], units: Mapping[str, str]) -> str:
+    """One line a score: the main one (MAE or ROC-AUC) first, the number of rows last."""
+    from tfmat.card import format_score
+
+    first = ("MAE", "ROC-AUC", "accuracy")
+    rows = []
+    for target, values in scores.items():
+        names = sorted(values, key=lambda name: (name == "n", first.index(name) if name in first else len(first)))
+        for position, name in enumerate(names):
+            rows.append([target if position == 0 else "", "rows" if name == "n" else name, format_score(name, values[name], units[target])])
+    return aligned([title, "score", "value"], rows)
+
+
+def with_unit(name: str, unit: str) -> str:
+    """``band_gap`` and ``eV`` -> ``band_gap [eV]``."""
+    return f"{name} [{unit}]" if unit else name
+
+
+def duration(seconds: float) -> str:
+    """``47 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def shortened(text: Any, width: int = 40) -> str:
+    """One line of at most `width` characters."""
+    line = " ".join(str(text)[: 4 * width].split())
+    return line if len(line) <= width else line[: width - 3] + "..."
