@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tfmat
 from tfmat.export.interface import UNCERTAINTY, has_uncertainty
-from tfmat.predictor import versions
+from tfmat.provenance import versions
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
