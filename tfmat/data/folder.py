@@ -43,7 +43,7 @@ def read_folder(
         targets: the columns wanted. Default: all that hold numbers.
     """
     limits = how.limits
-    files = _structure_files(folder, rejections)
+    files = structure_files(folder, rejections)
     source = folder / ID_PROP
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
@@ -64,7 +64,7 @@ def read_folder(
     return found, names
 
 
-def _structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]]:
+def structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]]:
     """Id -> names of its files; pickles are rejected."""
     files: dict[str, list[str]] = defaultdict(list)
     with os.scandir(folder) as listing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,24 @@ def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Readi
     if records is not None:
         into.crystals = Crystals(records)
         parsed.keep(into.crystals, digests)
+
+
+def read_structure_files(paths: Sequence[Path], how: Reading) -> list[Crystal | InputError]:
+    """The crystal of each CIF or POSCAR file, or why there is none; in order.
+
+    Args:
+        paths: names that `kind_of` knows.
+        how: see there; nothing is cached.
+    """
+    tasks = ((path, request(how.limits, path=path, kind=str(kind_of(path.name)))) for path in paths)
+    limits, found = how.limits, list[Crystal | InputError]()
+    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="pymatgen.io.cif") as workers:
+        for path, answer in workers.map(tasks):
+            crystal = _crystal(answer)
+            found.append(crystal.located(file=str(path)) if isinstance(crystal, InputError) else crystal)
+            if how.report is not None:
+                how.report(len(found), len(paths))
+    return found
 
 
 def _crystal(answer: Any) -> Crystal | InputError:

@@ -82,7 +82,8 @@ def split_user_data(data: UserData, name: str, spec: SplitSpec | None = None, se
         rows = spec.rows(table.materials, table.ids, columns.get(spec.column))
     except InputError as error:
         row = error.row if error.index is None else int(data.cells.rows[error.index])
-        raise error.located(file=data.cells.source, row=row) from None
+        told = f" ({summary(data.rejections, data.read)})" if data.rejections else ""
+        raise InputError(error.problem + told, expected=error.expected, file=error.file or data.cells.source, row=row) from None
     return FileDataset(
         name=name,
         version=table.content_hash()[:12],
