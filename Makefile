@@ -18,10 +18,10 @@ demo: $(INSTALLED) ## train, export and serve a model on the data that comes wit
 	@$(BIN)/python examples/demo.py
 
 test: lint ## all checks and the fast tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: lint ## all checks and all tests
-	@$(BIN)/python -m pytest -m ""
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 lint: $(INSTALLED) ## style, formatting, types and who imports whom
 	@$(BIN)/ruff check .

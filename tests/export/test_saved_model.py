@@ -161,7 +161,7 @@ def test_refused_requests(predictor, tmp_path, monkeypatch):
         export_model(predictor, tmp_path / "x", "onnx")
     with pytest.raises(InputError, match="`max_elements` has no meaning"):
         export_model(predictor, tmp_path / "x", max_elements=4)
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         export_model(predictor, tmp_path / "file" / "x", examples=["Fe"])
     crystal = SimpleNamespace(architecture=SimpleNamespace(name="megnet", material="crystal"), featurizer=None)
