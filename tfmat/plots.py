@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tfmat.datasets.dataset import Dataset
+
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
@@ -128,3 +130,45 @@ def roc(classes: np.ndarray, probabilities: np.ndarray, path: Path, *, target: s
     axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title or target.replace("_", " "), xlim=(0, 1), ylim=(0, 1))
     axis.set_aspect("equal")
     figure.savefig(path)
+
+
+def histogram(
+    values: Mapping[str, Mapping[str, np.ndarray]], path: Path, *, units: Mapping[str, str], title: str = "", bins: int = 60
+) -> None:
+    """How the values of each target are distributed in each split. One panel a target, counts on a logarithmic axis.
+
+    The horizontal axis holds the middle 99.8 % of the values; what lies outside is counted in the legend.
+
+    Args:
+        values: target -> split -> values (N,) [unit]; NaN is left out.
+        path: PNG file.
+        units: target -> unit.
+        title: above the plot.
+        bins: of each panel.
+    """
+    figure, axes = _figure(len(values))
+    for axis, (target, splits) in zip(axes, values.items(), strict=True):
+        known = {split: column[np.isfinite(column)] for split, column in splits.items()}
+        together = np.concatenate(list(known.values()))
+        if not len(together):
+            axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center")
+            continue
+        low, high = (float(limit) for limit in np.quantile(together, [0.001, 0.999]))
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, bins + 1)
+        for (split, column), colour in zip(known.items(), (BLUE, ORANGE, GREY), strict=False):
+            axis.hist(column, bins=edges, histtype="step", color=colour, linewidth=1.4, label=f"{split} ({len(column):,})")
+        outside = int(((together < low) | (together > high)).sum())
+        axis.set_yscale("log")
+        axis.set(xlabel=label(target, units[target]), ylabel="materials")
+        axis.legend(frameon=False, title=f"{outside:,} beyond the axis" if outside else None)
+    figure.suptitle(title)
+    figure.savefig(path)
+
+
+def dataset_histogram(dataset: Dataset, path: Path) -> None:
+    """`histogram` of all targets of a dataset, written as PNG to `path`."""
+    values = {name: {split: table.targets[name] for split, table in dataset.splits.items()} for name in dataset.units}
+    rows = sum(len(table) for table in dataset.splits.values())
+    histogram(values, path, units=dataset.units, title=f"{dataset.name}: {rows:,} materials")

@@ -21,6 +21,7 @@ from tfmat.data.cache import RecordCache, featurize_table
 from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward
 from tfmat.data.table import Table
+from tfmat.data.user_data import check_material
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
@@ -134,6 +135,8 @@ class Predictor:
         if isinstance(recipe, str):
             recipe = self.recipe(recipe)
         epochs = epochs or recipe.epochs
+        if any(isinstance(material, str) for material in training.materials[:1]):
+            check_material(self.architecture.material, "composition", model=self.architecture.name, data=training.source)
         self._check_targets(training, learnable=True)
         self.targets = tuple(t.fit(training.targets[t.name]) for t in self.targets)
         size = recipe.batch_size_for(len(training))

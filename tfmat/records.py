@@ -43,6 +43,33 @@ class Records:
         """Length of axis 0 of `key` in each example, int64 (N,)."""
         return np.diff(self.offsets[key])
 
+    def take(self, indices: np.ndarray) -> Records:
+        """The examples at integer positions `indices`, in that order, copied."""
+        values, offsets = {}, {}
+        for key, value in self.values.items():
+            starts = self.offsets[key][indices]
+            lengths = self.offsets[key][np.asarray(indices) + 1] - starts
+            ends = np.cumsum(lengths)
+            rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+            values[key], offsets[key] = value[rows], np.concatenate([[0], ends]).astype(np.int64)
+        return Records(values, offsets)
+
+    @classmethod
+    def join(cls, parts: Sequence[Records]) -> Records:
+        """The examples of all `parts` (at least one), one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        values = {key: np.concatenate([part.values[key] for part in parts]) for key in parts[0].values}
+        offsets = {
+            key: np.concatenate([[0], np.cumsum(np.concatenate([part.lengths(key) for part in parts]))]).astype(np.int64) for key in values
+        }
+        return cls(values, offsets)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays [bytes]."""
+        return sum(array.nbytes for array in (*self.values.values(), *self.offsets.values()))
+
     @classmethod
     def stack(cls, examples: Sequence[Mapping[str, np.ndarray]]) -> Records:
         """Columns from a list of single examples (at least one)."""

@@ -8,6 +8,12 @@ from cli_cases import TINY, Command, Result, compounds
 from tfmat.cli import run
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tfmat evaluate` keeps featurized data: not in the user's own cache."""
+    monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return compounds(tmp_path_factory.mktemp("cli") / "compounds.csv")

@@ -50,7 +50,7 @@ def refused(result: Result, *parts: str) -> str:
 def test_rows(rows: list[str], options: tuple[str, ...], parts: list[str], tfmat: Command, tmp_path: pathlib.Path) -> None:
     (tmp_path / "d.csv").write_text("\n".join(["formula,gap", *rows]) + "\n")
     began = time.monotonic()
-    line = refused(tfmat("train", "lgdcnn", "--data", "d.csv", *options, *TINY, "--epochs", "1", "--out", "deep/m"), *parts)
+    line = refused(tfmat("train", "lgdcnn", "--data", "d.csv", "--strict", *options, *TINY, "--epochs", "1", "--out", "deep/m"), *parts)
     assert time.monotonic() - began < 5
     assert len(line) < 400
     assert listing(tmp_path) == {"d.csv"}
@@ -88,6 +88,11 @@ def test_no_csv(tfmat: Command, tmp_path: pathlib.Path) -> None:
         (("lgdcnn", "--task", "ranking"), ["unknown task 'ranking'"]),
         (("lgdcnn", "--transform", "log"), ["unknown transform 'log'", "log10"]),
         (("lgdcnn", "--split", "hash"), ["has a split of its own"]),
+        (("lgdcnn", "--folds", "5", "--fold", "1"), ["has a split of its own"]),
+        (("lgdcnn", "--folds", "5"), ["--folds without --fold"]),
+        (("lgdcnn", "--fold", "1"), ["--fold without --folds"]),
+        (("lgdcnn", "--folds", "5", "--fold", "5"), ["fold 5 of 5 folds"]),
+        (("lgdcnn", "--split", "sideways"), ["unknown split 'sideways'"]),
         (("lgdcnn", "--epochs", "0"), ["--epochs", "tfmat train --help"]),
         (("lgdcnn", "--batch-size", "-1"), ["--batch-size"]),
         (("lgdcnn", "--epoch", "1"), ["No such option", "--epochs"]),

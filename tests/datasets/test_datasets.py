@@ -10,7 +10,7 @@ import pytest
 from tfmat import datasets
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
-from tfmat.datasets import composition_benchmark, exp_formation_enthalpy
+from tfmat.datasets import composition_benchmark, exp_formation_enthalpy, fetch
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
 
@@ -36,11 +36,12 @@ def test_embedded_dataset():
     assert len(np.unique(CompositionFeaturizer().featurize(formulas).values["species"])) == 79
 
 
-def test_embedded_dataset_without_pymatgen(monkeypatch):
+def test_embedded_dataset_without_pymatgen(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(exp_formation_enthalpy.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pymatgen is not installed"):
         datasets.load(datasets.DEFAULT)
-    assert not exp_formation_enthalpy.listing().present
+    assert not datasets.describe()[0].present
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'[{"formula": "Fe"}]', b'{"a": 1}', b"[1]"])
@@ -52,17 +53,24 @@ def test_damaged_embedded_file(monkeypatch, tmp_path, content):
         exp_formation_enthalpy.load()
 
 
-def test_listing_reads_no_data(monkeypatch):
-    monkeypatch.delenv("TFMAT_DATA_DIR", raising=False)
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A machine with neither mirror nor downloads, on which nothing can be downloaded."""
+    for name in ("TFMAT_DATA_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "no-python"))
+
+
+def test_listing_reads_no_data(bare):
     rows = datasets.describe()
     assert [row.name for row in rows] == datasets.names()
     assert [row.name for row in rows if row.present] == [datasets.DEFAULT]
-    assert len(rows) == 32
-    assert len(datasets.names(folds=True)) == 32 + 13 * 5
+    assert len(rows) == 32 + 16
+    assert len(datasets.names(folds=True)) == 32 + 16 + 14 * 5
 
 
-def test_without_the_mirror_it_is_said_how_to_get_it(monkeypatch):
-    monkeypatch.delenv("TFMAT_DATA_DIR", raising=False)
+def test_without_the_mirror_it_is_said_how_to_get_it(bare):
     for name in ("aflow__energy_atom", "castelli", "castelli/fold0"):
         with pytest.raises(InputError, match=r"TFMAT_DATA_DIR.*composition/benchmark_data.*crabnet 1\.0\.1"):
             datasets.load(name)
@@ -85,9 +93,10 @@ def test_a_missing_file_is_named(monkeypatch, tmp_path):
 def test_listed_rows_are_those_of_the_mirror(mirror):
     with (mirror / "peers" / "composition_datasets.csv").open(newline="") as stream:
         published = {row["dataset"]: int(row["total"]) for row in csv.DictReader(stream)}
-    listed = {row.name: row.rows for row in datasets.describe() if row.name != datasets.DEFAULT}
-    assert listed == {name: published[name] for name in listed}
-    assert all(row.present for row in datasets.describe())
+    listed = {row.name: row for row in datasets.describe() if row.tfds_name.startswith("composition_benchmark/")}
+    assert {name: row.rows for name, row in listed.items()} == {name: published[name] for name in listed}
+    assert len(listed) == 31
+    assert all(row.present and row.size > 0 for row in listed.values())
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +105,7 @@ def published(mirror):
         return {row["dataset"]: row for row in csv.DictReader(stream)}
 
 
-SMALL = [source.name for source in composition_benchmark._BENCHMARK if source.rows < 100_000] + ["OQMD_Bandgap"]
+SMALL = [source.name for source in composition_benchmark.SOURCES if source.official_split and source.rows < 100_000] + ["OQMD_Bandgap"]
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -217,7 +226,7 @@ def test_bad_splits_of_a_file(tmp_path, content, split, message):
 def test_a_path_that_does_not_exist_is_a_missing_file(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         datasets.open_data(str(tmp_path / "none.csv"))
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="structure file"):
         datasets.open_data(str(tmp_path))
 
 

@@ -17,10 +17,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from tfmat import __version__
+from tfmat.cli import cache, datasets
 from tfmat.cli.evaluate import evaluate
 from tfmat.cli.export import export
 from tfmat.cli.failures import explain, signals_raise, tell
-from tfmat.cli.listing import datasets, models
+from tfmat.cli.listing import models
 from tfmat.cli.predict import predict
 from tfmat.cli.train import train
 
@@ -29,8 +30,10 @@ _BROKEN_PIPE = 141
 _Usage = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(name="tfmat", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (train, predict, evaluate, export, models, datasets):
+for _command in (train, predict, evaluate, export, models):
     app.command()(_command)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,13 +6,15 @@ import dataclasses
 import datetime
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tfmat.cli.failures import tell, writing
-from tfmat.cli.materials import open_dataset, resolved
+from tfmat.cli.fitting import SPLIT_FILE
+from tfmat.cli.materials import crystals_unread, featurize, is_path, open_dataset, rejections_of, resolved
 from tfmat.cli.progress import rows_done, task
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import stem
@@ -21,7 +23,10 @@ from tfmat.cli.tables import scores_table
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
+    from tfmat.data.cache import RecordCache
+    from tfmat.data.rejections import Rejection
     from tfmat.data.table import Table
+    from tfmat.datasets import Dataset
     from tfmat.predictor import Evaluation, Predictor
 
 SPLITS = ("train", "validation", "test", "all")
@@ -29,14 +34,13 @@ SPLITS = ("train", "validation", "test", "all")
 
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
-    data: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="A dataset or a file. Default: what the model was trained on.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="NAME|FILE|FOLDER", help="Default: what the model was trained on.")] = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="|".join(SPLITS), help="Default: test; all of a file that is not the model's and has no column `split`."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows at a time.")] = 256,
+    keep: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep crystals and featurized data in TFMAT_CACHE_DIR.")] = True,
 ) -> None:
     """Score a model on data that it has not seen.
 
@@ -46,22 +50,30 @@ def evaluate(
     Examples:
       tfmat evaluate runs/lgdcnn-exp_formation_enthalpy
       tfmat evaluate runs/gap --data new_measurements.csv
+      tfmat evaluate runs/gap --data new_cifs/
       tfmat evaluate runs/gap --split validation
     """  # noqa: D301
     if split is not None:
         known("split", split, SPLITS)
     load_tensorflow()
+    from tfmat.data.cache import RecordCache
+    from tfmat.data.rejections import FILE_NAME
     from tfmat.predictor import Predictor
 
     predictor = Predictor.load(model)
-    table, name, chosen = _open(predictor, data, split)
-    _warn_about_training_rows(predictor, table, data, chosen)
+    cache = RecordCache() if keep else None
+    opened = _open(predictor, model, data, split, cache)
+    folder = model / "evaluations" / f"{stem(opened.name)}-{opened.split}"
+    if opened.rejections:
+        tell(f"{opened.summary}; all are listed in {folder / FILE_NAME}")
+    _warn_about_training_rows(predictor, model, opened, cache)
+    if cache is not None:
+        featurize(opened.table, predictor.featurizer, f"featurizing {opened.split} rows", cache)
     with rows_done("evaluating") as report:
-        evaluation = predictor.evaluate(table, batch_size=batch_size, report=report)
-    folder = model / "evaluations" / f"{stem(name)}-{chosen}"
-    _write(predictor, evaluation, table, name, chosen, folder)
+        evaluation = predictor.evaluate(opened.table, batch_size=batch_size, cache=cache, report=report)
+    _write(predictor, evaluation, opened, folder)
     units = {target.name: target.unit for target in predictor.targets}
-    print(scores_table(f"{name}, {chosen}", evaluation.scores, units))
+    print(scores_table(f"{opened.name}, {opened.split}", evaluation.scores, units))
     print(f"\nwritten to {folder}")
 
 
@@ -71,36 +83,75 @@ def _own_data(predictor: Predictor) -> dict[str, Any]:
     return own
 
 
-def _open(predictor: Predictor, data: str | None, split: str | None) -> tuple[Table, str, str]:
-    """The rows to score, what they are called, and which split they are."""
+@dataclass(frozen=True)
+class _Opened:
+    """What is to be scored.
+
+    Attributes:
+        table: the rows.
+        name: what they are called.
+        split: which split they are.
+        own: the model's own data, if they come from there.
+        rejections: rows of the file that are left out.
+        summary: one line on these.
+    """
+
+    table: Table
+    name: str
+    split: str
+    own: Dataset | None = None
+    rejections: tuple[Rejection, ...] = ()
+    summary: str = ""
+
+
+def _open(predictor: Predictor, model: Path, data: str | None, split: str | None, cache: RecordCache | None) -> _Opened:
     own = _own_data(predictor)
-    targets = [target.name for target in predictor.targets]
     if data is None:
         if not own:
             raise InputError("the model does not say what it was trained on", expected="--data with a dataset or a file")
         data = str(own["name"])
     same = bool(own) and resolved(data) == resolved(str(own["name"]))
-    if not same and split in (None, "all") and resolved(data) != data and (split == "all" or not _has_split(data)):
-        return _whole_file(data, targets), data, "all"
-    dataset = open_dataset(data, targets, own.get("split") if same else None)
+    if not same and is_path(data):
+        return _foreign(predictor, data, split, cache)
+    dataset = _own_dataset(predictor, model, data, cache) if same else open_dataset(data, _targets(predictor))
     if same and dataset.splits["train"].content_hash() != own.get("train_sha256"):
         tell(f"warning: {data} has changed: its training rows are not those that the model was trained on")
-    chosen = split or "test"
-    tables = list(dataset.splits.values()) if chosen == "all" else [dataset.splits[chosen]]
-    return _joined(tables), data, chosen
+    return _chosen(dataset, data, split or "test", same)
 
 
-def _has_split(file: str) -> bool:
-    from tfmat.data.readers import read_cells
-
-    return "split" in read_cells(file).columns
+def _targets(predictor: Predictor) -> list[str]:
+    return [target.name for target in predictor.targets]
 
 
-def _whole_file(file: str, targets: list[str]) -> Table:
-    from tfmat.data.readers import read_table
+def _own_dataset(predictor: Predictor, model: Path, name: str, cache: RecordCache | None) -> Dataset:
+    """The data that the model was trained on, split as they were then."""
+    from tfmat.data.grouped_splits import SplitSpec
 
-    with task(f"reading {file}"):
-        return read_table(file, targets=targets)
+    spec = SplitSpec.from_config(predictor.info["split"]) if predictor.info.get("split") else None
+    if spec is not None and spec.method == "file" and (model / SPLIT_FILE).is_file():
+        spec = dataclasses.replace(spec, file=str(model / SPLIT_FILE))
+    return open_dataset(name, _targets(predictor), spec, material=crystals_unread(predictor.architecture.material), cache=cache)
+
+
+def _foreign(predictor: Predictor, data: str, split: str | None, cache: RecordCache | None) -> _Opened:
+    """Another file or folder: all of it, unless a split is asked for or a column `split` makes one."""
+    from tfmat.data.rejections import summary
+    from tfmat.data.user_data import read_user_data
+    from tfmat.datasets.files import split_user_data
+
+    material = crystals_unread(predictor.architecture.material)
+    with rows_done(f"reading {data}") as report:
+        found = read_user_data(data, targets=_targets(predictor), material=material, cache=cache, report=report)
+    if split == "all" or (split is None and "split" not in found.cells.columns):
+        told = summary(found.rejections, found.read) if found.rejections else ""
+        return _Opened(found.table, data, "all", None, found.rejections, told)
+    return _chosen(split_user_data(found, data), data, split or "test", False)
+
+
+def _chosen(dataset: Dataset, name: str, split: str, own: bool) -> _Opened:
+    tables = list(dataset.splits.values()) if split == "all" else [dataset.splits[split]]
+    rejections = rejections_of(dataset)
+    return _Opened(_joined(tables), name, split, dataset if own else None, rejections, getattr(dataset, "summary", ""))
 
 
 def _joined(tables: list[Table]) -> Table:
@@ -117,30 +168,32 @@ def _joined(tables: list[Table]) -> Table:
     )
 
 
-def _warn_about_training_rows(predictor: Predictor, table: Table, data: str | None, split: str) -> None:
+def _warn_about_training_rows(predictor: Predictor, model: Path, opened: _Opened, cache: RecordCache | None) -> None:
     """Scores on materials of the training split say little about new ones."""
     own = _own_data(predictor)
     if not own:
         tell("warning: the model does not say what it was trained on, so an overlap with its training rows cannot be found")
         return
     try:
-        training = open_dataset(str(own["name"]), [target.name for target in predictor.targets], own.get("split")).splits["train"]
+        training = (opened.own or _own_dataset(predictor, model, str(own["name"]), cache)).splits["train"]
     except InputError:
         tell(f"warning: the model's own data, {own['name']}, are not here, so an overlap with its training rows cannot be found")
         return
-    known_compositions = set(compositions(predictor, training))
-    repeated = sum(composition in known_compositions for composition in compositions(predictor, table))
+    known_compositions = set(compositions(training))
+    repeated = sum(composition in known_compositions for composition in compositions(opened.table))
     if repeated:
-        tell(f"warning: {repeated:,} of {len(table):,} {split} rows have a composition that occurs in the training rows")
+        tell(f"warning: {repeated:,} of {len(opened.table):,} {opened.split} rows have a composition that occurs in the training rows")
 
 
-def compositions(predictor: Predictor, table: Table) -> list[bytes]:
+def compositions(table: Table) -> list[bytes]:
     """One key a row: the same for formulas of the same composition in any notation."""
     import numpy as np
 
-    from tfmat.data.cache import featurize_table
+    from tfmat.data.table import as_crystals
+    from tfmat.featurizers.composition import CompositionFeaturizer
 
-    records = featurize_table(table, predictor.featurizer)
+    crystals = as_crystals(table.materials)
+    records = CompositionFeaturizer(max_elements=118).featurize(table.materials if crystals is None else crystals)
     species, fractions, offsets = records.values["species"], records.values["fractions"], records.offsets["species"]
     row = np.repeat(np.arange(len(table)), np.diff(offsets))
     order = np.lexsort((species, row))
@@ -148,17 +201,19 @@ def compositions(predictor: Predictor, table: Table) -> list[bytes]:
     return [pairs[start:end].tobytes() for start, end in itertools.pairwise(offsets)]
 
 
-def _write(predictor: Predictor, evaluation: Evaluation, table: Table, name: str, split: str, folder: Path) -> None:
+def _write(predictor: Predictor, evaluation: Evaluation, opened: _Opened, folder: Path) -> None:
     from tfmat.atomic import new_directory
     from tfmat.cli import figures
     from tfmat.cli.predict import write_csv
+    from tfmat.data.rejections import FILE_NAME, write_rejections
     from tfmat.provenance import hardware, versions
 
     content = {
-        "data": name,
-        "split": split,
-        "rows": len(table),
-        "sha256": table.content_hash(),
+        "data": opened.name,
+        "split": opened.split,
+        "rows": len(opened.table),
+        "rejected": len(opened.rejections),
+        "sha256": opened.table.content_hash(),
         "scores": evaluation.scores,
         "units": {target.name: target.unit for target in predictor.targets},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -168,5 +223,7 @@ def _write(predictor: Predictor, evaluation: Evaluation, table: Table, name: str
     with writing(folder), task(f"writing {folder}"), new_directory(folder, overwrite=True) as temporary:
         (temporary / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         write_csv(evaluation.predictions, predictor, temporary / "predictions.csv")
+        if opened.rejections:
+            write_rejections(temporary / FILE_NAME, opened.rejections)
         if figures.can_plot():
-            figures.write_parity(predictor, evaluation, temporary, split)
+            figures.write_parity(predictor, evaluation, temporary, opened.split)

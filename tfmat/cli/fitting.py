@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfmat.cli import figures
 from tfmat.cli.failures import CommandError, Signalled, tell, writing
-from tfmat.cli.materials import provenance, with_values
+from tfmat.cli.materials import featurize, provenance, rejections_of, split_of, with_values
 from tfmat.cli.progress import TrainingProgress, task
 from tfmat.cli.runs import Settings, TrainingFolder
 from tfmat.cli.tables import duration, scores_table
@@ -21,6 +21,10 @@ from tfmat.errors import InputError
 if TYPE_CHECKING:
     from tfmat.datasets import Dataset
     from tfmat.predictor import Predictor
+
+
+SPLIT_FILE = "split.csv"
+"""In a model's folder: the ids of its splits."""
 
 
 def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume: bool) -> None:
@@ -35,8 +39,11 @@ def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume:
     else:
         folder.create(settings, overwrite=settings.overwrite)
     with _continuable(settings, folder):
+        _tell_rejected(dataset, folder)
         fit(predictor, settings, dataset, folder)
-        predictor.info["dataset"] = provenance(dataset, settings.split)
+        predictor.info["dataset"] = provenance(dataset)
+        if settings.split is not None:
+            predictor.info["split"] = settings.split
         predictor.info["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
         _save(predictor, dataset, folder.out, overwrite=settings.overwrite)
     folder.discard()
@@ -60,11 +67,14 @@ def build(settings: Settings) -> Predictor:
 
 def fit(predictor: Predictor, settings: Settings, dataset: Dataset, folder: TrainingFolder) -> None:
     """Train with progress; the state is kept in the folder."""
-    from tfmat.data.cache import RecordCache, featurize_table
+    from tfmat.data.cache import RecordCache
     from tfmat.recipe import Recipe
 
-    featurize_table(dataset.splits["test"], predictor.featurizer)  # so that a bad row there is told now, not at `evaluate`
+    cache = RecordCache() if settings.cache else None
     training, validation = (with_values(dataset.splits[split], split) for split in ("train", "validation"))
+    tables = {"training": training, "validation": validation} if cache else {}
+    for name, table in {"test": dataset.splits["test"], **tables}.items():  # a bad test row is told now, not at `evaluate`
+        featurize(table, predictor.featurizer, f"featurizing {name} rows", cache)
     with TrainingProgress(len(training), predictor.targets, folder.append_history) as progress:
         predictor.fit(
             training,
@@ -75,9 +85,29 @@ def fit(predictor: Predictor, settings: Settings, dataset: Dataset, folder: Trai
             checkpoint=folder.checkpoint,
             resume=True,
             jit_compile=settings.jit,
-            cache=RecordCache() if settings.cache else None,
+            cache=cache,
             report=progress.report,
         )
+
+
+def write_data_files(dataset: Dataset, folder: Path) -> None:
+    """Of a user's file: ``split.csv``, by which the split can be repeated, and ``rejected.csv`` if there is anything to list."""
+    from tfmat.data.grouped_splits import write_split_file
+    from tfmat.data.rejections import FILE_NAME, write_rejections
+
+    if split_of(dataset) is not None:
+        write_split_file(folder / SPLIT_FILE, {name: table.ids for name, table in dataset.splits.items()})
+    if rejections_of(dataset):
+        write_rejections(folder / FILE_NAME, rejections_of(dataset))
+
+
+def _tell_rejected(dataset: Dataset, folder: TrainingFolder) -> None:
+    """Say what is left out, and where all of it is listed, before the model exists and afterwards."""
+    from tfmat.data.rejections import FILE_NAME, write_rejections
+
+    if rejections_of(dataset):
+        path = write_rejections(folder.path / FILE_NAME, rejections_of(dataset))
+        tell(f"{getattr(dataset, 'summary', '')}; all are listed in {path}, later in {folder.out / FILE_NAME}")
 
 
 @contextlib.contextmanager
@@ -129,14 +159,15 @@ def _check_unchanged(settings: Settings, dataset: Dataset) -> None:
 
 
 def _save(predictor: Predictor, dataset: Dataset, out: Path, *, overwrite: bool) -> None:
-    def plots(temporary: Path) -> None:
+    def extras(temporary: Path) -> None:
+        write_data_files(dataset, temporary)
         if figures.can_plot():
             figures.write_learning_curve(predictor, temporary)
             evaluation = predictor.evaluate(with_values(dataset.splits["validation"], "validation"))
             figures.write_parity(predictor, evaluation, temporary, "validation")
 
     with task(f"writing {out}"):
-        predictor.save(out, overwrite=overwrite, extras=plots)
+        predictor.save(out, overwrite=overwrite, extras=extras)
 
 
 def _summary(predictor: Predictor, out: Path) -> None:

@@ -1,8 +1,7 @@
-"""``tfmat models`` and ``tfmat datasets``."""
+"""``tfmat models``."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,31 +43,6 @@ def models(
         print(aligned(["trained model", "predicts", "validation", "data", "date"], rows))
     else:
         print(f"no trained models in {runs}; to train one: tfmat train {families[0]['name']}")
-
-
-def datasets(as_json: _Json = False) -> None:
-    """List the datasets, whether or not they are on this machine.
-
-    \b
-    Examples:
-      tfmat datasets
-      tfmat train lgdcnn --data exp_formation_enthalpy
-    """  # noqa: D301
-    from tfmat.datasets import DEFAULT, describe
-
-    listings = describe()
-    if as_json:
-        print(json.dumps([dataclasses.asdict(listing) for listing in listings], indent=2))
-        return
-    rows = []
-    for entry in listings:
-        targets = ", ".join(with_unit(name, unit) for name, unit in entry.units.items())
-        folds = f"/fold0-{entry.folds - 1}" if entry.folds else ""
-        here = "default" if entry.name == DEFAULT else "yes" if entry.present else "no"
-        rows.append([entry.name, folds, f"{entry.rows:,}", targets, here, entry.licence])
-    print(aligned(["dataset", "folds", "rows", "targets", "here", "licence"], rows, right=[2]))
-    if not all(entry.present for entry in listings):
-        print("\nSet TFMAT_DATA_DIR to a folder with the missing ones: tfmat train --data NAME says what it must hold.")
 
 
 def _architectures() -> list[dict[str, Any]]:

@@ -8,35 +8,93 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from tfmat.cli.failures import tell
-from tfmat.cli.progress import task
+from tfmat.cli.progress import rows_done
 from tfmat.cli.settings import known
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
+    from tfmat.architecture import Material
+    from tfmat.data.cache import RecordCache
+    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.rejections import Rejection
     from tfmat.data.table import Table
     from tfmat.datasets import Dataset
+    from tfmat.featurizers.base import Featurizer
     from tfmat.target import Target
 
 
 def resolved(data: str) -> str:
-    """The absolute path of a file, so that another working directory does not matter; a dataset's name as it is."""
+    """The absolute path of a file or folder, so that another working directory does not matter; a dataset's name as it is."""
+    return str(Path(data).absolute()) if is_path(data) else data
+
+
+def is_path(data: str) -> bool:
+    """Whether `data` is a file or folder that exists, not the name of a dataset."""
     from tfmat.datasets import names
 
-    return data if data in names(folds=True) or not Path(data).is_file() else str(Path(data).absolute())
+    return data not in names(folds=True) and Path(data).exists()
 
 
-def open_dataset(data: str, targets: Sequence[str] | None, split: str | None, label: str | None = None) -> Dataset:
-    """Read a dataset or a file; reading that takes long is told. `label` is what it is called."""
+def open_dataset(
+    data: str,
+    targets: Sequence[str] | None,
+    split: SplitSpec | str | None = None,
+    label: str | None = None,
+    *,
+    material: Material | None = None,
+    strict: bool = False,
+    cache: RecordCache | None = None,
+) -> Dataset:
+    """Read a dataset, a file or a folder; reading that takes long is told. `label` is what it is called."""
     from tfmat.datasets import open_data
 
     for name in targets or ():
         if list(targets or ()).count(name) > 1:
             raise InputError(f"--target {name!r} is given twice")
-    with task(f"reading {label or data}"):
-        dataset = open_data(data, targets=targets or None, split=split)
+    with rows_done(f"reading {label or data}") as report:
+        dataset = open_data(data, targets=targets or None, split=split, material=material, strict=strict, cache=cache, report=report)
     if label is None or label == data:
         return dataset
     return dataclasses.replace(dataset, name=label, title=dataset.title.replace(data, label))
+
+
+def crystals_unread(material: Material) -> Material | None:
+    """What a file is read as: its formulas alone where a model needs no more, else whatever it holds."""
+    return "composition" if material == "composition" else None
+
+
+def split_spec(split: str | None, seed: int, folds: int, fold: int | None) -> SplitSpec | None:
+    """How the options want a file to be split; None leaves it to the file."""
+    from tfmat.data.grouped_splits import SplitSpec
+
+    if not folds and fold is not None:
+        raise InputError("--fold without --folds", expected="for example --folds 5 --fold 0")
+    if folds and fold is None:
+        raise InputError("--folds without --fold", expected=f"--fold with a number from 0 to {folds - 1}")
+    if split is None and not folds and not seed:
+        return None
+    spec = SplitSpec.parse(split or "random", seed=seed, folds=folds, fold=fold or 0)
+    return dataclasses.replace(spec, file=str(Path(spec.file).absolute())) if spec.method == "file" else spec
+
+
+def split_of(dataset: Dataset) -> SplitSpec | None:
+    """How a user's file was split; None for a dataset, which has its own."""
+    found: SplitSpec | None = getattr(dataset, "split", None)
+    return found
+
+
+def rejections_of(dataset: Dataset) -> tuple[Rejection, ...]:
+    """Rows and files that were left out."""
+    found: tuple[Rejection, ...] = getattr(dataset, "rejections", ())
+    return found
+
+
+def featurize(table: Table, featurizer: Featurizer, description: str, cache: RecordCache | None) -> None:
+    """Featurize into the cache, with progress; work that is kept already takes no time."""
+    from tfmat.data.cache import featurize_table
+
+    with rows_done(description) as report:
+        featurize_table(table, featurizer, cache, report=report)
 
 
 def make_targets(dataset: Dataset, units: Sequence[str], tasks: Sequence[str], transforms: Sequence[str]) -> list[Target]:
@@ -89,8 +147,9 @@ def with_values(table: Table, split: str) -> Table:
     return table.subset(np.flatnonzero(present)) if present.any() else table
 
 
-def provenance(dataset: Dataset, split: str | None) -> dict[str, Any]:
-    """What a model's config says about its data; ``split`` is how a file was split."""
+def provenance(dataset: Dataset) -> dict[str, Any]:
+    """What a model's config says about its data; ``split`` is the method by which a file was split."""
+    spec, rejections = split_of(dataset), rejections_of(dataset)
     return {
         "name": dataset.name,
         "version": dataset.version,
@@ -101,5 +160,5 @@ def provenance(dataset: Dataset, split: str | None) -> dict[str, Any]:
         "citation": dataset.citation,
         "url": dataset.url,
         "train_sha256": dataset.splits["train"].content_hash(),
-        "split": split,
-    }
+        "split": spec.method if spec else None,
+    } | ({"rejected": len(rejections)} if rejections else {})

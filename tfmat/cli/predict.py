@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfmat.cli.failures import tell, writing
-from tfmat.cli.progress import rows_done, task
+from tfmat.cli.inputs import Material, collect
+from tfmat.cli.progress import rows_done
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.tables import aligned, number, shortened, with_unit
 from tfmat.errors import InputError
@@ -25,27 +24,13 @@ REPORTED = 20
 """Unreadable materials that are told one by one."""
 
 
-@dataclass(frozen=True)
-class Material:
-    """One material to predict.
-
-    Attributes:
-        value: formula.
-        identifier: the id in its file; None for a formula of the command line.
-        place: file and row, for messages; empty for a formula of the command line.
-    """
-
-    value: Any
-    identifier: str | None = None
-    place: str = ""
-
-
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
     materials: Annotated[
-        list[str] | None, typer.Argument(metavar="MATERIAL...", help="Formulas, or CSV or JSON lines files with a column of them.")
+        list[str] | None,
+        typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, CIF or POSCAR files, or folders of these."),
     ] = None,
-    input_: Annotated[list[Path] | None, typer.Option("--input", metavar="FILE", help="A CSV or JSON lines file; repeatable.")] = None,
+    input_: Annotated[list[Path] | None, typer.Option("--input", metavar="FILE", help="A file or folder; repeatable.")] = None,
     formula_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The files' column of formulas. Default: formula, else composition.")
     ] = None,
@@ -53,7 +38,9 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Materials at a time.")] = 256,
 ) -> None:
-    """Predict materials: formulas as arguments, or files of them.
+    """Predict materials: formulas as arguments, or files and folders of formulas or crystals.
+
+    Of a crystal, a model of compositions takes the formula.
 
     The uncertainty is the standard deviation of the predicted error. What cannot be read is told on stderr and kept as a row without
     numbers; the exit code is 2 then.
@@ -62,18 +49,20 @@ def predict(
     Examples:
       tfmat predict runs/lgdcnn-exp_formation_enthalpy Fe2O3 NaCl "Ca(OH)2" Li0.5CoO2
       tfmat predict runs/gap candidates.csv --out predictions.csv
+      tfmat predict runs/gap NaCl.cif POSCAR my_cifs/
       tfmat predict runs/gap --input table.csv --formula-column composition
     """  # noqa: D301
     if out is not None:
         _check_out(out, overwrite)
-    wanted = _collect(materials or [], input_ or [], formula_column)
     load_tensorflow()
     from tfmat.predictor import JIT_ROWS, Predictor
 
     predictor = Predictor.load(model)
+    wanted = collect(materials or [], input_ or [], formula_column, predictor.architecture.material)
+    values = [material.value for material in wanted if material.error is None]
     with rows_done("predicting") as report:
-        jit = len(wanted) >= JIT_ROWS
-        frame = predictor.predict([material.value for material in wanted], batch_size=batch_size, jit_compile=jit, report=report)
+        frame = predictor.predict(values, batch_size=batch_size, jit_compile=len(values) >= JIT_ROWS, report=report)
+    frame = _with_unreadable(frame, wanted)
     failed = _report_errors(frame, wanted)
     _report_unseen(frame)
     if any(material.identifier is not None for material in wanted):
@@ -94,41 +83,17 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
 
 
-def _collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str | None) -> list[Material]:
-    """All materials, in the order of the command line."""
-    from tfmat.data.readers import read_table
-
-    found: list[Material] = []
-    named: list[str | Path] = [*arguments, *files]
-    for argument in named:
-        if isinstance(argument, str) and not _is_file(argument):
-            found.append(Material(argument))
-            continue
-        with task(f"reading {argument}"):
-            table = read_table(argument, formula_column=formula_column, require_targets=False)
-        found += [
-            Material(value, name, f"{argument}, row {row}: ")
-            for value, name, row in zip(table.materials, table.ids, table.rows.tolist(), strict=True)
-        ]
-    if not found:
-        raise InputError("no material to predict", expected="formulas or files, as in: tfmat predict MODEL Fe2O3 more.csv")
-    return found
-
-
-def _is_file(text: str) -> bool:
-    """A name with the ending of a data file, or an existing path that is no formula."""
-    from tfmat.data.readers import SUFFIXES
-    from tfmat.featurizers.composition import parse_formula
-
-    if len(text) > 4096:
-        return False
-    if text.lower().endswith(SUFFIXES):
-        return True
-    try:
-        parse_formula(text)
-    except InputError:
-        return bool(text.strip()) and os.path.exists(text)
-    return False
+def _with_unreadable(frame: pd.DataFrame, materials: Sequence[Material]) -> pd.DataFrame:
+    """Rows for all materials, from the predictions of those without an error."""
+    readable = [i for i, material in enumerate(materials) if material.error is None]
+    if len(readable) == len(materials):
+        return frame
+    full = frame.set_axis(readable).reindex(range(len(materials)))
+    full["in_domain"] = full["in_domain"].eq(True)
+    full["material"] = [str(material.value) if material.error else name for material, name in zip(materials, full["material"], strict=True)]
+    full["error"] = [material.error or error for material, error in zip(materials, full["error"], strict=True)]
+    full.attrs = frame.attrs
+    return full
 
 
 def _report_errors(frame: pd.DataFrame, materials: Sequence[Material]) -> int:

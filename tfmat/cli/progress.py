@@ -58,7 +58,7 @@ def task(description: str, *, plain: bool = True) -> Iterator[None]:
 def rows_done(description: str) -> Iterator[Callable[[int, int], None]]:
     """A callback ``(rows done, rows in all)`` that shows rate and remaining time once the work has taken longer than `PATIENCE`.
 
-    The first batch does not count in the rate: it comes with reading and compilation.
+    0 rows in all stand for an unknown number. The first batch does not count in the rate: it comes with reading and compilation.
     """
     began = time.monotonic()
     last = began + PATIENCE - SILENCE
@@ -78,12 +78,13 @@ def rows_done(description: str) -> Iterator[Callable[[int, int], None]]:
             if on_terminal():
                 if not bars and now - began > PATIENCE:
                     bars.append(stack.enter_context(_bar()))
-                    bars[0].add_task(description, total=total, left="", note="")
+                    bars[0].add_task(description, total=total or None, left="", note="")
                 if bars:
-                    bars[0].update(0, completed=done, left=left, note=speed)
-            elif now - last > SILENCE and done < total and rate:
+                    note = speed if total else f"{done:,} rows, {speed}"
+                    bars[0].update(0, completed=done, left=left, note=note)
+            elif now - last > SILENCE and (done < total or not total) and rate:
                 last = now
-                tell(f"{description}: {done:,} of {total:,} rows, {speed}, {left}")
+                tell(f"{description}: {done:,} of {total:,} rows, {speed}, {left}" if total else f"{description}: {done:,} rows, {speed}")
 
         yield report
 

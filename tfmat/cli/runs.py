@@ -30,9 +30,9 @@ class Settings:
     Attributes:
         architecture: name.
         keywords: of the builder.
-        data: name of a dataset, or absolute path of a file.
+        data: name of a dataset, or absolute path of a file or folder.
         label: the dataset as it was typed.
-        split: how a file is split; None leaves it to the file.
+        split: config of the `SplitSpec` by which a file is split; None for a dataset, which has its own.
         targets: configs of the targets, not fitted.
         recipe: config.
         epochs: total number.
@@ -42,13 +42,14 @@ class Settings:
         overwrite: replace an existing model at the end.
         train_sha256: content hash of the training split.
         tfmat: version that began the run.
+        strict: refuse a file with a bad row.
     """
 
     architecture: str
     keywords: dict[str, Any]
     data: str
     label: str
-    split: str | None
+    split: dict[str, Any] | None
     targets: list[dict[str, Any]]
     recipe: dict[str, Any]
     epochs: int
@@ -58,6 +59,7 @@ class Settings:
     overwrite: bool
     train_sha256: str
     tfmat: str
+    strict: bool = False
 
 
 class TrainingFolder:

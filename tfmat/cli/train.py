@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.materials import make_targets, open_dataset, resolved
+from tfmat.cli.materials import crystals_unread, make_targets, open_dataset, resolved, split_of, split_spec
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import Settings, TrainingFolder, default_out, opened
 from tfmat.cli.settings import builder_keywords, changed_recipe, known
 from tfmat.errors import InputError
+
+if TYPE_CHECKING:
+    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.datasets import Dataset
 
 _WITH_RESUME = {"architecture", "resume"}
 """What may be given beside ``--resume``; everything else is in the run already."""
@@ -20,8 +24,8 @@ _WITH_RESUME = {"architecture", "resume"}
 
 # The options of `train`, as types of its parameters.
 Architecture = Annotated[str | None, typer.Argument(metavar="ARCHITECTURE", help="One of `tfmat models`, e.g. lgdcnn.")]
-_DATA_HELP = "A name of `tfmat datasets`, or a CSV or JSON lines file. Default: the embedded dataset."
-Data = Annotated[str | None, typer.Option(metavar="NAME|FILE", help=_DATA_HELP)]
+_DATA_HELP = "A name of `tfmat datasets`, a CSV or JSON lines file, or a folder of CIF or POSCAR files with id_prop.csv."
+Data = Annotated[str | None, typer.Option(metavar="NAME|FILE|FOLDER", help=f"{_DATA_HELP} Default: the embedded dataset.")]
 _TARGET_HELP = "What to predict; repeat for several. Default: all of a dataset, the only one of a file."
 Targets = Annotated[list[str] | None, typer.Option(metavar="NAME", help=_TARGET_HELP)]
 Units = Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Unit of a file's target, e.g. eV; repeat in the order of --target.")]
@@ -35,10 +39,18 @@ RecipeName = Annotated[str, typer.Option(metavar="NAME", help="How to train, see
 _RECIPE_HELP = "Change the recipe, e.g. learning_rate=1e-3; repeatable."
 RecipeOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help=_RECIPE_HELP)]
 Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Default: the recipe's.")]
-_SEED_HELP = "Of weights, shuffling and noise; the split does not depend on it."
+_SEED_HELP = "Of weights, shuffling and noise; the split has a seed of its own."
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help=_SEED_HELP)]
-_SPLIT_HELP = "How to split a file. Default: its column `split`, else random 80/10/10."
-Split = Annotated[str | None, typer.Option(metavar="random|hash|column", help=_SPLIT_HELP)]
+_SPLIT_HELP = "How to split a file: by row, by formula, ..., or as a column or a CSV file of id,split says. "
+_SPLIT_DEFAULT = "Default: its column `split`, else random 80/10/10."
+_SPLITS = "random|hash|formula|chemical-system|column[:NAME]|file:PATH"
+Split = Annotated[str | None, typer.Option(metavar=_SPLITS, help=_SPLIT_HELP + _SPLIT_DEFAULT)]
+SplitSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of random, formula and chemical-system splits.")]
+_FOLDS_HELP = "Split a file into K folds (random, formula or chemical-system); one of them is the test split."
+Folds = Annotated[int, typer.Option(min=0, metavar="K", help=_FOLDS_HELP)]
+Fold = Annotated[int | None, typer.Option(min=0, metavar="I", help="Which fold is the test split: 0 to K - 1.")]
+_STRICT_HELP = "Refuse a file with a bad row. Default: bad rows are left out, counted, and listed in rejected.csv beside the model."
+Strict = Annotated[bool, typer.Option("--strict", help=_STRICT_HELP)]
 _OUT_HELP = "New folder for the model. Default: runs/ARCHITECTURE-DATA, with a number if that exists."
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out once the new model is trained.")]
@@ -63,6 +75,10 @@ def train(
     batch_size: Count = None,
     seed: Seed = 0,
     split: Split = None,
+    split_seed: SplitSeed = 0,
+    folds: Folds = 0,
+    fold: Fold = None,
+    strict: Strict = False,
     out: Out = None,
     overwrite: Overwrite = False,
     resume: Resume = None,
@@ -78,6 +94,7 @@ def train(
       tfmat train lgdcnn
       tfmat train lgdcnn --data aflow__ael_bulk_modulus_vrh --epochs 40 --seed 1
       tfmat train lgdcnn --data my.csv --target band_gap --unit eV --out runs/gap
+      tfmat train lgdcnn --data my_cifs/ --target band_gap --unit eV --split formula
       tfmat train lgdcnn --data metals.csv --target is_metal --task binary
       tfmat train lgdcnn --variant gru --set dim=256 --recipe-option learning_rate=5e-4
       tfmat train --resume runs/gap
@@ -85,34 +102,57 @@ def train(
     from tfmat.cli import fitting
 
     if resume is not None:
-        _refuse_options(ctx)
-        _continue(resume, architecture)
-        return
+        return _continue(ctx, resume, architecture)
     if architecture is None:
         raise InputError("no architecture", expected="one of `tfmat models`, as in: tfmat train lgdcnn")
-    if out is not None:
-        _check_free(out, overwrite)
-    label = data or _default_data()
-    dataset = open_dataset(label, target, split)
-    targets = [t.to_config() for t in make_targets(dataset, unit or [], task or [], transform or [])]
+    _check_free(out, overwrite)
+    label, spec = data or _default_data(), split_spec(split, split_seed, folds, fold)
+    _check_data(label)
     load_tensorflow()
+    settings = _settings(architecture, variant, set_ or [], recipe, recipe_option or [], epochs, batch_size)
+    dataset = _open(dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache), target, spec)
+    chosen = split_of(dataset)
     settings = dataclasses.replace(
-        _settings(architecture, variant, set_ or [], recipe, recipe_option or [], epochs, batch_size),
-        data=resolved(label), label=label, split=split, targets=targets, seed=seed, jit=jit, cache=cache, overwrite=overwrite,
-        train_sha256=dataset.splits["train"].content_hash(),
+        settings, data=resolved(label), label=label, split=chosen.to_config() if chosen else None, strict=strict,
+        targets=[t.to_config() for t in make_targets(dataset, unit or [], task or [], transform or [])],
+        seed=seed, jit=jit, cache=cache, overwrite=overwrite, train_sha256=dataset.splits["train"].content_hash(),
     )  # fmt: skip
     fitting.run(settings, dataset, TrainingFolder(out or default_out(architecture, label)), resume=False)
 
 
-def _continue(resume: Path, architecture: str | None) -> None:
-    from tfmat.cli import fitting
+def _open(settings: Settings, targets: list[str] | None, spec: SplitSpec | None) -> Dataset:
+    """The data of a run, which must be what its architecture learns from."""
+    from tfmat import architecture
+    from tfmat.data.cache import RecordCache
+    from tfmat.data.user_data import check_material
 
+    needed, cache = architecture.get(settings.architecture).material, RecordCache() if settings.cache else None
+    dataset = open_dataset(
+        settings.data, targets, spec, settings.label, material=crystals_unread(needed), strict=settings.strict, cache=cache
+    )
+    check_material(needed, dataset.material, model=settings.architecture, data=settings.label)
+    return dataset
+
+
+def _check_data(label: str) -> None:
+    """Before TensorFlow is loaded, which takes seconds."""
+    from tfmat.datasets import check_name
+
+    check_name(label)
+
+
+def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> None:
+    from tfmat.cli import fitting
+    from tfmat.data.grouped_splits import SplitSpec
+
+    _refuse_options(ctx)
     folder = opened(resume)
     settings = folder.settings()
     if architecture not in (None, settings.architecture):
         raise InputError(f"the run trains {settings.architecture}, not {architecture}", file=str(resume))
-    dataset = open_dataset(settings.data, [config["name"] for config in settings.targets], settings.split, settings.label)
     load_tensorflow()
+    spec = SplitSpec.from_config(settings.split) if settings.split else None
+    dataset = _open(settings, [config["name"] for config in settings.targets], spec)
     fitting.run(settings, dataset, folder, resume=True)
 
 
@@ -148,7 +188,9 @@ def _refuse_options(ctx: typer.Context) -> None:
             raise InputError(f"{option} cannot be changed: --resume continues a run with its own settings", expected="--resume alone")
 
 
-def _check_free(out: Path, overwrite: bool) -> None:
+def _check_free(out: Path | None, overwrite: bool) -> None:
+    if out is None:
+        return
     if overwrite:
         if out.exists() and not (out / "config.json").is_file():
             raise InputError("it is no model, so it is not overwritten", file=str(out), expected="a model's folder or a new path")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import difflib
-import gzip
 import io
 import json
 import math
 import os
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfmat.data.bounded import LIMITS, Limits, check_file, decode, read_bytes
+from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
+from tfmat.data.table import locate as locate
 from tfmat.errors import InputError
 
 FORMULA_COLUMNS = ("formula", "composition")
@@ -79,55 +80,77 @@ def build_table(
     require_targets: bool = True,
 ) -> Table:
     """A `Table` from the cells of a file; the keywords are those of `read_table`."""
-    formula_column = formula_column or next((name for name in FORMULA_COLUMNS if name in cells.columns), FORMULA_COLUMNS[0])
+    formula_column = formula_column or formula_column_of(cells)
     materials = _column(cells, formula_column)
     if id_column is None and "id" in cells.columns:
         id_column = "id"
     ids = [str(value) for value in (_column(cells, id_column) if id_column else cells.rows)]
-    if targets is None:
-        targets = _guess_target(cells, {formula_column, id_column or ""}) if require_targets else ()
-    elif isinstance(targets, str):
-        targets = (targets,)
-    values = {name: _numbers(cells, name) for name in targets}
-    for name, column in values.items():
-        if require_targets and np.isnan(column).all():
-            raise InputError(f"target column {name!r} has no value", expected="numbers", file=cells.source)
+    names = choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
+    values = read_targets(cells, names, Rejections(strict=True))[0]
+    if require_targets:
+        check_targets(values, cells.source)
     return Table(materials, values, ids, cells.rows, cells.source)
 
 
-def locate(error: InputError, table: Table) -> InputError:
-    """An error that carries the position of a material in `table` as one that tells file and row."""
-    row = int(table.rows[error.index]) if error.index is not None else None
-    return error.located(file=table.source, row=row)
+def formula_column_of(cells: Cells) -> str:
+    """The column of formulas: ``formula``, else ``composition``."""
+    return next((name for name in FORMULA_COLUMNS if name in cells.columns), FORMULA_COLUMNS[0])
 
 
-def read_cells(path: str | os.PathLike[str]) -> Cells:
-    """All columns of a CSV or JSON lines file, uninterpreted; at least one record."""
+def choose_targets(cells: Cells, targets: Sequence[str] | None, taken: Iterable[str], *, require_targets: bool = True) -> tuple[str, ...]:
+    """Names of the target columns, as `read_table` chooses them."""
+    if targets is None:
+        return _guess_target(cells, taken) if require_targets else ()
+    names = (targets,) if isinstance(targets, str) else tuple(targets)
+    for name in names:
+        _column(cells, name)
+    return names
+
+
+def read_targets(cells: Cells, names: Sequence[str], rejections: Rejections) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Values of the target columns, and which rows hold nothing but numbers and empty cells, bool (N,); the others are rejected."""
+    good = np.ones(len(cells.rows), bool)
+    values = {name: _numbers(cells, name, good, rejections) for name in names}
+    return values, good
+
+
+def check_targets(values: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuse a target column without a single value."""
+    for name, column in values.items():
+        if np.isnan(column).all():
+            raise InputError(f"target column {name!r} has no value", expected="numbers", file=source)
+
+
+def read_cells(path: str | os.PathLike[str], *, rejections: Rejections | None = None, limits: Limits = LIMITS) -> Cells:
+    """All columns of a CSV or JSON lines file, uninterpreted; at least one record.
+
+    Args:
+        path: the file.
+        rejections: takes rows that cannot be read (another number of cells than columns, a line that is no JSON object). Default: the
+            first one is an error.
+        limits: see there.
+    """
     path = Path(path)
-    name = path.name.lower()
-    if path.is_dir():
-        raise InputError("is a folder", expected="a CSV or JSON lines file", file=str(path))
-    if not path.exists():
-        raise InputError("no such file", expected="a CSV or JSON lines file", file=str(path))
-    if not name.endswith(SUFFIXES):
-        raise InputError("unknown kind of file", expected=f"a name ending in {', '.join(SUFFIXES)}", file=str(path))
-    kind = "CSV" if name.removesuffix(".gz").endswith(".csv") else "JSON lines"
-    try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if name.endswith(".gz") else content).decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError("is not a gzip file, or is damaged", expected=f"{kind} text compressed with gzip", file=str(path)) from None
-    except UnicodeDecodeError as error:
-        row = error.object[: error.start].count(b"\n") + 1
-        raise InputError("is not text in UTF-8", expected=f"{kind} text in UTF-8", file=str(path), row=row) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", file=str(path)) from None
+    rejections = rejections if rejections is not None else Rejections(strict=True)
+    kind = table_kind(path)
+    text = decode(read_bytes(path, limits.table_bytes, limits), path, kind)
     if not text.strip():
         raise InputError("the file is empty", expected=f"{kind} text with a column 'formula'", file=str(path))
-    return _read_csv(text, str(path)) if kind == "CSV" else _read_jsonl(text, str(path))
+    return _read_csv(text, str(path), rejections) if kind == "CSV" else _read_jsonl(text, str(path), rejections)
 
 
-def _read_csv(text: str, source: str) -> Cells:
+def table_kind(path: Path) -> str:
+    """``CSV`` or ``JSON lines`` by the name of an ordinary file."""
+    if path.is_dir():
+        raise InputError("is a folder", expected="a CSV or JSON lines file", file=str(path))
+    check_file(path)
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        raise InputError("unknown kind of file", expected=f"a name ending in {', '.join(SUFFIXES)}", file=str(path))
+    return "CSV" if name.removesuffix(".gz").endswith(".csv") else "JSON lines"
+
+
+def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
     if "\0" in text:
         raise InputError("holds a NUL character", expected="CSV text", file=source, row=text[: text.index("\0")].count("\n") + 1)
     records: list[list[str]] = []
@@ -140,37 +163,61 @@ def _read_csv(text: str, source: str) -> Cells:
                 rows.append(number)
     except csv.Error as error:
         raise InputError(f"is not valid CSV ({error})", expected="comma-separated cells", file=source, row=number + 1) from None
-    header, first = [name.strip() for name in records[0]], rows[0]
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"column {_quote(name)} stands twice", expected="one name a column", file=source, row=first)
-    for record, row in zip(records[1:], rows[1:], strict=True):
-        if len(record) != len(header):
-            problem = f"{_count(len(record), 'cell')} under {_count(len(header), 'column')}"
-            raise InputError(problem, expected="one comma-separated cell a column", file=source, row=row)
+    header, first = check_header(records[0], rows[0], source), rows[0]
     if len(records) == 1:
         columns = ", ".join(_quote(name) for name in header[:12])
         raise InputError(f"no row below the header ({columns})", expected="at least one material", file=source, row=first)
-    columns_list = [[cell.strip() for cell in column] for column in zip(*records[1:], strict=True)]
-    return Cells(dict(zip(header, columns_list, strict=True)), np.asarray(rows[1:], dtype=np.int64), source)
+    kept = [position for position in range(1, len(records)) if fits(records[position], header, rows[position], source, rejections)]
+    if not kept:
+        raise InputError(f"no row has {_count(len(header), 'cell')}", expected="one comma-separated cell a column", file=source, row=first)
+    columns_list = [[cell.strip() for cell in column] for column in zip(*(records[position] for position in kept), strict=True)]
+    return Cells(dict(zip(header, columns_list, strict=True)), np.asarray([rows[position] for position in kept], dtype=np.int64), source)
 
 
-def _read_jsonl(text: str, source: str) -> Cells:
+def check_header(record: list[str], row: int, source: str) -> list[str]:
+    """The names of the columns, each one once."""
+    header = [name.strip() for name in record]
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"column {_quote(name)} stands twice", expected="one name a column", file=source, row=row)
+    return header
+
+
+def fits(record: list[str], header: list[str], row: int, source: str, rejections: Rejections) -> bool:
+    """Whether a row has one cell a column; if not, it is rejected."""
+    if len(record) == len(header):
+        return True
+    problem = f"{_count(len(record), 'cell')} under {_count(len(header), 'column')}"
+    identifier = record[header.index("id")].strip() if "id" in header and header.index("id") < len(record) else ""
+    rejections.add(InputError(problem, expected="one comma-separated cell a column"), file=source, row=row, identifier=identifier)
+    return False
+
+
+def _read_jsonl(text: str, source: str, rejections: Rejections) -> Cells:
     records: list[dict[str, Any]] = []
     rows: list[int] = []
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"is not valid JSON ({error})", expected="one JSON object a line", file=source, row=number) from None
-        if not isinstance(record, dict):
-            raise InputError(f"holds {_quote(record)}", expected="one JSON object a line", file=source, row=number)
-        records.append(record)
-        rows.append(number)
+        record = parse_line(line, number, source, rejections) if line.strip() else None
+        if record is not None:
+            records.append(record)
+            rows.append(number)
+    if not records:
+        raise InputError("no line holds a JSON object", expected="one JSON object a line", file=source)
     names = dict.fromkeys(name for record in records for name in record)
     return Cells({name: [record.get(name) for record in records] for name in names}, np.asarray(rows, dtype=np.int64), source)
+
+
+def parse_line(line: str | bytes, number: int, source: str, rejections: Rejections) -> dict[str, Any] | None:
+    """The JSON object of a line, or `None` where there is none, which is rejected."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        rejections.add(InputError(f"is not valid JSON ({error})", expected="one JSON object a line"), file=source, row=number)
+        return None
+    if not isinstance(record, dict):
+        rejections.add(InputError(f"holds {_quote(record)}", expected="one JSON object a line"), file=source, row=number)
+        return None
+    return record
 
 
 def _column(cells: Cells, name: str) -> list[Any]:
@@ -207,6 +254,11 @@ def _is_numeric(column: list[Any]) -> bool:
     return bool(values) and all(_number(value) is not None for value in values)
 
 
+def is_number(cell: Any) -> bool:
+    """Whether a cell holds a finite number."""
+    return _number(cell) is not None
+
+
 def _number(cell: Any) -> float | None:
     """A finite number, also from its text, or `None`."""
     if isinstance(cell, str):
@@ -223,17 +275,20 @@ def _number(cell: Any) -> float | None:
         return None
 
 
-def _numbers(cells: Cells, name: str) -> np.ndarray:
+def _numbers(cells: Cells, name: str, good: np.ndarray, rejections: Rejections) -> np.ndarray:
     column = _column(cells, name)
     numbers = np.full(len(column), np.nan)
     for i, cell in enumerate(column):
         if cell is None or cell == "":
             continue
         number = _number(cell)
-        if number is None:
-            expected = "a finite number or an empty cell"
-            raise InputError(f"column {name!r} holds {_quote(cell)}", expected=expected, file=cells.source, row=int(cells.rows[i]))
-        numbers[i] = number
+        if number is not None:
+            numbers[i] = number
+        elif good[i]:
+            good[i] = False
+            error = InputError(f"column {name!r} holds {_quote(cell)}", expected="a finite number or an empty cell")
+            identifier = str(cells.columns["id"][i]) if "id" in cells.columns else ""
+            rejections.add(error, file=cells.source, row=int(cells.rows[i]), identifier=identifier)
     return numbers
 
 

@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from tfmat.crystal import Crystal, Crystals
+from tfmat.errors import InputError
+
 
 @dataclass(frozen=True)
 class Table:
     """N materials in order.
 
     Attributes:
-        materials: formulas, or pymatgen objects.
+        materials: formulas, `Crystals`, or a list of `Crystal` or pymatgen objects.
         targets: name -> float64 (N,), NaN where a value is missing.
         ids: one identifier a material.
         rows: int64 (N,), where each stands in `source`, as a spreadsheet counts: the header is row 1. In JSON lines, the line.
         source: the file or dataset.
     """
 
-    materials: list[Any]
+    materials: Sequence[Any]
     targets: dict[str, np.ndarray]
     ids: list[str]
     rows: np.ndarray
@@ -42,7 +45,7 @@ class Table:
         """The rows at integer positions `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Table(
-            [self.materials[i] for i in chosen],
+            self.materials.subset(chosen) if isinstance(self.materials, Crystals) else [self.materials[i] for i in chosen],
             {name: values[chosen] for name, values in self.targets.items()},
             [self.ids[i] for i in chosen],
             self.rows[chosen],
@@ -51,17 +54,52 @@ class Table:
 
     def content_hash(self) -> str:
         """SHA-256 over materials, ids and targets in order; the same on every machine. File name and rows do not enter."""
-        digest = hashlib.sha256(json.dumps([[_text(material) for material in self.materials], self.ids]).encode())
+        crystals = as_crystals(self.materials)
+        materials = [_text(material) for material in self.materials] if crystals is None else _crystals_hash(crystals)
+        digest = hashlib.sha256(json.dumps([materials, self.ids]).encode())
         for name in sorted(self.targets):
             values = np.array(self.targets[name], dtype="<f8")
             values[np.isnan(values)] = np.nan  # one bit pattern for every NaN
             digest.update(json.dumps(name).encode() + values.tobytes())
         return digest.hexdigest()
 
+    def materials_hash(self) -> str:
+        """SHA-256 over the materials alone, in order."""
+        crystals = as_crystals(self.materials)
+        materials = [_text(material) for material in self.materials] if crystals is None else _crystals_hash(crystals)
+        return hashlib.sha256(json.dumps(materials).encode()).hexdigest()
+
+
+def locate(error: InputError, table: Table) -> InputError:
+    """An error that carries the position of a material in `table` as one that tells file and row."""
+    row = int(table.rows[error.index]) if error.index is not None else None
+    return error.located(file=table.source, row=row)
+
+
+def as_crystals(materials: Sequence[Any]) -> Crystals | None:
+    """`materials` as columns if all of them are crystals, else `None`."""
+    if isinstance(materials, Crystals):
+        return materials
+    if len(materials) and all(isinstance(material, Crystal) for material in materials):
+        return Crystals.of(materials)
+    return None
+
+
+def _crystals_hash(crystals: Crystals, rows: int = 8192) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(crystals), rows):
+        records = crystals.subset(np.arange(start, min(start + rows, len(crystals)))).records
+        digest.update(records.lengths("species").astype("<i8").tobytes())
+        for key, dtype in (("species", "<i4"), ("lattice", "<f8"), ("frac_coords", "<f8")):
+            digest.update(records.values[key].astype(dtype).tobytes())
+    return digest.hexdigest()
+
 
 def _text(material: Any) -> str:
     if isinstance(material, str):
         return material
+    if isinstance(material, Crystal):
+        return _crystals_hash(Crystals.of([material]))
     if hasattr(material, "as_dict"):
         return json.dumps(material.as_dict(), sort_keys=True, default=str)
     return repr(material)

@@ -1,68 +1,118 @@
-"""Datasets by name, and a user's own files in the same form."""
+"""Datasets by name, and a user's own files in the same form.
+
+After ``import tfmat.datasets`` (which imports neither TensorFlow nor TFDS) the datasets are also builders of TensorFlow Datasets:
+``tfds.load("composition_benchmark/aflow__Egap")``. See `tfmat.datasets.builders`.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tfmat.datasets import composition_benchmark, exp_formation_enthalpy
+from tfmat.data.cache import RecordCache
+from tfmat.data.grouped_splits import SplitSpec
+from tfmat.data.structures import Report
+from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy, on_import
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
 from tfmat.datasets.files import open_file
+from tfmat.datasets.registry import describe as describe
+from tfmat.datasets.registry import find, spellings
+from tfmat.datasets.registry import names as names
+from tfmat.datasets.source import Material, Source
+from tfmat.datasets.statistics import Statistics as Statistics
+from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError
+
+on_import.register()
 
 DEFAULT = exp_formation_enthalpy.NAME
 """The dataset that is on every machine."""
 
 
-def names(*, folds: bool = False) -> list[str]:
-    """Names of the datasets; with `folds` also their published cross-validation folds, ``<name>/fold0`` and so on."""
-    return [exp_formation_enthalpy.NAME, *composition_benchmark.names(folds=folds)]
-
-
 def load(name: str) -> Dataset:
-    """The dataset called `name`."""
-    if name == exp_formation_enthalpy.NAME:
+    """The dataset called `name`, downloaded (and, where reading its files would take long, built) on first use."""
+    source, fold = _find(name)
+    if source.name == exp_formation_enthalpy.NAME:
         return exp_formation_enthalpy.load()
-    if _is_name(name):
-        return composition_benchmark.load(name)
-    raise InputError(f"unknown dataset {name!r}{_hint(name)}", expected="one that is listed by tfmat datasets")
+    if source.builder == composition_benchmark.BUILDER:
+        return composition_benchmark.load(source.name if fold is None else f"{source.name}/fold{fold}")
+    return crystal_sets.load(source, fold)
 
 
-def describe() -> list[Listing]:
-    """One line for each dataset, without reading any data."""
-    return [exp_formation_enthalpy.listing(), *composition_benchmark.listings()]
+def info(name: str) -> Statistics:
+    """What the rows of a dataset, or of a user's file, are like."""
+    return statistics(open_data(name))
 
 
-def open_data(data: str, *, targets: Sequence[str] | None = None, split: str | None = None, seed: int = 0) -> Dataset:
-    """A dataset by name, or a user's CSV or JSON lines file.
+def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, int], None] | None = None) -> Path:
+    """Download a dataset and build it with TFDS, with progress on stderr. Needs the extra ``datasets``.
 
     Args:
-        data: a name, else the path of a file.
-        targets: the targets wanted. Default: all of a dataset; of a file see `tfmat.data.read_table`.
-        split: for files only: ``column`` (a column ``split`` of ``train``, ``validation`` or ``val``, ``test``), ``random`` (80/10/10) or
-            ``hash`` (about 80/10/10 by the formula's text, so that no formula straddles the splits). Default: ``column`` if there is
-            one, else ``random``.
-        seed: of the random split.
+        name: of a dataset; a fold means the whole dataset.
+        overwrite: build it again where it has been built.
+        progress: is told split, rows written so far, and rows of the split; default: TFDS's bars where stderr is a terminal.
+
+    Returns:
+        Its folder, for ``tfds.builder_from_directory``.
+    """
+    from tfmat.datasets import prepared
+
+    return prepared.build(_find(name)[0], overwrite=overwrite, progress=progress)
+
+
+def open_data(
+    data: str,
+    *,
+    targets: Sequence[str] | None = None,
+    split: str | SplitSpec | None = None,
+    seed: int = 0,
+    material: Material | None = None,
+    strict: bool = False,
+    cache: RecordCache | None = None,
+    report: Report | None = None,
+) -> Dataset:
+    """A dataset by name, or a user's file or folder.
+
+    Args:
+        data: a name, else the path of a CSV or JSON lines file or of a folder of structure files.
+        targets: the targets wanted. Default: all of a dataset; of a file see `tfmat.data.read_user_data`.
+        split: for files only, see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
+        seed: of a split that is given by name.
+        material: for files only, see `tfmat.data.read_user_data`.
+        strict: for files only: the first bad row is an error.
+        cache: for files only: keeps crystals that were parsed.
+        report: for files only: progress callback.
     """
     targets = [targets] if isinstance(targets, str) else targets
     if _is_name(data):
         if split is not None:
             raise InputError(f"dataset {data!r} has a split of its own", expected="`split` for files only")
         return load(data).select(targets)
-    if Path(data).exists() or Path(data).suffix.lower() in (".csv", ".jsonl", ".gz"):
-        return open_file(data, targets=targets, split=split, seed=seed)
-    raise InputError(
-        f"{data!r} is neither a dataset nor a file{_hint(data)}", expected="one listed by tfmat datasets, or a CSV or JSON lines file"
-    )
+    check_name(data)
+    return open_file(data, targets=targets, split=split, seed=seed, material=material, strict=strict, cache=cache, report=report)
+
+
+def check_name(data: str) -> None:
+    """Refuse what is neither the name of a dataset nor the path of a file or folder, without reading anything."""
+    if not _is_name(data) and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
+        expected = "one listed by tfmat datasets, a CSV or JSON lines file, or a folder of CIF or POSCAR files"
+        raise InputError(f"{data!r} is neither a dataset nor a file or folder{_hint(data)}", expected=expected)
 
 
 def _is_name(name: str) -> bool:
-    return name in names(folds=True) or name.partition("/fold")[0] in composition_benchmark.ALIASES
+    return find(name) is not None
+
+
+def _find(name: str) -> tuple[Source, int | None]:
+    found = find(name)
+    if found is None:
+        raise InputError(f"unknown dataset {name!r}{_hint(name)}", expected="one that is listed by tfmat datasets")
+    return found
 
 
 def _hint(name: str) -> str:
-    known = {known.lower(): known for known in [*names(folds=True), *composition_benchmark.ALIASES]}
+    known = {known.lower(): known for known in [*names(folds=True), *spellings()]}
     close = difflib.get_close_matches(name.lower(), known, n=3)
     return f" (did you mean {', '.join(known[match] for match in close)}?)" if close else ""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
+import gzip
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +16,18 @@ import numpy as np
 from tfmat.data.readers import read_table
 from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.dataset import Dataset, Listing, data_dir
+from tfmat.datasets.dataset import Dataset, data_dir
+from tfmat.datasets.fetch import Archive, fetch
+from tfmat.datasets.source import Absent, Download, Example, Files, Source
 from tfmat.errors import InputError
 from tfmat.target import Task
 
+BUILDER = "composition_benchmark"
+DESCRIPTION = (
+    "Formulas with measured or computed properties: 18 benchmark sets in CrabNet's split and 13 sets of Matbench in CrabNet's folds."
+)
 VERSION = "1.0.1"
+RELEASE_NOTES = {"1.0.1": "As in the sdist crabnet 1.0.1."}
 FOLDS = 5
 ORIGIN = "PyPI sdist crabnet 1.0.1, folder data/"
 URL = "https://pypi.org/project/crabnet/1.0.1"
@@ -30,72 +42,111 @@ _LICENCES = {
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Set:
     name: str
     target: str
     unit: str
-    rows: int
     family: str
     title: str
     task: Task = "regression"
 
 
 _BENCHMARK = (
-    _Source("CritExam__Ed", "decomposition_energy_per_atom", "eV/atom", 85014, "MP", "decomposition energy (DFT)"),
-    _Source("CritExam__Ef", "formation_energy_per_atom", "eV/atom", 85014, "MP", "formation energy (DFT)"),
-    _Source("OQMD_Bandgap", "band_gap", "eV", 341608, "OQMD", "band gap (DFT)"),
-    _Source("OQMD_Energy_per_atom", "energy_per_atom", "eV/atom", 341700, "OQMD", "total energy (DFT)"),
-    _Source("OQMD_Formation_Enthalpy", "formation_enthalpy_per_atom", "eV/atom", 341700, "OQMD", "formation enthalpy (DFT)"),
-    _Source("OQMD_Volume_per_atom", "volume_per_atom", "A^3/atom", 341700, "OQMD", "volume (DFT)"),
-    _Source("aflow__Egap", "band_gap", "eV", 27577, "AFLOW", "band gap (DFT)"),
-    _Source("aflow__ael_bulk_modulus_vrh", "bulk_modulus", "GPa", 4896, "AFLOW", "bulk modulus K_VRH (AEL)"),
-    _Source("aflow__ael_debye_temperature", "debye_temperature", "K", 4896, "AFLOW", "Debye temperature (AEL)"),
-    _Source("aflow__ael_shear_modulus_vrh", "shear_modulus", "GPa", 4896, "AFLOW", "shear modulus G_VRH (AEL)"),
-    _Source(
+    _Set("CritExam__Ed", "decomposition_energy_per_atom", "eV/atom", "MP", "decomposition energy (DFT)"),
+    _Set("CritExam__Ef", "formation_energy_per_atom", "eV/atom", "MP", "formation energy (DFT)"),
+    _Set("OQMD_Bandgap", "band_gap", "eV", "OQMD", "band gap (DFT)"),
+    _Set("OQMD_Energy_per_atom", "energy_per_atom", "eV/atom", "OQMD", "total energy (DFT)"),
+    _Set("OQMD_Formation_Enthalpy", "formation_enthalpy_per_atom", "eV/atom", "OQMD", "formation enthalpy (DFT)"),
+    _Set("OQMD_Volume_per_atom", "volume_per_atom", "A^3/atom", "OQMD", "volume (DFT)"),
+    _Set("aflow__Egap", "band_gap", "eV", "AFLOW", "band gap (DFT)"),
+    _Set("aflow__ael_bulk_modulus_vrh", "bulk_modulus", "GPa", "AFLOW", "bulk modulus K_VRH (AEL)"),
+    _Set("aflow__ael_debye_temperature", "debye_temperature", "K", "AFLOW", "Debye temperature (AEL)"),
+    _Set("aflow__ael_shear_modulus_vrh", "shear_modulus", "GPa", "AFLOW", "shear modulus G_VRH (AEL)"),
+    _Set(
         "aflow__agl_thermal_conductivity_300K",
         "thermal_conductivity",
         "W/(m K)",
-        4887,
         "AFLOW",
         "lattice thermal conductivity at 300 K (AGL)",
     ),
-    _Source("aflow__agl_thermal_expansion_300K", "thermal_expansion", "1/K", 4886, "AFLOW", "thermal expansion at 300 K (AGL)"),
-    _Source("aflow__energy_atom", "energy_per_atom", "eV/atom", 27579, "AFLOW", "total energy (DFT)"),
-    _Source("mp_bulk_modulus", "bulk_modulus", "GPa", 6307, "MP", "bulk modulus K_VRH (DFT)"),
-    _Source("mp_e_hull", "energy_above_hull", "eV/atom", 56662, "MP", "energy above the convex hull (DFT)"),
-    _Source("mp_elastic_anisotropy", "elastic_anisotropy", "", 6331, "MP", "elastic anisotropy (DFT)"),
-    _Source("mp_mu_b", "magnetic_moment", "Bohr magneton", 56662, "MP", "magnetic moment (DFT)"),
-    _Source("mp_shear_modulus", "shear_modulus", "GPa", 6184, "MP", "shear modulus G_VRH (DFT)"),
+    _Set("aflow__agl_thermal_expansion_300K", "thermal_expansion", "1/K", "AFLOW", "thermal expansion at 300 K (AGL)"),
+    _Set("aflow__energy_atom", "energy_per_atom", "eV/atom", "AFLOW", "total energy (DFT)"),
+    _Set("mp_bulk_modulus", "bulk_modulus", "GPa", "MP", "bulk modulus K_VRH (DFT)"),
+    _Set("mp_e_hull", "energy_above_hull", "eV/atom", "MP", "energy above the convex hull (DFT)"),
+    _Set("mp_elastic_anisotropy", "elastic_anisotropy", "", "MP", "elastic anisotropy (DFT)"),
+    _Set("mp_mu_b", "magnetic_moment", "Bohr magneton", "MP", "magnetic moment (DFT)"),
+    _Set("mp_shear_modulus", "shear_modulus", "GPa", "MP", "shear modulus G_VRH (DFT)"),
 )
 _MATBENCH_SETS = (
-    _Source("castelli", "formation_energy_per_cell", "eV/cell", 18928, "Matbench", "formation energy of perovskites (DFT)"),
-    _Source("dielectric", "refractive_index", "", 4764, "Matbench", "refractive index (DFT)"),
-    _Source("elasticity_log10(G_VRH)", "log10_shear_modulus", "log10(GPa)", 10987, "Matbench", "log10 of the shear modulus G_VRH (DFT)"),
-    _Source("elasticity_log10(K_VRH)", "log10_bulk_modulus", "log10(GPa)", 10987, "Matbench", "log10 of the bulk modulus K_VRH (DFT)"),
-    _Source("expt_gap", "band_gap", "eV", 4604, "Matbench", "measured band gap"),
-    _Source("expt_is_metal", "is_metal", "", 4921, "Matbench", "metal or not (measured)", "binary"),
-    _Source("glass", "is_glass", "", 5680, "Matbench", "forms a metallic glass or not (measured)", "binary"),
-    _Source("jdft2d", "exfoliation_energy", "meV/atom", 636, "Matbench", "exfoliation energy (DFT)"),
-    _Source("mp_e_form", "formation_energy_per_atom", "eV/atom", 132752, "Matbench", "formation energy (DFT)"),
-    _Source("mp_gap", "band_gap", "eV", 106113, "Matbench", "band gap (DFT)"),
-    _Source("mp_is_metal", "is_metal", "", 106113, "Matbench", "metal or not (DFT)", "binary"),
-    _Source("phonons", "last_phonon_dos_peak", "1/cm", 1265, "Matbench", "frequency of the last peak of the phonon DOS (DFT)"),
-    _Source("steels_yield", "yield_strength", "MPa", 312, "Matbench", "measured yield strength of steels"),
+    _Set("castelli", "formation_energy_per_cell", "eV/cell", "Matbench", "formation energy of perovskites (DFT)"),
+    _Set("dielectric", "refractive_index", "", "Matbench", "refractive index (DFT)"),
+    _Set("elasticity_log10(G_VRH)", "log10_shear_modulus", "log10(GPa)", "Matbench", "log10 of the shear modulus G_VRH (DFT)"),
+    _Set("elasticity_log10(K_VRH)", "log10_bulk_modulus", "log10(GPa)", "Matbench", "log10 of the bulk modulus K_VRH (DFT)"),
+    _Set("expt_gap", "band_gap", "eV", "Matbench", "measured band gap"),
+    _Set("expt_is_metal", "is_metal", "", "Matbench", "metal or not (measured)", "binary"),
+    _Set("glass", "is_glass", "", "Matbench", "forms a metallic glass or not (measured)", "binary"),
+    _Set("jdft2d", "exfoliation_energy", "meV/atom", "Matbench", "exfoliation energy (DFT)"),
+    _Set("mp_e_form", "formation_energy_per_atom", "eV/atom", "Matbench", "formation energy (DFT)"),
+    _Set("mp_gap", "band_gap", "eV", "Matbench", "band gap (DFT)"),
+    _Set("mp_is_metal", "is_metal", "", "Matbench", "metal or not (DFT)", "binary"),
+    _Set("phonons", "last_phonon_dos_peak", "1/cm", "Matbench", "frequency of the last peak of the phonon DOS (DFT)"),
+    _Set("steels_yield", "yield_strength", "MPa", "Matbench", "measured yield strength of steels"),
 )
-_SOURCES = {source.name: source for source in (*_BENCHMARK, *_MATBENCH_SETS)}
+_SETS = {one.name: one for one in (*_BENCHMARK, *_MATBENCH_SETS)}
+_PARTS = ("train", "val", "test")
 ALIASES = {"elasticity_log10_g_vrh": "elasticity_log10(G_VRH)", "elasticity_log10_k_vrh": "elasticity_log10(K_VRH)"}
 """Other spellings that need no quoting in a shell."""
+
+
+def _keep(path: str) -> str:
+    folder, _, name = path.removeprefix("data/").partition("/")
+    return f"{folder}/{name}" if folder in ("benchmark_data", "matbench", "matbench_cv") and name.endswith(".csv") else ""
+
+
+def _stored(one: _Set) -> dict[str, str]:
+    """Stored split -> file below the folder ``composition``, without ``.gz``."""
+    if one in _BENCHMARK:
+        return {split: f"benchmark_data/{one.name}/{part}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+    files = dict.fromkeys(SPLITS, f"matbench/{one.name}.csv")
+    for fold in range(FOLDS):
+        files |= {f"fold{fold}_{split}": f"matbench_cv/{one.name}/{part}{fold}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+    return files
+
+
+CRABNET = Archive(
+    package="crabnet",
+    version="1.0.1",
+    filename="crabnet-1.0.1.tar.gz",
+    kind="sdist",
+    sha256="f9e9e4a0efec531203d8a23ab15f8a84ff10bbe7cce2b51c7047affd3bede201",
+    size=46_636_286,
+    keep=_keep,
+    members=sorted({file for one in _SETS.values() for file in _stored(one).values()}),
+)
+
+
+@functools.cache
+def _counts() -> dict[str, dict[str, int]]:
+    """Set -> stored split -> rows: of the official splits and folds as the files of crabnet 1.0.1 hold them, and of tfmat's own splits."""
+    counts = {}
+    with Path(__file__).with_name("composition_benchmark.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            counts[row["name"]] = {split: int(row[split]) for split in SPLITS}
+            for split in SPLITS:
+                folds = row[f"fold_{split}"].split("/") if row[f"fold_{split}"] else []
+                counts[row["name"]] |= {f"fold{fold}_{split}": int(count) for fold, count in enumerate(folds)}
+    return counts
 
 
 def names(*, folds: bool = False) -> list[str]:
     """Names that `load` knows; with `folds` also ``<name>/fold0`` to ``<name>/fold4`` of the Matbench sets."""
     if not folds:
-        return list(_SOURCES)
-    return [*_SOURCES, *(f"{source.name}/fold{k}" for source in _MATBENCH_SETS for k in range(FOLDS))]
+        return list(_SETS)
+    return [*_SETS, *(f"{one.name}/fold{k}" for one in _MATBENCH_SETS for k in range(FOLDS))]
 
 
 def load(name: str) -> Dataset:
-    """One set, read from the folder ``composition`` of ``TFMAT_DATA_DIR``.
+    """One set, read from the folder ``composition`` of ``TFMAT_DATA_DIR``, else from the sdist crabnet 1.0.1, downloaded on first use.
 
     - The 18 benchmark sets come with their official split.
     - ``<name>/fold<k>`` is fold k of a Matbench set as CrabNet's authors published it: repeated formulas are merged and test formulas
@@ -108,48 +159,34 @@ def load(name: str) -> Dataset:
     majority (a tie is 1). Validation and test rows stay as they are.
     """
     base, _, fold = name.partition("/fold")
-    source = _SOURCES.get(ALIASES.get(base, base))
-    if source is None or ("/" in name and not (source in _MATBENCH_SETS and fold in {str(k) for k in range(FOLDS)})):
+    one = _SETS.get(ALIASES.get(base, base))
+    if one is None or ("/" in name and not (one in _MATBENCH_SETS and fold in {str(k) for k in range(FOLDS)})):
         raise InputError(f"unknown composition benchmark {name!r}", expected="a name of tfmat.datasets.names(folds=True)")
-    official = source in _BENCHMARK or bool(fold)
+    official = one in _BENCHMARK or bool(fold)
+    folder, stored = _folder(one, download=True), _stored(one)
     if official:
-        tables = {split: _read(file, source) for split, file in _split_files(source, fold).items()}
+        tables = {split: _read(_path(folder, stored[f"fold{fold}_{split}" if fold else split], one), one) for split in SPLITS}
     else:
-        whole = _read(_folder() / "matbench" / f"{source.name}.csv.gz", source)
+        whole = _read(_path(folder, stored["train"], one), one)
         tables = {split: whole.subset(rows) for split, rows in split_by_hash(whole.materials).items()}
-    tables["train"] = average_duplicates(tables["train"], binary=source.task == "binary")
+    tables["train"] = average_duplicates(tables["train"], binary=one.task == "binary")
     return Dataset(
-        name=f"{source.name}/fold{fold}" if fold else source.name,
+        name=f"{one.name}/fold{fold}" if fold else one.name,
         version=VERSION,
-        title=source.title + (f", CrabNet's fold {fold}" if fold else ""),
-        units={source.target: source.unit},
-        tasks={source.target: source.task},
+        title=one.title + (f", CrabNet's fold {fold}" if fold else ""),
+        units={one.target: one.unit},
+        tasks={one.target: one.task},
         material="composition",
         splits=tables,
         official_split=official,
-        citation=_CRABNET if source in _BENCHMARK else f"{_MATBENCH}; {_CRABNET}",
-        licence=_LICENCES[source.family],
+        citation=_citation(one),
+        licence=_LICENCES[one.family],
         url=URL,
     )
 
 
-def listings() -> list[Listing]:
-    """What is known without reading the data."""
-    folder = data_dir()
-    rows = []
-    for source in _SOURCES.values():
-        matbench = source in _MATBENCH_SETS
-        if folder is None:
-            files = []
-        elif matbench:
-            files = [folder / "composition" / "matbench" / f"{source.name}.csv.gz"]
-        else:
-            files = [folder / "composition" / "benchmark_data" / source.name / f"{part}.csv.gz" for part in ("train", "val", "test")]
-        present = bool(files) and all(file.is_file() for file in files)
-        folds = FOLDS if matbench else 0
-        units = {source.target: source.unit}
-        rows.append(Listing(source.name, source.title, source.rows, folds, units, _LICENCES[source.family], present, ORIGIN))
-    return rows
+def _citation(one: _Set) -> str:
+    return _CRABNET if one in _BENCHMARK else f"{_MATBENCH}; {_CRABNET}"
 
 
 def average_duplicates(table: Table, *, binary: bool = False) -> Table:
@@ -172,28 +209,96 @@ def average_duplicates(table: Table, *, binary: bool = False) -> Table:
     return dataclasses.replace(table.subset(first), targets=targets)
 
 
-def _folder() -> Path:
+def _folder(one: _Set, *, download: bool) -> Path:
+    """The folder with ``benchmark_data``, ``matbench`` and ``matbench_cv``."""
     folder = data_dir()
-    if folder is None:
-        raise InputError(
-            "the composition benchmarks are not on this machine",
-            expected="TFMAT_DATA_DIR set to a folder with composition/benchmark_data, composition/matbench and composition/matbench_cv; "
-            "they are the folder data/ of the PyPI sdist crabnet 1.0.1 (pip download --no-deps --no-binary :all: crabnet==1.0.1)",
-        )
-    return folder / "composition"
+    if folder is not None:
+        return folder / "composition"
+    try:
+        return fetch(CRABNET, download=download)
+    except Absent as error:
+        raise Absent(
+            f"{one.name} is not on this machine: {error.problem}",
+            expected=f"{error.expected} to a folder with composition/benchmark_data, composition/matbench and composition/matbench_cv, the "
+            "folder data/ of the PyPI sdist crabnet 1.0.1",
+        ) from None
 
 
-def _split_files(source: _Source, fold: str) -> dict[str, Path]:
-    folder = _folder() / ("matbench_cv" if fold else "benchmark_data") / source.name
-    return {split: folder / f"{part}{fold}.csv.gz" for split, part in zip(SPLITS, ("train", "val", "test"), strict=True)}
+def _path(folder: Path, name: str, one: _Set) -> Path:
+    """One file, gzipped or plain."""
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise Absent(
+        f"{one.name}: missing file {folder / name}.gz",
+        expected="TFMAT_DATA_DIR to hold the whole folder data/ of crabnet 1.0.1 as composition/",
+    )
 
 
-def _read(path: Path, source: _Source) -> Table:
-    """One file, gzipped or plain, its column ``target`` renamed."""
-    plain = path.with_suffix("")
-    if not path.is_file() and not plain.is_file():
-        raise InputError(
-            f"{source.name}: missing file {path}", expected="TFMAT_DATA_DIR to hold the whole folder data/ of crabnet 1.0.1 as composition/"
-        )
-    table = read_table(path if path.is_file() else plain, targets=["target"])
-    return dataclasses.replace(table, targets={source.target: table.targets["target"]})
+def _read(path: Path, one: _Set) -> Table:
+    """One file, its column ``target`` renamed."""
+    table = read_table(path, targets=["target"])
+    return dataclasses.replace(table, targets={one.target: table.targets["target"]})
+
+
+def _files(one: _Set, download: Download | None) -> Files:
+    folder = _folder(one, download=download is not None)
+    return {split: _path(folder, name, one) for split, name in _stored(one).items()}
+
+
+def _examples(one: _Set, files: Files, split: str) -> Iterator[Example]:
+    """The rows of a file as they stand there (nothing is averaged), one held at a time; of a whole Matbench set those of one split."""
+    chosen = None
+    if one in _MATBENCH_SETS and split in SPLITS:
+        formulas = [formula for _, formula, _ in _rows(files[split])]
+        chosen = frozenset(split_by_hash(formulas)[split].tolist())
+    for position, (row, formula, value) in enumerate(_rows(files[split])):
+        if chosen is None or position in chosen:
+            yield {"id": str(row), "formula": formula, one.target: value}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Row (the header is 1), formula and value."""
+    number = 1
+    try:
+        with (
+            gzip.open(path, "rt", encoding="utf-8", newline="")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8", newline="") as stream
+        ):
+            for number, record in enumerate(csv.DictReader(stream, strict=True), start=2):
+                yield number, record["formula"].strip(), float(record["target"])
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError, KeyError, AttributeError, TypeError) as error:
+        problem = f"cannot be read ({error})"
+        raise InputError(problem, expected="columns formula and target", file=str(path), row=number + 1) from None
+
+
+def _source(one: _Set) -> Source:
+    return Source(
+        name=one.name,
+        builder=BUILDER,
+        config={stored: other for other, stored in ALIASES.items()}.get(one.name, one.name),
+        version=VERSION,
+        title=one.title,
+        material="composition",
+        units={one.target: one.unit},
+        tasks={one.target: one.task},
+        splits=_counts()[one.name],
+        folds=0 if one in _BENCHMARK else FOLDS,
+        citation=_citation(one),
+        licence=_LICENCES[one.family],
+        url=URL,
+        origin=ORIGIN,
+        size=CRABNET.size,
+        files=functools.partial(_files, one),
+        examples=functools.partial(_examples, one),
+        official_split=one in _BENCHMARK,
+        notes="CrabNet's split." if one in _BENCHMARK else _NOTES,
+    )
+
+
+_NOTES = (
+    "Train, validation and test are tfmat's own split by the hash of the formula; foldK_train, foldK_validation and foldK_test are "
+    "CrabNet's fold K, which has fewer rows than Matbench's. The stored rows are those of the files: no formulas are merged."
+)
+SOURCES = tuple(_source(one) for one in _SETS.values())

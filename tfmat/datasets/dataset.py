@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
+from tfmat.datasets.source import Material
 from tfmat.errors import InputError
 from tfmat.target import Task
 
@@ -24,7 +24,7 @@ class Dataset:
         title: one line.
         units: target -> unit; ``""`` where it is dimensionless or, for a user's file, unknown.
         tasks: target -> ``regression`` or ``binary``.
-        material: what the materials are.
+        material: what the materials are: formulas, or crystals (`tfmat.crystal.Crystals`).
         splits: ``train``, ``validation`` and ``test`` -> table.
         official_split: whether the split is a published one (see the dataset's ``load`` for whose), not tfmat's own.
         citation: whom to cite.
@@ -37,7 +37,7 @@ class Dataset:
     title: str
     units: Mapping[str, str]
     tasks: Mapping[str, Task]
-    material: Literal["composition"]
+    material: Material
     splits: Mapping[str, Table]
     official_split: bool
     citation: str = ""
@@ -78,8 +78,15 @@ class Listing:
         folds: number of published cross-validation folds, loaded as ``<name>/fold0`` and so on.
         units: target -> unit.
         licence: of the data.
-        present: whether it can be loaded now.
+        present: whether it can be loaded now, without a download.
         origin: where it comes from.
+        material: ``composition`` or ``crystal``.
+        splits: ``train``, ``validation``, ``test``, or ``fold0`` and so on -> rows as published; where a formula stands several times in a
+            composition set, loading merges its training rows.
+        official_split: whether these are published ones.
+        size: of its files where they are present, else of the download [B]; `None` where that is unknown.
+        notes: what to know before quoting a score.
+        tfds_name: as passed to ``tfds.load``.
     """
 
     name: str
@@ -90,6 +97,12 @@ class Listing:
     licence: str
     present: bool
     origin: str
+    material: Material = "composition"
+    splits: Mapping[str, int] = field(default_factory=dict)
+    official_split: bool = False
+    size: int | None = None
+    notes: str = ""
+    tfds_name: str = ""
 
 
 def data_dir() -> Path | None:

@@ -6,21 +6,28 @@ import gzip
 import importlib.util
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.dataset import Dataset, Listing
+from tfmat.datasets.dataset import Dataset
+from tfmat.datasets.source import Absent, Download, Example, Files, Source
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
-NAME = "exp_formation_enthalpy"
+NAME = BUILDER = "exp_formation_enthalpy"
+DESCRIPTION = "Measured formation enthalpies of 2,135 inorganic compounds at 298 K, as published with pymatgen."
+VERSION = "1.0.0"
+RELEASE_NOTES = {"1.0.0": "exp_compounds.json.gz of pymatgen."}
 TITLE = "measured formation enthalpies of inorganic compounds at 298 K"
 TARGET = "formation_enthalpy_per_atom"
 UNIT = "eV/atom"
 ROWS = 2135
+CITATION = "A. Wang et al., Sci. Rep. 11, 15496 (2021), doi 10.1038/s41598-021-94550-5"
+URL = "https://pymatgen.org"
 LICENCE = "MIT (pymatgen)"
 ORIGIN = "package data of pymatgen"
 _LOCATIONS = (("analysis", "compatibility", "exp_compounds.json.gz"), ("entries", "exp_compounds.json.gz"))
@@ -32,9 +39,7 @@ def load() -> Dataset:
     The split is fixed: about 80/10/10 by the hash of the formula. It is tfmat's own, there is no official one. A row's id is its Materials
     Project id where pymatgen gives one, else ``exp-`` and its position.
     """
-    path = _find()
-    if path is None:
-        raise InputError(f"{NAME}: pymatgen is not installed or comes without exp_compounds.json.gz", expected="pip install pymatgen")
+    path = _files(None)["all"]
     try:
         entries = json.loads(gzip.decompress(path.read_bytes()))
         formulas = [str(entry["formula"]) for entry in entries]
@@ -46,22 +51,30 @@ def load() -> Dataset:
     table = Table(formulas, {TARGET: enthalpies / atoms}, ids, np.arange(1, len(formulas) + 1), NAME)
     return Dataset(
         name=NAME,
-        version="1.0.0",
+        version=VERSION,
         title=TITLE,
         units={TARGET: UNIT},
         tasks={TARGET: "regression"},
         material="composition",
         splits={split: table.subset(rows) for split, rows in split_by_hash(table.materials).items()},
         official_split=False,
-        citation="A. Wang et al., Sci. Rep. 11, 15496 (2021), doi 10.1038/s41598-021-94550-5",
+        citation=CITATION,
         licence=LICENCE,
-        url="https://pymatgen.org",
+        url=URL,
     )
 
 
-def listing() -> Listing:
-    """What is known without reading the data."""
-    return Listing(NAME, TITLE, ROWS, 0, {TARGET: UNIT}, LICENCE, _find() is not None, ORIGIN)
+def _files(download: Download | None) -> Files:
+    path = _find()
+    if path is None:
+        raise Absent(f"{NAME}: pymatgen is not installed or comes without exp_compounds.json.gz", expected="pip install pymatgen")
+    return {"all": path}
+
+
+def _examples(files: Files, split: str) -> Iterator[Example]:
+    table = load().splits[split]
+    for formula, name, value in zip(table.materials, table.ids, table.targets[TARGET], strict=True):
+        yield {"id": name, "formula": formula, TARGET: float(value)}
 
 
 def _find() -> Path | None:
@@ -72,3 +85,25 @@ def _find() -> Path | None:
             if Path(folder, *parts).is_file():
                 return Path(folder, *parts)
     return None
+
+
+SOURCES = (
+    Source(
+        name=NAME,
+        builder=BUILDER,
+        config=NAME,
+        version=VERSION,
+        title=TITLE,
+        material="composition",
+        units={TARGET: UNIT},
+        splits={"train": 1_729, "validation": 203, "test": 203},
+        citation=CITATION,
+        licence=LICENCE,
+        url=URL,
+        origin=ORIGIN,
+        size=0,
+        files=_files,
+        examples=_examples,
+        notes="There is no official split: tfmat's own, about 80/10/10 by the hash of the formula.",
+    ),
+)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tfmat.crystal import Crystal, Crystals
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec
@@ -125,7 +126,7 @@ def _bad(formula: str, problem: str, expected: str) -> InputError:
 
 @dataclass(frozen=True)
 class CompositionFeaturizer:
-    """A formula, a pymatgen `Composition`, or the composition of a pymatgen `Structure`.
+    """A formula, a pymatgen `Composition`, or the composition of a `Crystal` or of a pymatgen `Structure`.
 
     Elements come in descending order of amount; equal amounts (compared as float32) keep the order of the formula. The fraction of an
     element is its amount divided by the sum of all, computed in float64. Oxidation states are dropped and isotopes (``D``, ``T``) count as
@@ -153,7 +154,11 @@ class CompositionFeaturizer:
 
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many materials at once. An `InputError` carries the position of the bad one as ``index``."""
-        formula, species, amounts, rest = _tokenize(materials)
+        if isinstance(materials, Crystals):
+            rest: list[int] = []
+            formula, species, amounts = _count_sites(materials)
+        else:
+            formula, species, amounts, rest = _tokenize(materials)
         if rest:
             parts = [_careful(materials[i], i) for i in rest]
             lengths = [len(part) for part in parts]
@@ -181,6 +186,8 @@ class CompositionFeaturizer:
 def _careful(material: Any, index: int) -> Mapping[int, float]:
     """Z -> amount of any kind of material."""
     try:
+        if isinstance(material, Crystal):
+            return _from_crystal(material)
         if not isinstance(material, str):
             return _from_pymatgen(material)
         total: dict[int, float] = {}
@@ -189,6 +196,32 @@ def _careful(material: Any, index: int) -> Mapping[int, float]:
         return total
     except InputError as error:
         raise InputError(error.problem, expected=error.expected, index=index) from None
+
+
+def _from_crystal(crystal: Crystal) -> dict[int, float]:
+    if not len(crystal):
+        raise InputError("the crystal has no sites", expected="at least one")
+    numbers, first, counts = np.unique(crystal.species, return_index=True, return_counts=True)
+    return {int(numbers[i]): float(counts[i]) for i in np.argsort(first)}
+
+
+def _count_sites(crystals: Crystals, rows: int = 16384) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each element of each crystal, in order of first appearance: position of the crystal (int64), Z (int32) and sites (float64)."""
+    parts = []
+    for start in range(0, len(crystals), rows):
+        records = crystals.subset(np.arange(start, min(start + rows, len(crystals)))).records
+        lengths = records.lengths("species")
+        if not lengths.all():
+            raise InputError("the crystal has no sites", expected="at least one", index=start + int(np.argmin(lengths)))
+        cells = np.repeat(np.arange(len(lengths)) * len(SYMBOLS), lengths) + records.values["species"]
+        counts = np.bincount(cells, minlength=len(lengths) * len(SYMBOLS))
+        first = np.empty(len(counts), np.int64)
+        first[cells[::-1]] = np.arange(len(cells))[::-1]  # the last assignment stays
+        found = np.flatnonzero(counts)
+        found = found[np.argsort(first[found])]
+        parts.append((found // len(SYMBOLS) + start, (found % len(SYMBOLS)).astype(np.int32), counts[found].astype(np.float64)))
+    empty = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0))
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True)) if parts else empty  # type: ignore[return-value]
 
 
 def _from_pymatgen(material: Any) -> dict[int, float]:

@@ -1,0 +1,89 @@
+"""A crystal as arrays: what datasets store and featurizers read, so that no CIF is parsed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from tfmat.elements import SYMBOLS
+from tfmat.records import Records
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """One ordered crystal.
+
+    Attributes:
+        species: int32 (A,) atomic numbers.
+        lattice: float64 (3, 3), lattice vectors as rows [Å].
+        frac_coords: float64 (A, 3), fractional coordinates.
+    """
+
+    species: np.ndarray
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.species)
+
+    def __str__(self) -> str:
+        return self.formula
+
+    @property
+    def formula(self) -> str:
+        """Formula of the cell, elements in order of first appearance, e.g. ``Na4Cl4``."""
+        numbers, first, counts = np.unique(self.species, return_index=True, return_counts=True)
+        return "".join(f"{SYMBOLS[numbers[i]]}{counts[i]}" for i in np.argsort(first))
+
+
+class Crystals(Sequence[Crystal]):
+    """Many crystals in a few flat arrays: 24 bytes a coordinate triple, 4 a species, 72 a lattice, and no Python object each.
+
+    Args:
+        records: keys ``species`` (ragged), ``frac_coords`` (ragged, 3) and ``lattice`` (3 rows of 3 each); may be mapped from a file.
+        index: int64 (N,), which of `records` are meant, in which order. Default: all.
+    """
+
+    def __init__(self, records: Records, index: np.ndarray | None = None) -> None:
+        self._records, self._index = records, index
+
+    @classmethod
+    def of(cls, crystals: Sequence[Crystal]) -> Crystals:
+        """From single crystals (at least one)."""
+        if isinstance(crystals, Crystals):
+            return crystals
+        return cls(Records.stack([{"species": c.species, "lattice": c.lattice, "frac_coords": c.frac_coords} for c in crystals]))
+
+    def __len__(self) -> int:
+        return len(self._records) if self._index is None else len(self._index)
+
+    @overload
+    def __getitem__(self, index: int) -> Crystal: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Crystal]: ...
+    def __getitem__(self, index: int | slice) -> Crystal | list[Crystal]:
+        """One crystal (a view), or a list of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if self._index is not None:
+            index = int(self._index[index])
+        return Crystal(**self._records[index])
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Crystals:
+        """The crystals at these positions, in that order; nothing is copied until `records` is asked for."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Crystals(self._records, chosen if self._index is None else self._index[chosen])
+
+    @property
+    def records(self) -> Records:
+        """The arrays of these crystals alone; copied where this is a subset. Ask for parts of a large one: ``subset(...).records``."""
+        return self._records if self._index is None else self._records.take(self._index)
+
+    @property
+    def sites(self) -> np.ndarray:
+        """Number of sites of each crystal, int64 (N,)."""
+        lengths = self._records.lengths("species")
+        return lengths if self._index is None else lengths[self._index]

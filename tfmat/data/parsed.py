@@ -1,0 +1,93 @@
+"""Crystals that were parsed before are not parsed again: they are known by the content of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from tfmat.crystal import Crystal, Crystals
+from tfmat.data.bounded import Limits, read_bytes
+from tfmat.data.cache import RecordCache
+from tfmat.data.workers import Request
+from tfmat.errors import InputError
+from tfmat.records import Records
+
+_LOGGER = logging.getLogger("tfmat")
+VERSION = 1
+"""Raised whenever the same text gives another crystal."""
+WORTH = 200
+"""So many crystals must have been parsed anew for the cache to be written."""
+_TOGETHER = 4096
+_Context = TypeVar("_Context")
+
+
+class Parsed:
+    """What was parsed of one folder or file, kept as one entry of a `RecordCache`.
+
+    Args:
+        cache: where; `None` keeps nothing.
+        source: the folder or file.
+        limits: enter what a crystal is known by.
+    """
+
+    def __init__(self, cache: RecordCache | None, source: Path, limits: Limits) -> None:
+        self.cache, self.source, self.limits = cache, source, limits
+        self.key = hashlib.sha256(f"parsed crystals {source.resolve()}".encode()).hexdigest()
+        self._salt = f"{VERSION} {importlib.metadata.version('pymatgen')} {limits.sites} ".encode()
+        self._crystals: Crystals | None = None
+        self._places: dict[bytes, int] = {}
+        self.parsed = 0
+        records = cache.load(self.key) if cache else None
+        if records is not None and set(records.values) == {"species", "lattice", "frac_coords", "digest"}:
+            self._places = {row.tobytes(): place for place, row in enumerate(records.values["digest"])}
+            self._crystals = Crystals(_only_crystals(records))
+
+    def known(self, tasks: Iterable[tuple[_Context, object]]) -> Iterator[tuple[tuple[_Context, bytes], object]]:
+        """The tasks with the digest of what is to be parsed (else empty); a `Request` whose answer is known is replaced by it."""
+        for context, task in tasks:
+            if self.cache is None or not isinstance(task, Request):
+                yield (context, b""), task
+                continue
+            try:
+                digest = self._digest(task)
+            except InputError as error:
+                yield (context, b""), error
+                continue
+            place = self._places.get(digest)
+            self.parsed += place is None
+            yield (context, digest), task if place is None or self._crystals is None else self._crystals[place]
+
+    def _digest(self, task: Request) -> bytes:
+        path, text = task.arguments["path"], task.arguments["text"]
+        content = text.encode(errors="surrogatepass") if path is None else read_bytes(Path(path), self.limits.file_bytes, self.limits)
+        return hashlib.sha256(self._salt + task.arguments["kind"].encode() + b"\0" + content).digest()
+
+    def keep(self, crystals: Crystals, digests: list[bytes]) -> None:
+        """Store the `crystals` that have a digest, if enough of them were parsed anew."""
+        if self.cache is None or self.parsed < WORTH:
+            return
+        places = np.flatnonzero([len(digest) > 0 for digest in digests])
+        self.cache.clear([self.key])
+        try:
+            with self.cache.building(self.key, {"source": str(self.source), "featurizer": {"name": "parsed crystals"}}) as writer:
+                for start in range(0, len(places), _TOGETHER):
+                    part = places[start : start + _TOGETHER]
+                    writer.append(_with_digests(crystals.subset(part).records, [digests[place] for place in part]))
+        except OSError as error:
+            _LOGGER.warning("parsed crystals could not be kept in %s (%s)", self.cache.directory, error)
+
+
+def _with_digests(records: Records, digests: list[bytes]) -> Records:
+    rows = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
+    return Records({**records.values, "digest": rows}, {**records.offsets, "digest": np.arange(len(digests) + 1)})
+
+
+def _only_crystals(records: Records) -> Records:
+    keys = list(Crystal.__dataclass_fields__)
+    return Records({key: records.values[key] for key in keys}, {key: records.offsets[key] for key in keys})

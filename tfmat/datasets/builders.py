@@ -1,0 +1,255 @@
+"""The datasets as builders of TensorFlow Datasets (TFDS).
+
+Importing this module registers them, so that ``tfds.load("composition_benchmark/aflow__Egap")`` works; ``import tfmat.datasets`` does the
+same as soon as ``tensorflow_datasets`` is imported. Neither imports TensorFlow. On the command line:
+``tfds build --imports tfmat.datasets.builders matbench_phonons``.
+
+A crystal is stored as ``species`` int32 (A,), ``lattice`` float64 (3, 3) [Å] and ``frac_coords`` float64 (A, 3), a composition as
+``formula``; the targets are float64 scalars, NaN where a value is missing. Examples are stored in the order of their source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import socket
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfmat.datasets import (
+    aflow_band_gap,
+    composition_benchmark,
+    exp_formation_enthalpy,
+    jarvis_dft_3d,
+    matbench_phonons,
+    materials_project,
+    mp_elasticity,
+    thermal_conductivity,
+)
+from tfmat.datasets.source import Absent, Example, Files, Source
+from tfmat.errors import InputError
+
+Progress = Callable[[str, int, int], None]
+"""Is told split, rows written so far, and rows of the split, at most ten times a second."""
+BEAM_PARTS = 64
+"""Into how many parts a split is divided under Apache Beam."""
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+    """One dataset of a builder."""
+
+    source: Source | None = None
+
+
+def _configs(family: Any) -> list[Config]:
+    return [Config(name=source.config, description=f"{source.title}. {source.notes}".strip(), source=source) for source in family.SOURCES]
+
+
+def features(source: Source) -> Any:
+    """What is stored of a row, with units in the documentation."""
+    # Bytes, because TFDS would otherwise store float64 with the precision of float32.
+    exact = {"dtype": np.float64, "encoding": tfds.features.Encoding.BYTES}
+    columns: dict[str, Any] = {"id": tfds.features.Text(doc="identifier in the source")}
+    if source.material == "crystal":
+        columns |= {
+            "species": tfds.features.Tensor(shape=(None,), dtype=np.int32, doc="atomic numbers of the A sites"),
+            "lattice": tfds.features.Tensor(shape=(3, 3), doc="lattice vectors as rows [Å]", **exact),
+            "frac_coords": tfds.features.Tensor(shape=(None, 3), doc="fractional coordinates of the A sites", **exact),
+        }
+    else:
+        columns["formula"] = tfds.features.Text(doc="chemical formula")
+    for target, unit in source.units.items():
+        missing = "; NaN where it is unknown"
+        meaning = source.meaning(target) + (f" [{unit}]" if unit else "")
+        kind = "0 or 1" if source.task(target) == "binary" else f"[{unit}]" if unit else "dimensionless"
+        columns[target] = tfds.features.Tensor(shape=(), doc=tfds.features.Documentation(desc=meaning + missing, value_range=kind), **exact)
+    return tfds.features.FeaturesDict(columns)
+
+
+def _supervised(source: Source) -> Any:
+    """Input and output of ``as_supervised=True``, for the datasets with one target."""
+    if len(source.units) > 1:
+        return None
+    inputs = "formula" if source.material == "composition" else {name: name for name in ("species", "lattice", "frac_coords")}
+    return inputs, next(iter(source.units))
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """What the builders share: the work is done by the `Source` of the configuration."""
+
+    FAMILY: Any
+    VERSION = tfds.core.Version("1.0.0")
+    progress: Progress | None = None
+    _beam = False
+
+    @property
+    def source(self) -> Source:
+        """Of this configuration."""
+        return self.builder_config.source
+
+    def _info(self) -> Any:
+        source = self.source
+        return self.dataset_info_from_configs(
+            description=f"{self.FAMILY.DESCRIPTION} {source.title}. {source.notes}".strip(),
+            features=features(source),
+            homepage=source.url,
+            citation=source.citation,
+            license=source.licence,
+            supervised_keys=_supervised(source),
+            disable_shuffling=True,
+        )
+
+    def _generate_splits(self, dl_manager: Any, download_config: Any) -> Any:
+        self._beam = bool(download_config.beam_options or download_config.beam_runner)
+        return super()._generate_splits(dl_manager, download_config)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        def download(url: str, sha256: str | None = None) -> Path:
+            if not downloaded(url, Path(dl_manager.download_dir)):
+                reach(url)
+            return check(Path(dl_manager.download(url)), url, sha256)
+
+        files = self.source.files(download)
+        return {split: self._generate_examples(files, split) for split in self.source.splits}
+
+    def _generate_examples(self, files: Files, split: str) -> Any:
+        if not self._beam:
+            return enumerate(self._counted(files, split))
+        import apache_beam as beam  # installed by those who want it: pip install apache-beam
+
+        parts = beam.Create(range(BEAM_PARTS))
+        return parts | beam.Reshuffle() | beam.FlatMap(_part, name=self.source.name, files=dict(files), split=split)
+
+    def _counted(self, files: Files, split: str) -> Iterator[Example]:
+        total, last = self.source.splits[split], 0.0
+        for count, example in enumerate(self.source.checked(files, split), start=1):
+            if self.progress is not None and (count == total or time.monotonic() - last >= 0.1):
+                self.progress(split, count, total)
+                last = time.monotonic()
+            yield example
+
+
+def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, Example]]:
+    """Every `BEAM_PARTS`-th row. Each worker reads the file, which is little work, and encodes and writes its own rows, which is much."""
+    from tfmat.datasets.registry import SOURCES
+
+    return itertools.islice(enumerate(SOURCES[name].checked(files, split)), part, None, BEAM_PARTS)
+
+
+def downloaded(url: str, folder: Path) -> bool:
+    """Whether TFDS has a file of this URL in its folder of downloads."""
+    return any(f'"{url}"' in path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob("*.INFO"))
+
+
+def reach(url: str) -> None:
+    """An `InputError` at once where the host cannot be reached: TFDS would try for minutes. With a proxy this is not checked."""
+    parts = urllib.parse.urlsplit(url)
+    if urllib.request.getproxies().get(parts.scheme) is not None:
+        return
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=30).close()
+    except OSError as error:
+        expected = "a connection, or the file in a folder that TFMAT_DATA_DIR names"
+        raise Absent(f"{url} cannot be reached ({error})", expected=expected) from None
+
+
+def check(path: Path, url: str, sha256: str | None) -> Path:
+    """`path`, whose SHA-256 is the expected one; otherwise the file is deleted, so that the next try downloads it again."""
+    if sha256 is not None:
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != sha256:
+            path.unlink()
+            raise InputError(f"{url} is damaged or another file: its SHA-256 is {digest.hexdigest()}", expected=sha256)
+    return path
+
+
+class ExpFormationEnthalpy(_Builder):
+    """Measured formation enthalpies: package data of pymatgen."""
+
+    name = exp_formation_enthalpy.BUILDER
+    FAMILY = exp_formation_enthalpy
+    VERSION = tfds.core.Version(exp_formation_enthalpy.VERSION)
+    RELEASE_NOTES = exp_formation_enthalpy.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(exp_formation_enthalpy)
+
+
+class CompositionBenchmark(_Builder):
+    """18 benchmark sets and 13 Matbench sets of formulas, with CrabNet's splits and folds."""
+
+    name = composition_benchmark.BUILDER
+    FAMILY = composition_benchmark
+    VERSION = tfds.core.Version(composition_benchmark.VERSION)
+    RELEASE_NOTES = composition_benchmark.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(composition_benchmark)
+
+
+class MaterialsProject(_Builder):
+    """Crystals of MP-2018.6.1 and their 56 % subset."""
+
+    name = materials_project.BUILDER
+    FAMILY = materials_project
+    VERSION = tfds.core.Version(materials_project.VERSION)
+    RELEASE_NOTES = materials_project.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(materials_project)
+
+
+class JarvisDft3d(_Builder):
+    """Crystals of JARVIS-DFT in the splits of the JARVIS leaderboard."""
+
+    name = jarvis_dft_3d.BUILDER
+    FAMILY = jarvis_dft_3d
+    VERSION = tfds.core.Version(jarvis_dft_3d.VERSION)
+    RELEASE_NOTES = jarvis_dft_3d.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(jarvis_dft_3d)
+
+
+class MatbenchPhonons(_Builder):
+    """Matbench's phonon task in its five folds."""
+
+    name = matbench_phonons.BUILDER
+    FAMILY = matbench_phonons
+    VERSION = tfds.core.Version(matbench_phonons.VERSION)
+    RELEASE_NOTES = matbench_phonons.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(matbench_phonons)
+
+
+class MpElasticity(_Builder):
+    """Bulk and shear moduli of Materials Project crystals."""
+
+    name = mp_elasticity.BUILDER
+    FAMILY = mp_elasticity
+    VERSION = tfds.core.Version(mp_elasticity.VERSION)
+    RELEASE_NOTES = mp_elasticity.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(mp_elasticity)
+
+
+class ThermalConductivity(_Builder):
+    """Lattice thermal conductivity of crystals at 300 K."""
+
+    name = thermal_conductivity.BUILDER
+    FAMILY = thermal_conductivity
+    VERSION = tfds.core.Version(thermal_conductivity.VERSION)
+    RELEASE_NOTES = thermal_conductivity.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(thermal_conductivity)
+
+
+class AflowBandGap(_Builder):
+    """AFLOW band gaps known per formula only, on crystals."""
+
+    name = aflow_band_gap.BUILDER
+    FAMILY = aflow_band_gap
+    VERSION = tfds.core.Version(aflow_band_gap.VERSION)
+    RELEASE_NOTES = aflow_band_gap.RELEASE_NOTES
+    BUILDER_CONFIGS = _configs(aflow_band_gap)

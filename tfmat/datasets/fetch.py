@@ -1,0 +1,182 @@
+"""Archives of PyPI, by way of `pip download` with a pinned hash, unpacked once into the cache folder.
+
+Nothing is installed and nothing of an archive is imported. Before an archive is unpacked its SHA-256 is checked, by pip and again here; a
+folder appears in the cache complete or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from tfmat.atomic import new_directory
+from tfmat.datasets.source import Absent
+from tfmat.errors import InputError
+
+TIMEOUT = 1800  # [s]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file of PyPI.
+
+    Attributes:
+        package: name there.
+        version: of the package.
+        filename: as on PyPI.
+        kind: source distribution or wheel.
+        sha256: of the file.
+        size: of the file [B].
+        keep: path in the archive (below the top folder of a source distribution) -> path in the cache folder, for the files wanted; ``""``
+            for the others.
+        members: paths in the cache folder that must be there after unpacking.
+    """
+
+    package: str
+    version: str
+    filename: str
+    kind: Literal["sdist", "wheel"]
+    sha256: str
+    size: int
+    keep: Callable[[str], str]
+    members: Collection[str]
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}"
+
+
+def folder_of(archive: Archive) -> Path:
+    """Where the files of an archive are kept: below ``TFMAT_CACHE_DIR``, else ``~/.cache/tfmat``."""
+    chosen = os.environ.get("TFMAT_CACHE_DIR")
+    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "tfmat"
+    return root / "sources" / f"{archive.package}-{archive.version}"
+
+
+def fetch(archive: Archive, *, download: bool = True, progress: Progress | None = None) -> Path:
+    """The folder with the files of `archive`, downloaded and unpacked if it is not there yet.
+
+    A file of the right name beside that folder, put there by hand, is used instead of a download.
+
+    Args:
+        archive: what is wanted.
+        download: `False` raises `Absent` instead of downloading.
+        progress: is told what takes time; default: stderr.
+    """
+    folder, tell = folder_of(archive), progress or _say
+    if folder.is_dir():
+        return folder
+    placed = folder.parent / archive.filename
+    if placed.is_file():
+        return _unpack(placed, archive, folder)
+    if not download:
+        raise Absent(f"{archive} has not been downloaded", expected=f"{archive.filename} of PyPI in {folder.parent}, or a download")
+    tell(f"Downloading {archive} from PyPI ({archive.size / 1e6:.0f} MB)")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{archive.package}.", suffix=".tmp", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"cannot be written to ({error.strerror})", file=str(folder.parent)) from None
+    try:
+        return _unpack(_pip_download(archive, temporary), archive, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _pip_download(archive: Archive, folder: Path) -> Path:
+    """Path of the archive in `folder`. pip checks the hash before it looks into the archive."""
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{archive.package}=={archive.version} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
+    form = "--no-binary" if archive.kind == "sdist" else "--only-binary"
+    arguments = ["download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--require-hashes", form, archive.package]
+    command = [sys.executable, "-m", "pip", *arguments, "--requirement", str(wanted), "--dest", str(folder)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
+        problem = _problem(run.stderr) if run.returncode else ""
+    except subprocess.TimeoutExpired:
+        problem = f"pip took more than {TIMEOUT} s"
+    except OSError as error:
+        problem = str(error)
+    found = sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
+    if problem or not found:
+        raise Absent(
+            f"{archive} could not be downloaded: {problem or 'pip stored no file'}",
+            expected=f"PyPI to be reached, or {archive.filename} in {folder_of(archive).parent}, or TFMAT_DATA_DIR set",
+        )
+    return found[0]
+
+
+def _problem(stderr: str) -> str:
+    """The line of pip's complaint that says most."""
+    if "DO NOT MATCH THE HASHES" in stderr:
+        return "the hash of the file is not the expected one"
+    if "No module named pip" in stderr:
+        return "pip is not installed in this Python"
+    errors = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
+    lines = errors or [line.strip() for line in stderr.splitlines() if line.strip()] or ["pip failed"]
+    return lines[-1][:300]
+
+
+def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != archive.sha256:
+        problem = f"is damaged or another file: its SHA-256 is {digest.hexdigest()}"
+        raise InputError(problem, expected=archive.sha256, file=str(path))
+    try:
+        with new_directory(folder, overwrite=True) as temporary:
+            try:
+                extract = _extract_tar if archive.kind == "sdist" else _extract_zip
+                extract(path, archive.keep, temporary)
+            except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+                raise InputError(f"cannot be unpacked ({error})", file=str(path)) from None
+            missing = [name for name in archive.members if not (temporary / name).is_file()]
+            if missing:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                raise InputError(f"does not hold {missing[0]}{more}", expected=f"the files of {archive}", file=str(path))
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", file=str(folder)) from None
+    return folder
+
+
+def _extract_tar(path: Path, keep: Callable[[str], str], folder: Path) -> None:
+    with tarfile.open(path, "r:gz") as stream:
+        for member in stream:
+            name = keep(member.name.partition("/")[2]) if member.isfile() else ""
+            content = stream.extractfile(member) if name else None
+            if content is not None:
+                _write(content, folder, name)
+
+
+def _extract_zip(path: Path, keep: Callable[[str], str], folder: Path) -> None:
+    with zipfile.ZipFile(path) as stream:
+        for member in stream.namelist():
+            if name := keep(member):
+                with stream.open(member) as content:
+                    _write(content, folder, name)
+
+
+def _write(content: IO[bytes], folder: Path, name: str) -> None:
+    target = folder / name
+    if ".." in Path(name).parts or not target.is_relative_to(folder):
+        raise InputError(f"holds the path {name!r}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as stream:
+        shutil.copyfileobj(content, stream)

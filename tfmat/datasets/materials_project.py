@@ -1,0 +1,139 @@
+"""Crystals of the Materials Project as of June 2018 (MP-2018.6.1), the benchmark of MEGNet."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfmat.datasets.crystals import crystal, jarvis_crystal, read_array, read_lines
+from tfmat.datasets.dataset import data_dir
+from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.errors import InputError
+
+BUILDER = "materials_project"
+DESCRIPTION = "Crystals of the Materials Project (MP-2018.6.1) with formation energy and band gap (PBE)."
+VERSION = "1.0.0"
+RELEASE_NOTES = {"1.0.0": "MP-2018.6.1 in the split of the MEGNet paper, and its 56 % subset."}
+URL = "https://doi.org/10.6084/m9.figshare.7451351"
+DOWNLOAD = "https://ndownloader.figshare.com/files/26724977"
+CITATION = "C. Chen et al., Chem. Mater. 31, 3564 (2019), doi 10.1021/acs.chemmater.9b01294; A. Jain et al., APL Mater. 1, 011002 (2013)"
+LICENCE = "CC BY 4.0 (Materials Project)"
+UNITS = {"formation_energy_per_atom": "eV/atom", "band_gap": "eV"}
+MEANINGS = {"formation_energy_per_atom": "formation energy (PBE, corrected as in MP-2018.6.1)", "band_gap": "band gap (PBE)"}
+_KEYS = {name: name for name in UNITS}
+_FILES = {"train": "train", "validation": "val", "test": "test"}
+_IDS = Path(__file__).with_name("mp2018_ids.csv.gz")
+# No checksum of this file is published: its rows are checked against the ids of the official split instead.
+_MEGNET = ("megnet.json", "megnet.json.zip", "megnet.json.gz")
+
+
+def split_ids(*, subset: bool) -> dict[str, str]:
+    """Materials Project id -> ``train``, ``validation`` or ``test`` of the official split.
+
+    The split is that of the MEGNet paper: ``random.seed(7)``, a shuffle of the 69,239 rows, and 60,000 / 5,000 / 4,239 of them. The list of
+    ids is part of tfmat, so that no order of rows in a file matters.
+    """
+    spelled = {stored: split for split, stored in _FILES.items()}
+    with gzip.open(_IDS, "rt", encoding="utf-8", newline="") as stream:
+        return {row["id"]: spelled[row["split"]] for row in csv.DictReader(stream) if not subset or row["in_subset"] == "1"}
+
+
+def _mirrored(folder: Path) -> Files | None:
+    files = {split: folder / "mp2018" / f"{stored}.jsonl.gz" for split, stored in _FILES.items()}
+    return files if all(path.is_file() for path in files.values()) else None
+
+
+def _megnet_file(download: Download | None, name: str) -> Files:
+    folder = data_dir()
+    if folder is not None:
+        found = [folder / "mp2018" / name for name in _MEGNET if (folder / "mp2018" / name).is_file()]
+        if found:
+            return {"all": found[0]}
+        raise Absent(f"{name} is not in TFMAT_DATA_DIR", expected=f"mp2018/{_MEGNET[0]} in that folder, from {DOWNLOAD}")
+    if download is None:
+        raise Absent(f"{name} has not been downloaded", expected=f"tfmat datasets build {name}")
+    return {"all": download(DOWNLOAD)}
+
+
+def _full_files(download: Download | None) -> Files:
+    return _megnet_file(download, "mp2018")
+
+
+def _subset_files(download: Download | None) -> Files:
+    folder = data_dir()
+    return (_mirrored(folder) if folder is not None else None) or _megnet_file(download, "mp2018_subset")
+
+
+def _full_examples(files: Files, split: str) -> Iterator[Example]:
+    return _from_megnet(files["all"], split, subset=False)
+
+
+def _subset_examples(files: Files, split: str) -> Iterator[Example]:
+    if "all" in files:
+        return _from_megnet(files["all"], split, subset=True)
+    return (row for row, _ in read_lines(files[split], _KEYS))
+
+
+def _from_megnet(path: Path, split: str, *, subset: bool) -> Iterator[Example]:
+    assigned = split_ids(subset=subset)
+    for number, record in enumerate(read_array(path), start=1):
+        try:
+            name = str(record["id"] if "id" in record else record["material_id"])
+            if assigned.get(name) == split:
+                yield {"id": name, **_crystal(record), **{target: float(record[key]) for target, key in _names(record).items()}}
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"entry {number} is not a crystal with its targets ({error!r})", file=str(path)) from None
+
+
+def _names(record: dict[str, Any]) -> dict[str, str]:
+    """The keys of the targets, as the file of jarvis-tools and that of MEGNet's authors spell them."""
+    return {"formation_energy_per_atom": "e_form", "band_gap": "gap pbe"} if "e_form" in record else _KEYS
+
+
+def _crystal(record: dict[str, Any]) -> Example:
+    if "atoms" in record:
+        return jarvis_crystal(record["atoms"])
+    from pymatgen.core import Structure
+
+    structure = Structure.from_str(record["structure"], fmt="cif")
+    return crystal([site.specie.symbol for site in structure], structure.lattice.matrix, structure.frac_coords)
+
+
+_COMMON: dict[str, Any] = dict(
+    builder=BUILDER,
+    version=VERSION,
+    material="crystal",
+    units=UNITS,
+    meanings=MEANINGS,
+    citation=CITATION,
+    licence=LICENCE,
+    url=URL,
+    size=None,
+    official_split=True,
+)
+MP2018 = Source(
+    name="mp2018",
+    config="mp2018",
+    title="crystals of MP-2018.6.1 (DFT)",
+    splits={"train": 60_000, "validation": 5_000, "test": 4_239},
+    origin="figshare file 26724977 (megnet.json)",
+    files=_full_files,
+    examples=_full_examples,
+    notes="The official split of the MEGNet paper.",
+    **_COMMON,
+)
+SUBSET = Source(
+    name="mp2018_subset",
+    config="mp2018_subset",
+    title="56 % subset of MP-2018.6.1 (DFT)",
+    splits={"train": 33_720, "validation": 2_795, "test": 2_370},
+    origin="figshare file 26724977 (megnet.json), the rows that tfmat lists",
+    files=_subset_files,
+    examples=_subset_examples,
+    notes="56 % subset of MP-2018.6.1; each id keeps its official split. Scores cannot be compared with those of the full set.",
+    **_COMMON,
+)
+SOURCES = (MP2018, SUBSET)

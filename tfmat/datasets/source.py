@@ -1,0 +1,107 @@
+"""How a dataset is known before any of it is read: what it holds, where its files come from, and how they are read row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tfmat.errors import InputError
+from tfmat.target import Task
+
+Material = Literal["composition", "crystal"]
+Example = dict[str, Any]
+"""``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
+Files = Mapping[str, Path]
+
+
+class Download(Protocol):
+    """Gets a file from a URL and, where its SHA-256 is known, checks it."""
+
+    def __call__(self, url: str, sha256: str | None = None) -> Path:
+        """Path of the downloaded file."""
+
+
+class Absent(InputError):
+    """The files of a dataset are not on this machine, and were not to be downloaded or cannot be."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset.
+
+    Attributes:
+        name: as passed to `tfmat.datasets.load`.
+        builder: name of the TFDS builder.
+        config: of the builder.
+        version: of the rows, values and splits.
+        title: one line.
+        material: what the materials are.
+        units: target -> unit; ``""`` where it is dimensionless.
+        splits: stored split -> number of rows as published.
+        citation: whom to cite.
+        licence: of the data.
+        url: where it is described.
+        origin: where a user gets it.
+        size: of the download [B]; `None` where it is unknown or the set is not distributed.
+        files: the files, from ``TFMAT_DATA_DIR`` if that is set, else downloaded by the function passed; `Absent` if that is `None`.
+        examples: the rows of one stored split, read one after the other.
+        meanings: target -> one line; default: the title.
+        tasks: target -> task; default: regression.
+        official_split: whether train, validation and test, or the folds, are published ones.
+        folds: number of published cross-validation folds.
+        notes: what a user should know before quoting a score.
+    """
+
+    name: str
+    builder: str
+    config: str
+    version: str
+    title: str
+    material: Material
+    units: Mapping[str, str]
+    splits: Mapping[str, int]
+    citation: str
+    licence: str
+    url: str
+    origin: str
+    size: int | None
+    files: Callable[[Download | None], Files]
+    examples: Callable[[Files, str], Iterator[Example]]
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    official_split: bool = False
+    folds: int = 0
+    notes: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of different rows; each is in one of the three splits, or in one fold."""
+        return sum(count for split, count in self.splits.items() if "_" not in split)
+
+    @property
+    def tfds_name(self) -> str:
+        """As passed to ``tfds.load``."""
+        return f"{self.builder}/{self.config}"
+
+    def task(self, target: str) -> Task:
+        """Of a target."""
+        return self.tasks.get(target, "regression")
+
+    def meaning(self, target: str) -> str:
+        """One line about a target."""
+        return self.meanings.get(target, self.title)
+
+    def checked(self, files: Files, split: str) -> Iterator[Example]:
+        """The rows of a stored split; an `InputError` at the end where they are not as many as published."""
+        count = 0
+        for example in self.examples(files, split):
+            count += 1
+            yield example
+        if count != self.splits[split]:
+            raise InputError(
+                f"{self.name}: split {split} holds {count:,} of {self.splits[split]:,} rows",
+                expected="the complete files",
+                file=", ".join(str(path) for path in files.values()) if len(files) < 4 else None,
+            )

@@ -1,0 +1,140 @@
+"""What the rows of a dataset are like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfmat.crystal import Crystals
+from tfmat.data.table import Table
+from tfmat.datasets.dataset import Dataset
+from tfmat.elements import SYMBOLS
+from tfmat.featurizers.composition import parse_formula
+from tfmat.target import Task
+
+
+@dataclass(frozen=True)
+class Values:
+    """Of one target over all splits; in its unit, NaN where there is no value at all.
+
+    Attributes:
+        unit: ``""`` where it is dimensionless or unknown.
+        task: ``regression`` or ``binary``.
+        count: values there are.
+        missing: rows without.
+        min: smallest value.
+        max: largest value.
+        mean: of all values.
+        median: of all values.
+        std: standard deviation.
+        mad: mean absolute deviation from the mean, the error of always predicting the mean.
+    """
+
+    unit: str
+    task: Task
+    count: int
+    missing: int
+    min: float
+    max: float
+    mean: float
+    median: float
+    std: float
+    mad: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of a dataset.
+
+    Attributes:
+        name: of the dataset.
+        title: one line.
+        material: ``composition`` or ``crystal``.
+        splits: split -> rows as loaded.
+        targets: target -> what its values are like.
+        elements: symbol -> number of materials with it, most frequent first.
+        sites: smallest, median and largest number of sites of a crystal; `None` for compositions.
+        components: smallest, median and largest number of different elements of a material.
+        formulas: number of different formulas.
+    """
+
+    name: str
+    title: str
+    material: str
+    splits: Mapping[str, int]
+    targets: Mapping[str, Values]
+    elements: Mapping[str, int]
+    sites: tuple[int, float, int] | None
+    components: tuple[int, float, int]
+    formulas: int
+
+    @property
+    def rows(self) -> int:
+        """Of all splits."""
+        return sum(self.splits.values())
+
+
+def statistics(dataset: Dataset) -> Statistics:
+    """Statistics over all splits of a loaded dataset."""
+    tables = list(dataset.splits.values())
+    present, formulas, sites = Counter[str](), set[object](), []
+    components: list[np.ndarray] = []
+    for table in tables:
+        if isinstance(table.materials, Crystals):
+            sites.append(table.materials.sites)
+        components.append(_scan(table, present, formulas))
+    return Statistics(
+        name=dataset.name,
+        title=dataset.title,
+        material=dataset.material,
+        splits={split: len(table) for split, table in dataset.splits.items()},
+        targets={name: _values(dataset, name) for name in dataset.units},
+        elements=dict(sorted(present.items(), key=lambda item: (-item[1], item[0]))),
+        sites=_range(np.concatenate(sites)) if sites else None,
+        components=_range(np.concatenate(components)),
+        formulas=len(formulas),
+    )
+
+
+def _scan(table: Table, present: Counter[str], formulas: set[object]) -> np.ndarray:
+    """Count elements and formulas; the number of different elements of each material."""
+    counts = np.zeros(len(table), dtype=np.int64)
+    for i, material in enumerate(table.materials):
+        if isinstance(material, str):
+            amounts = parse_formula(material)
+            total = sum(amounts.values())
+            key: object = frozenset((symbol, round(amount / total, 9)) for symbol, amount in amounts.items())
+        elif hasattr(material, "species") and hasattr(material, "frac_coords"):
+            numbers, sites = np.unique(material.species, return_counts=True)
+            amounts = {SYMBOLS[z]: float(n) for z, n in zip(numbers, sites, strict=True)}
+            key = frozenset((symbol, round(amount / sites.sum(), 9)) for symbol, amount in amounts.items())
+        else:
+            raise TypeError(f"a material must be a formula or a crystal. Received: {type(material).__name__}")
+        counts[i] = len(amounts)
+        present.update(amounts.keys())
+        formulas.add(key)
+    return counts
+
+
+def _values(dataset: Dataset, name: str) -> Values:
+    column = np.concatenate([table.targets[name] for table in dataset.splits.values()])
+    known = column[~np.isnan(column)]
+    summary = [float("nan")] * 6
+    if known.size:
+        mean = float(known.mean())
+        summary = [
+            float(known.min()),
+            float(known.max()),
+            mean,
+            float(np.median(known)),
+            float(known.std()),
+            float(np.abs(known - mean).mean()),
+        ]
+    return Values(dataset.units[name], dataset.tasks[name], known.size, column.size - known.size, *summary)
+
+
+def _range(values: np.ndarray) -> tuple[int, float, int]:
+    return int(values.min()), float(np.median(values)), int(values.max())
