@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfmat.data.table import Table
+from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers import CompositionFeaturizer
 from tfmat.model_directory import CONFIG, WEIGHTS
@@ -104,6 +105,21 @@ def test_the_card_tells_units_and_coverage(predictor):
     assert "| gap | coverage |" in card
     assert "| ionic | ROC-AUC |" in card
     assert "8 training rows" in card
+
+
+def test_a_model_carries_its_element_table(tmp_path, monkeypatch):
+    """A table of one's own is needed for training only."""
+    folder = tmp_path / "mirror" / "element_embeddings"
+    folder.mkdir(parents=True)
+    rows = [f"{symbol},{z},{z * z}" for z, symbol in enumerate(SYMBOLS) if z]
+    (folder / "matscholar.csv").write_text("\n".join(["element,a,b", *rows]) + "\n")
+    monkeypatch.setenv("TFMAT_DATA_DIR", str(tmp_path / "mirror"))
+    trained = Predictor.create("lgdcnn", [Target("gap")], keywords=SMALL | {"elements": "matscholar"})
+    saved = trained.save(tmp_path / "model")
+    monkeypatch.delenv("TFMAT_DATA_DIR")
+    with pytest.raises(InputError, match="matscholar"):
+        Predictor.create("lgdcnn", [Target("gap")], keywords=SMALL | {"elements": "matscholar"})
+    assert Predictor.load(saved).predict(FORMULAS).equals(trained.predict(FORMULAS))
 
 
 def damage(saved, how):

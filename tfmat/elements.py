@@ -10,6 +10,9 @@ import difflib
 import importlib.util
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,6 +37,8 @@ _STANDARDIZED = ("magpie", "oliynyk", "jarvis")
 TABLES: tuple[str, ...] = ("mat2vec", "onehot", "magpie", "oliynyk", "jarvis")
 """Names that `element_table` knows on every installation."""
 
+_WIDTH_IN_WEIGHTS: ContextVar[int | None] = ContextVar("width_in_weights", default=None)
+
 
 def element_table(name: str) -> np.ndarray:
     """Features of all elements, float32 (119, F): row Z describes element Z, row 0 (padding) is zero.
@@ -57,7 +62,23 @@ def element_table(name: str) -> np.ndarray:
     Args:
         name: one of `TABLES`, the path of a CSV file, or the name of one in ``TFMAT_DATA_DIR``.
     """
+    width = _WIDTH_IN_WEIGHTS.get()
+    if width is not None:
+        return np.full((len(SYMBOLS), width), np.nan, np.float32)
     return _table(name, os.environ.get("TFMAT_DATA_DIR", ""))[0].copy()
+
+
+@contextmanager
+def table_in_weights(width: int | None) -> Iterator[None]:
+    """While a saved model is built: every table is F = `width` columns of NaN, which its weights then fill; None changes nothing.
+
+    So a model with a table of one's own loads where that table is not to be had.
+    """
+    token = _WIDTH_IN_WEIGHTS.set(width)
+    try:
+        yield
+    finally:
+        _WIDTH_IN_WEIGHTS.reset(token)
 
 
 def missing_elements(name: str) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 
+from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "model.weights.h5", "history.csv", "README.md"
@@ -59,6 +61,19 @@ def check_weights(directory: Path, config: dict[str, Any]) -> Path:
             "truncated or changed: its checksum does not match the one in config.json", file=str(path), expected="the original file"
         )
     return path
+
+
+def element_table_width(weights: Path) -> int | None:
+    """Columns of the element table among the weights, the only array with one row an element and one for padding; None without one."""
+    widths: list[int] = []
+
+    def look(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.shape[0] == len(SYMBOLS):
+            widths.append(int(item.shape[1]))
+
+    with h5py.File(weights, "r") as file:
+        file.visititems(look)
+    return widths[0] if len(widths) == 1 else None
 
 
 def file_sha256(path: Path) -> str:

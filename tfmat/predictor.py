@@ -22,10 +22,10 @@ from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward
 from tfmat.data.table import Table
 from tfmat.data.user_data import check_material
-from tfmat.elements import SYMBOLS
+from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.model_directory import CARD, HISTORY, check_weights, read_config, write_model
+from tfmat.model_directory import CARD, HISTORY, check_weights, element_table_width, read_config, write_model
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
 from tfmat.records import Records
@@ -370,8 +370,9 @@ class Predictor:
                 expected="the tfmat that trained it (see its card), or train it again",
             )
         targets = [Target(**target) for target in config["targets"]]
-        model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
         try:
+            with table_in_weights(element_table_width(weights)):
+                model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
             model.load_weights(weights)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"the weights do not fit the config ({str(error).splitlines()[0]})", file=str(weights)) from None
