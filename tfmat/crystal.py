@@ -87,3 +87,17 @@ class Crystals(Sequence[Crystal]):
         """Number of sites of each crystal, int64 (N,)."""
         lengths = self._records.lengths("species")
         return lengths if self._index is None else lengths[self._index]
+
+
+def lattice_from_parameters(cell: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Lattice vectors as rows, float64 (3, 3) [Å], in pymatgen's standard orientation (``Lattice.from_parameters``): c along z, a in xz.
+
+    Args:
+        cell: a, b, c [Å], alpha, beta, gamma [degrees].
+    """
+    a, b, c, *angles = (float(value) for value in cell)
+    radians = np.radians(angles)
+    (cos_alpha, cos_beta, cos_gamma), (sin_alpha, sin_beta, _) = np.cos(radians), np.sin(radians)
+    gamma_star = np.arccos(np.clip((cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta), -1, 1))
+    along_b = [-b * sin_alpha * np.cos(gamma_star), b * sin_alpha * np.sin(gamma_star), b * cos_alpha]
+    return np.array([[a * sin_beta, 0.0, a * cos_beta], along_b, [0.0, 0.0, c]])

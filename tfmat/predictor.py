@@ -166,19 +166,20 @@ class Predictor:
     def _calibrate(self, validation: Table, cache: RecordCache | None) -> dict[str, dict[str, float]]:
         """Scale the uncertainties to the validation errors; the scores, with the coverage before and after."""
         self.targets = tuple(dataclasses.replace(t, uncertainty_scale=1.0) for t in self.targets)
-        raw = self.evaluate(validation, cache=cache)
+        evaluation = self.evaluate(validation, cache=cache)
         targets = []
         for target in self.targets:
-            if f"{target.name}_uncertainty" in raw.predictions:
-                columns = (raw.predictions[target.name + suffix].to_numpy() for suffix in ("_true", "", "_uncertainty"))
-                target = dataclasses.replace(target, uncertainty_scale=calibration(*columns))
+            if f"{target.name}_uncertainty" in evaluation.predictions:
+                values, predicted, spread = (
+                    evaluation.predictions[target.name + suffix].to_numpy() for suffix in ("_true", "", "_uncertainty")
+                )
+                target = dataclasses.replace(target, uncertainty_scale=calibration(values, predicted, spread))
+                scores = evaluation.scores[target.name]
+                scores["coverage before scaling"] = scores["coverage"]
+                scores["coverage"] = coverage(values, predicted, target.uncertainty_scale * spread)
             targets.append(target)
         self.targets = tuple(targets)
-        scores = self.evaluate(validation, cache=cache).scores
-        for name, old in raw.scores.items():
-            if "coverage" in old:
-                scores[name]["coverage before scaling"] = old["coverage"]
-        return scores
+        return evaluation.scores
 
     def recipe(self, name: str) -> Recipe:
         """One of the architecture's recipes."""
@@ -197,9 +198,8 @@ class Predictor:
             wrong, expected = np.zeros(len(values), bool), ""
             if target.task == "binary":
                 wrong, expected = ~np.isin(values, (0.0, 1.0)), "0 or 1 for a binary target"
-            elif learnable and target.transform != "none":
-                lowest = 0.0 if target.transform == "log10" else -1.0
-                wrong, expected = values <= lowest, f"values above {lowest:g} for the transform {target.transform}"
+            elif learnable:
+                wrong, expected = values <= target.lowest, f"values above {target.lowest:g} for the transform {target.transform}"
             found = np.flatnonzero(wrong & np.isfinite(values))
             if found.size:
                 row = int(table.rows[found[0]])
@@ -221,7 +221,9 @@ class Predictor:
         """
         jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
         batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=4 if jit else 20)
-        run = self._forward.setdefault(jit, forward(self.model, jit))
+        if jit not in self._forward:
+            self._forward[jit] = forward(self.model, jit)
+        run = self._forward[jit]
         results: dict[str, np.ndarray] = {}
         done = 0
         for (inputs, *_), (indices, _) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):

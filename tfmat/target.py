@@ -72,10 +72,15 @@ class Target:
             return values.astype(np.float32)
         return ((self._transform(values) - self.mean) / self.std).astype(np.float32)
 
+    @property
+    def lowest(self) -> float:
+        """Values must lie above this for the transform [unit]."""
+        return {"none": -math.inf, "log10": 0.0, "log10_1p": -1.0}[self.transform]
+
     def _transform(self, values: np.ndarray) -> np.ndarray:
         if self.transform == "none":
             return values
-        lowest = 0.0 if self.transform == "log10" else -1.0
+        lowest = self.lowest
         if np.any(values[np.isfinite(values)] <= lowest):
             raise ValueError(
                 f"target {self.name!r} with transform {self.transform!r} needs values > {lowest:g}. Received: {np.nanmin(values)}"

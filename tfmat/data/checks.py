@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, lattice_from_parameters
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
@@ -75,14 +75,7 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
     cosine = (math.cos(alpha) * math.cos(beta) - math.cos(gamma)) / (math.sin(alpha) * math.sin(beta))
     if abs(cosine) >= 1:
         raise InputError(f"the angles {[float(f'{x:g}') for x in angles]} span no cell", expected="angles of a cell with a volume")
-    star = math.acos(cosine)
-    return np.asarray(
-        [
-            [a * math.sin(beta), 0.0, a * math.cos(beta)],
-            [-b * math.sin(alpha) * math.cos(star), b * math.sin(alpha) * math.sin(star), b * math.cos(alpha)],
-            [0.0, 0.0, c],
-        ]
-    )
+    return lattice_from_parameters(cell)
 
 
 def crystal_from_record(record: Mapping[str, Any], limits: Limits = LIMITS) -> Crystal:

@@ -295,7 +295,7 @@ def _json_rows(path: Path, limits: Limits) -> Iterator[Row]:
 
 
 def _csv_rows(path: Path, limits: Limits) -> Iterator[Row]:
-    csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes))
+    before = csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes))  # one setting for the whole process
     header: list[str] = []
     number, strict = 0, Rejections(strict=True)
     try:
@@ -313,6 +313,8 @@ def _csv_rows(path: Path, limits: Limits) -> Iterator[Row]:
                 yield number, {name: cell.strip() if name != STRUCTURE else cell for name, cell in zip(header, row, strict=True)}
     except csv.Error as error:
         raise InputError(f"is not valid CSV ({error})", expected="comma-separated cells", file=str(path), row=number + 1) from None
+    finally:
+        csv.field_size_limit(before)
 
 
 def _text_lines(path: Path, limits: Limits) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Crystals
+from tfmat.crystal import lattice_from_parameters as lattice_from_parameters
 from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.source import Example
@@ -24,20 +25,6 @@ from tfmat.records import Records
 
 _CHUNK = 1 << 20  # characters
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError)
-
-
-def lattice_from_parameters(cell: Sequence[float]) -> np.ndarray:
-    """Lattice vectors as rows, float64 (3, 3) [Å], in pymatgen's standard orientation (``Lattice.from_parameters``): c along z, a in xz.
-
-    Args:
-        cell: a, b, c [Å], alpha, beta, gamma [degrees].
-    """
-    a, b, c, *angles = (float(value) for value in cell)
-    radians = np.radians(angles)
-    (cos_alpha, cos_beta, cos_gamma), (sin_alpha, sin_beta, _) = np.cos(radians), np.sin(radians)
-    gamma_star = np.arccos(np.clip((cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta), -1, 1))
-    along_b = [-b * sin_alpha * np.cos(gamma_star), b * sin_alpha * np.sin(gamma_star), b * cos_alpha]
-    return np.array([[a * sin_beta, 0.0, a * cos_beta], along_b, [0.0, 0.0, c]])
 
 
 def crystal(symbols: Sequence[str], lattice: Any, frac_coords: Any) -> Example:
