@@ -39,18 +39,18 @@ def test_every_example_once_an_epoch(sizes, batch, epoch, seed):
     plan = BatchPlan(sizes, batch, choose_buckets(sizes, batch), seed)
     batches = plan.epoch(epoch)
     assert len(batches) == plan.steps
-    assert sorted(np.concatenate([indices for indices, _ in batches])) == list(range(len(sizes)))
-    assert all(sizes[indices].max() <= width and len(indices) <= batch for indices, width in batches)
+    assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(len(sizes)))
+    assert all(sizes[b.indices].max() <= plan.buckets[b.bucket] and len(b.indices) <= b.rows == batch for b in batches)
 
 
 def test_epochs_differ_and_repeat():
     sizes = np.ones(100, int)
     plan = BatchPlan(sizes, 10, (1,), seed=3)
-    first = np.concatenate([indices for indices, _ in plan.epoch(0)])
-    assert (first == np.concatenate([indices for indices, _ in plan.epoch(0)])).all()
-    assert (first != np.concatenate([indices for indices, _ in plan.epoch(1)])).any()
-    assert (first != np.concatenate([i for i, _ in BatchPlan(sizes, 10, (1,), seed=4).epoch(0)])).any()
-    unshuffled = np.concatenate([indices for indices, _ in BatchPlan(sizes, 10, (1,)).epoch(7)])
+    first = np.concatenate([batch.indices for batch in plan.epoch(0)])
+    assert (first == np.concatenate([batch.indices for batch in plan.epoch(0)])).all()
+    assert (first != np.concatenate([batch.indices for batch in plan.epoch(1)])).any()
+    assert (first != np.concatenate([batch.indices for batch in BatchPlan(sizes, 10, (1,), seed=4).epoch(0)])).any()
+    unshuffled = np.concatenate([batch.indices for batch in BatchPlan(sizes, 10, (1,)).epoch(7)])
     assert (unshuffled == np.arange(100)).all()
 
 

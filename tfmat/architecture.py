@@ -45,6 +45,11 @@ class Architecture:
     recipes: Mapping[str, Recipe]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def default_featurizer(self, keywords: Mapping[str, Any]) -> Featurizer:
+        """The featurizer for a model built with `keywords`: those that it has too go to both."""
+        known = inspect.signature(self.featurizer).parameters
+        return self.featurizer(**{name: value for name, value in keywords.items() if name in known})
+
     def check_keywords(self, keywords: Mapping[str, Any]) -> None:
         """Refuse a keyword that the builder does not have."""
         known = [name for name in inspect.signature(self.builder).parameters if name != "targets"]

@@ -1,19 +1,34 @@
 """The batch layout: zero-padded arrays with the leading axis B, bucketed by size.
 
-0 means padding; masks are derived from the data, never stored. Every batch has exactly `batch_size` rows: the last one of a bucket
-is filled with empty examples, whose targets are missing, so XLA compiles one program a bucket.
+0 means padding; masks are derived from the data, never stored. In training every batch of a bucket has the same shape: the last one
+is filled up with empty examples, whose targets are missing, so XLA compiles one program a bucket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tfmat.records import Records
 
 Arrays = dict[str, np.ndarray]
+
+
+SLOTS = 2**18
+"""Most padded slots (rows x longest axis) of a batch: bounds the memory where single examples are very large."""
+DISTINCT = 256
+"""Bucket bounds are chosen among so many sizes at most, which bounds the time of the choice."""
+
+
+def rows_of(width: int, batch_size: int, slots: int = SLOTS) -> int:
+    """Rows of a batch whose longest axis is `width`: `batch_size`, halved until the batch has at most `slots` slots."""
+    rows = batch_size
+    while rows > 1 and rows * width > slots:
+        rows = (rows + 1) // 2
+    return rows
 
 
 def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: float = 0.05) -> tuple[int, ...]:
@@ -29,10 +44,15 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
         Ascending bounds; the last one is the largest size.
     """
     values, counts = np.unique(np.asarray(sizes), return_counts=True)
+    if len(values) > DISTINCT:
+        bounds = np.unique(np.quantile(sizes, np.linspace(0, 1, DISTINCT + 1)[1:], method="higher"))
+        counts = np.bincount(np.searchsorted(bounds, values), counts, len(bounds)).astype(np.int64)
+        values = bounds
     cumulative = np.concatenate([[0], np.cumsum(counts)])
+    rows = [rows_of(int(value), batch_size) for value in values]
 
     def cost(first: int, last: int) -> float:
-        return float(-(-(cumulative[last + 1] - cumulative[first]) // batch_size) * batch_size * values[last])
+        return float(-(-(cumulative[last + 1] - cumulative[first]) // rows[last]) * rows[last] * values[last])
 
     number = len(values)
     best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
@@ -49,13 +69,29 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
     return chosen[1]
 
 
+class PlannedBatch(NamedTuple):
+    """One batch.
+
+    Attributes:
+        indices: of at most `rows` examples.
+        rows: of the arrays.
+        bucket: number of the bucket, which fixes the lengths of the other axes.
+    """
+
+    indices: np.ndarray
+    rows: int
+    bucket: int
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """Which examples form which batch, for every epoch of a run.
 
+    Every batch of a bucket has the same shape: `batch_size` rows, or fewer where the examples are very large (see `rows_of`).
+
     Attributes:
         sizes: int (N,), size of each example: the length of the bucketed axis.
-        batch_size: rows of every batch.
+        batch_size: rows of a batch.
         buckets: ascending upper bounds of the sizes.
         seed: of the shuffling; None keeps the order of the data within each bucket.
     """
@@ -66,26 +102,77 @@ class BatchPlan:
     seed: int | None = None
 
     @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of the batches of each bucket."""
+        return tuple(rows_of(width, self.batch_size) for width in self.buckets)
+
+    @property
     def steps(self) -> int:
         """Batches an epoch, the same for every epoch."""
-        return sum(-(-int(count) // self.batch_size) for count in np.bincount(self._bucket_of(), minlength=len(self.buckets)))
+        counts = np.bincount(self.bucket_of(), minlength=len(self.buckets))
+        return sum(-(-int(count) // rows) for count, rows in zip(counts, self.rows, strict=True))
 
-    def _bucket_of(self) -> np.ndarray:
+    def bucket_of(self) -> np.ndarray:
+        """Number of the bucket of each example, int (N,)."""
         return np.searchsorted(self.buckets, self.sizes)
 
-    def epoch(self, epoch: int) -> list[tuple[np.ndarray, int]]:
-        """Batches of one epoch: (indices of at most `batch_size` examples, width to pad to).
+    def epoch(self, epoch: int) -> list[PlannedBatch]:
+        """Batches of one epoch.
 
         The order depends on `seed` and `epoch` alone, so a resumed run sees the batches of an uninterrupted one.
         """
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch))
         order = np.arange(len(self.sizes)) if rng is None else rng.permutation(len(self.sizes))
-        bucket_of = self._bucket_of()[order]
+        bucket_of = self.bucket_of()[order]
         batches = []
-        for bucket, width in enumerate(self.buckets):
+        for bucket, rows in enumerate(self.rows):
             members = order[bucket_of == bucket]
-            batches += [(members[start : start + self.batch_size], width) for start in range(0, len(members), self.batch_size)]
+            batches += [PlannedBatch(members[start : start + rows], rows, bucket) for start in range(0, len(members), rows)]
         return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class SortedPlan:
+    """Batches of examples of about the same size, each as short and as wide as its examples: the least padding, but many shapes.
+
+    For prediction without XLA, where a new shape costs little.
+
+    Attributes:
+        sizes: int (N,), size of each example.
+        batch_size: most rows of a batch.
+    """
+
+    sizes: np.ndarray
+    batch_size: int
+    seed: None = None
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of each batch."""
+        return tuple(batch.rows for batch in self.epoch(0))
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return len(self.epoch(0))
+
+    def bucket_of(self) -> np.ndarray:
+        """Number of the batch of each example, int (N,)."""
+        buckets = np.empty(len(self.sizes), np.int64)
+        for batch in self.epoch(0):
+            buckets[batch.indices] = batch.bucket
+        return buckets
+
+    def epoch(self, epoch: int) -> list[PlannedBatch]:
+        """The batches, from the largest examples to the smallest, the same in every epoch."""
+        order = np.argsort(-self.sizes, kind="stable")
+        batches: list[PlannedBatch] = []
+        start = 0
+        while start < len(order):
+            chosen = order[start : start + rows_of(int(self.sizes[order[start]]), self.batch_size)]
+            batches.append(PlannedBatch(chosen, len(chosen), len(batches)))
+            start += len(chosen)
+        return batches
 
 
 def pad(records: Records, indices: np.ndarray, widths: Mapping[str, int], rows: int) -> Arrays:

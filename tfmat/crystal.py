@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -9,7 +10,13 @@ from typing import overload
 import numpy as np
 
 from tfmat.elements import SYMBOLS
+from tfmat.errors import InputError
 from tfmat.records import Records
+
+OVERLAP = 0.1
+"""Atoms closer than this are refused [Å]."""
+THINNEST = 2 * OVERLAP
+"""Lattice planes (100), (010), (001) closer than this are refused [Å]; it also makes the search for overlaps exact."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +27,13 @@ class Crystal:
         species: int32 (A,) atomic numbers.
         lattice: float64 (3, 3), lattice vectors as rows [Å].
         frac_coords: float64 (A, 3), fractional coordinates.
+        state: float64 (S,), global state features of models that have them (temperature, fidelity of the calculation, ...), or None.
     """
 
     species: np.ndarray
     lattice: np.ndarray
     frac_coords: np.ndarray
+    state: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.species)
@@ -43,7 +52,8 @@ class Crystals(Sequence[Crystal]):
     """Many crystals in a few flat arrays: 24 bytes a coordinate triple, 4 a species, 72 a lattice, and no Python object each.
 
     Args:
-        records: keys ``species`` (ragged), ``frac_coords`` (ragged, 3) and ``lattice`` (3 rows of 3 each); may be mapped from a file.
+        records: keys ``species`` (ragged), ``frac_coords`` (ragged, 3) ``lattice`` (3 rows of 3 each), and
+            ``state`` if the crystals have one; may be mapped from a file.
         index: int64 (N,), which of `records` are meant, in which order. Default: all.
     """
 
@@ -55,7 +65,10 @@ class Crystals(Sequence[Crystal]):
         """From single crystals (at least one)."""
         if isinstance(crystals, Crystals):
             return crystals
-        return cls(Records.stack([{"species": c.species, "lattice": c.lattice, "frac_coords": c.frac_coords} for c in crystals]))
+        columns = [{"species": c.species, "lattice": c.lattice, "frac_coords": c.frac_coords} for c in crystals]
+        if any(c.state is not None for c in crystals):
+            columns = [column | {"state": _state_of(c, i)} for i, (column, c) in enumerate(zip(columns, crystals, strict=True))]
+        return cls(Records.stack(columns))
 
     def __len__(self) -> int:
         return len(self._records) if self._index is None else len(self._index)
@@ -87,6 +100,31 @@ class Crystals(Sequence[Crystal]):
         """Number of sites of each crystal, int64 (N,)."""
         lengths = self._records.lengths("species")
         return lengths if self._index is None else lengths[self._index]
+
+
+def check_lattice(lattice: np.ndarray) -> list[float]:
+    """Distances of the lattice planes (100), (010), (001) [Å].
+
+    Raises:
+        InputError: two of them nearly touch, so the lattice spans no volume.
+    """
+    a, b, c = lattice.tolist()
+    normals = (_cross(b, c), _cross(c, a), _cross(a, b))
+    volume = abs(sum(x * y for x, y in zip(a, normals[0], strict=True)))
+    spacings = [volume / (math.hypot(*normal) or math.inf) for normal in normals]
+    if not min(spacings) >= THINNEST:
+        raise InputError(f"lattice planes are {min(spacings):.3g} Å apart", expected=f"at least {THINNEST:g} Å (a reduced cell)")
+    return spacings
+
+
+def _cross(u: Sequence[float], v: Sequence[float]) -> tuple[float, float, float]:
+    return (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+
+
+def _state_of(crystal: Crystal, index: int) -> np.ndarray:
+    if crystal.state is None:
+        raise InputError(f"crystal {crystal} has no state", expected="a state for all crystals or for none", index=index)
+    return np.asarray(crystal.state, np.float64)
 
 
 def lattice_from_parameters(cell: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -92,14 +92,14 @@ class Predictor:
             name: of the architecture, e.g. ``lgdcnn``.
             targets: what it predicts; their scales are fitted by `fit`.
             keywords: of the builder, e.g. ``{"dim": 256}``.
-            featurizer: default: the architecture's, with its defaults.
+            featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
         keras.utils.set_random_seed(seed)
         model = architecture.builder(tuple(t.name for t in targets), **(keywords or {}))
-        return cls(architecture, keywords or {}, featurizer or architecture.featurizer(), targets, model)
+        return cls(architecture, keywords or {}, featurizer or architecture.default_featurizer(keywords or {}), targets, model)
 
     def fit(
         self,
@@ -220,13 +220,13 @@ class Predictor:
             report: progress callback.
         """
         jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
-        batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=4 if jit else 20)
+        batches = Batches.of(records, {}, min(batch_size, len(records))) if jit else Batches.sorted(records, batch_size)
         if jit not in self._forward:
             self._forward[jit] = forward(self.model, jit)
         run = self._forward[jit]
         results: dict[str, np.ndarray] = {}
         done = 0
-        for (inputs, *_), (indices, _) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+        for (inputs, *_), (indices, *_) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
             for name, output in run(inputs).items():
                 column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
                 column[indices] = output[: len(indices)]

@@ -4,7 +4,9 @@ One file each; to add one, write its file and register it here.
 """
 
 from tfmat.architecture import register
-from tfmat.zoo import lgdcnn
+from tfmat.zoo import lgdcnn, megnet
 from tfmat.zoo.lgdcnn import LGDCNN as LGDCNN
+from tfmat.zoo.megnet import MEGNet as MEGNet
 
 register(lgdcnn.ARCHITECTURE)
+register(megnet.ARCHITECTURE)

@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, lattice_from_parameters
+from tfmat.crystal import OVERLAP, Crystal, check_lattice, lattice_from_parameters
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 
-OVERLAP = 0.1
-"""Atoms closer than this are refused [Å]."""
-THINNEST = 2 * OVERLAP
-"""Lattice planes (100), (010), (001) closer than this are refused [Å]; it also makes the search for overlaps exact."""
 FURTHEST = 1000.0
 """Fractional coordinates beyond this are refused: they are no fractions."""
 LARGEST = 1e4
@@ -134,14 +130,9 @@ def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarra
     """
     if np.abs(lattice).max() > LARGEST:
         raise InputError(f"the lattice is {np.abs(lattice).max():g} Å long", expected=f"at most {LARGEST:,.0f} Å")
-    a, b, c = lattice.tolist()
-    normals = (_cross(b, c), _cross(c, a), _cross(a, b))
-    volume = abs(sum(x * y for x, y in zip(a, normals[0], strict=True)))
-    spacing = min(volume / (math.hypot(*normal) or math.inf) for normal in normals)
-    if not spacing >= THINNEST:
-        raise InputError(f"lattice planes are {spacing:.3g} Å apart", expected=f"at least {THINNEST:g} Å (a reduced cell)")
+    spacing, *_ = check_lattice(lattice)
     order = np.argsort(coords[:, 0] - np.floor(coords[:, 0]), kind="stable")
-    for first, second in _candidates(coords[order], OVERLAP * math.hypot(*normals[0]) / volume):
+    for first, second in _candidates(coords[order], OVERLAP / spacing):
         difference = coords[order[first]] - coords[order[second]]
         difference -= np.round(difference)
         cartesian = difference @ lattice
@@ -173,7 +164,3 @@ def _candidates(coords: np.ndarray, window: float) -> Any:
 
 
 _PAIRS: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-
-def _cross(u: Sequence[float], v: Sequence[float]) -> tuple[float, float, float]:
-    return (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])

@@ -89,5 +89,5 @@ def _with_digests(records: Records, digests: list[bytes]) -> Records:
 
 
 def _only_crystals(records: Records) -> Records:
-    keys = list(Crystal.__dataclass_fields__)
+    keys = [key for key in Crystal.__dataclass_fields__ if key in records.values]
     return Records({key: records.values[key] for key in keys}, {key: records.offsets[key] for key in keys})

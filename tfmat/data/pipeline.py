@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.batch import BatchPlan, choose_buckets, pad, pad_targets
+from tfmat.batch import BatchPlan, SortedPlan, choose_buckets, pad, pad_targets
 from tfmat.records import Records
 
 if TYPE_CHECKING:
@@ -23,25 +23,40 @@ class Batches:
         records: featurized examples.
         targets: name -> scaled values (N,), NaN = missing; empty for prediction.
         plan: which examples form which batch.
+        widths: of each bucket: key -> length of axis 1.
     """
 
     records: Records
     targets: Mapping[str, np.ndarray]
-    plan: BatchPlan
+    plan: BatchPlan | SortedPlan
+    widths: tuple[Mapping[str, int], ...]
 
     @classmethod
     def of(
         cls, records: Records, targets: Mapping[str, np.ndarray], batch_size: int, *, seed: int | None = None, max_buckets: int = 4
     ) -> Batches:
         """Bucket by the longest key and batch; `seed` None keeps the order of the data within each bucket."""
-        sizes = np.max([records.lengths(key) for key in records.values], axis=0)
-        return cls(records, targets, BatchPlan(sizes, batch_size, choose_buckets(sizes, batch_size, limit=max_buckets), seed))
+        sizes = _sizes(records)
+        return cls._planned(records, targets, BatchPlan(sizes, batch_size, choose_buckets(sizes, batch_size, limit=max_buckets), seed))
+
+    @classmethod
+    def sorted(cls, records: Records, batch_size: int) -> Batches:
+        """For prediction without XLA: batches of about equal sizes, see `tfmat.batch.SortedPlan`."""
+        return cls._planned(records, {}, SortedPlan(_sizes(records), batch_size))
+
+    @classmethod
+    def _planned(cls, records: Records, targets: Mapping[str, np.ndarray], plan: BatchPlan | SortedPlan) -> Batches:
+        bucket_of, buckets = plan.bucket_of(), len(plan.rows)
+        longest = {key: np.zeros(buckets, np.int64) for key in records.values}
+        for key, widths in longest.items():
+            np.maximum.at(widths, bucket_of, records.lengths(key))
+        return cls(records, targets, plan, tuple({key: int(widths[b]) for key, widths in longest.items()} for b in range(buckets)))
 
     def epoch(self, epoch: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]]:
         """Batches of one epoch: inputs, targets (B, 1), loss weights (B,), and the stamp (epoch, step) int32 (2,)."""
-        for step, (indices, width) in enumerate(self.plan.epoch(epoch)):
-            inputs = pad(self.records, indices, dict.fromkeys(self.records.values, width), self.plan.batch_size)
-            values, weights = pad_targets(self.targets, indices, self.plan.batch_size)
+        for step, (indices, rows, bucket) in enumerate(self.plan.epoch(epoch)):
+            inputs = pad(self.records, indices, self.widths[bucket], rows)
+            values, weights = pad_targets(self.targets, indices, rows)
             yield inputs, values, weights, np.array([epoch, step], np.int32)
 
     def dataset(self, *, first_epoch: int = 0, repeat: bool = False, fraction_jitter: float = 0.0) -> tf.data.Dataset:
@@ -62,7 +77,7 @@ class Batches:
                 if not repeat:
                     return
 
-        rows = self.plan.batch_size
+        rows = self.plan.rows[0] if len(set(self.plan.rows)) == 1 else None
         signature = (
             {key: tf.TensorSpec((rows, None, *value.shape[1:]), value.dtype) for key, value in self.records.values.items()},
             {name: tf.TensorSpec((rows, 1), tf.float32) for name in self.targets},
@@ -81,6 +96,11 @@ class Batches:
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.map(finish, num_parallel_calls=1, deterministic=True).prefetch(4).with_options(options)
+
+
+def _sizes(records: Records) -> np.ndarray:
+    """Length of the longest key of each example, int (N,)."""
+    return np.max([records.lengths(key) for key in records.values], axis=0)
 
 
 def jitter_fractions(fractions: Any, scale: float, seed: Any) -> Any:

@@ -2,4 +2,5 @@
 
 from tfmat.featurizers.base import Featurizer as Featurizer
 from tfmat.featurizers.base import configuration as configuration
+from tfmat.featurizers.bonds import BondFeaturizer as BondFeaturizer
 from tfmat.featurizers.composition import CompositionFeaturizer as CompositionFeaturizer

@@ -22,7 +22,11 @@ class Featurizer(Protocol):
     """
 
     version: ClassVar[int]
-    spec: ClassVar[Spec]
+
+    @property
+    def spec(self) -> Spec:
+        """Key -> (dtype, shape of one example)."""
+        ...
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
         """One material -> key -> array. Raises `InputError`."""

@@ -1,0 +1,144 @@
+"""Bonds: all pairs of atoms within a radius, periodic images included. The graph of MEGNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tfmat.crystal import OVERLAP, Crystal
+from tfmat.errors import InputError
+from tfmat.featurizers.base import Spec
+from tfmat.featurizers.sites import each_crystal
+from tfmat.records import Records
+
+HEAVIEST = 94
+"""Plutonium: the last element of MEGNet's table."""
+TOLERANCE = 1e-8
+"""A neighbour at the cut-off itself is kept, an atom at this distance or less from itself is not its own neighbour [Å]."""
+_PERIODIC = np.ones(3, np.int64)
+
+
+@dataclass(frozen=True)
+class BondFeaturizer:
+    """A crystal as sites and directed bonds.
+
+    There is a bond from site i to site j, or to a periodic image of it, wherever the distance is below ``cutoff + 1e-8`` Å: both (i, j)
+    and (j, i), as often as there are images, an atom's own images included; ordered by i. Oxidation states are ignored. The definition
+    of megnet's ``CrystalGraph`` (C. Chen et al., Chem. Mater. 2019, 31, 3564, doi 10.1021/acs.chemmater.9b01294).
+
+    Attributes:
+        cutoff: bond radius [Å].
+        state_dim: number of global state features that each crystal must carry (`Crystal.state`, or ``state`` of a pymatgen
+            ``Structure``); 0 for none.
+        fidelities: number of fidelities of a multi-fidelity model, whose state is one integer below this; 0 for none.
+        state: state of the crystals that carry none; None refuses them.
+    """
+
+    cutoff: float = 4.0
+    state_dim: int = 0
+    fidelities: int = 0
+    state: tuple[float, ...] | None = None
+
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cutoff <= 20:
+            raise ValueError(f"`cutoff` must be positive and at most 20 Å. Received: cutoff={self.cutoff}")
+        if self.state_dim < 0 or self.fidelities < 0 or (self.state_dim and self.fidelities):
+            raise ValueError(
+                f"`state_dim` and `fidelities` must not be negative, and one of them 0. Received: {self.state_dim}, {self.fidelities}"
+            )
+        if self.state is not None:
+            object.__setattr__(self, "state", tuple(float(x) for x in self.state))
+            self._state_of(None)
+
+    @property
+    def spec(self) -> Spec:
+        """Key -> (dtype, shape of one example)."""
+        spec: dict[str, tuple[str, tuple[int | None, ...]]] = {
+            "species": ("int32", (None,)),
+            "centers": ("int32", (None,)),
+            "neighbors": ("int32", (None,)),
+            "distances": ("float32", (None,)),
+        }
+        if self.state_dim:
+            spec["state"] = ("float32", (self.state_dim,))
+        if self.fidelities:
+            spec["state"] = ("int32", (1,))
+        return spec
+
+    def __call__(self, material: Any) -> dict[str, np.ndarray]:
+        """Key -> array: ``species`` int32 (A,) atomic numbers; ``centers``, ``neighbors`` int32 (E,) sites; ``distances`` float32 (E,) [Å].
+
+        ``state`` is there if the featurizer has one: float32 (state_dim,), or int32 (1,) the fidelity.
+        """
+        try:
+            return self.featurize([material])[0]
+        except InputError as error:
+            raise InputError(error.problem, expected=error.expected) from None
+
+    def featurize(self, materials: Sequence[Any]) -> Records:
+        """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
+
+        Raises:
+            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.1 Å, no bond at all, or no state where one is
+                needed; ``index`` is the position of the bad one.
+        """
+        from pymatgen.optimization.neighbors import find_points_in_spheres
+
+        species, bonds, states = [], [], []
+        for index, crystal in enumerate(each_crystal(materials, HEAVIEST)):
+            coords = crystal.frac_coords @ crystal.lattice
+            found = find_points_in_spheres(coords, coords, r=self.cutoff, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE)
+            try:
+                bonds.append(self._bonds(crystal, *found))
+                states.append(self._state_of(crystal.state))
+            except InputError as error:
+                raise InputError(error.problem, expected=error.expected, index=index) from None
+            species.append(crystal.species)
+        return self._records(species, bonds, states)
+
+    def _bonds(
+        self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, _: np.ndarray, distances: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Without the pairs of an atom with itself."""
+        kept = (centers != neighbors) | (distances > TOLERANCE)
+        centers, neighbors, distances = centers[kept], neighbors[kept], distances[kept]
+        if not len(distances):
+            raise InputError(f"no two atoms of {crystal} are within {self.cutoff:g} Å, so it has no bonds", expected="a denser crystal")
+        closest = int(np.argmin(distances))
+        if distances[closest] < OVERLAP:
+            pair = f"sites {centers[closest] + 1} and {neighbors[closest] + 1}"
+            raise InputError(f"{pair} of {crystal} are {distances[closest]:.3f} Å apart", expected=f"at least {OVERLAP:g} Å")
+        return centers, neighbors, distances
+
+    def _state_of(self, state: np.ndarray | None) -> np.ndarray:
+        """Checked state of one crystal; of length 0 if there is none."""
+        wanted = self.state_dim or min(self.fidelities, 1)
+        if not wanted:
+            return np.zeros(0, np.float32)
+        values = np.asarray(self.state if state is None else state, np.float64)
+        expected = f"{wanted} state features" if self.state_dim else f"a fidelity from 0 to {self.fidelities - 1}"
+        if state is None and self.state is None:
+            raise InputError("the crystal has no state", expected=expected)
+        if values.shape != (wanted,) or not np.isfinite(values).all():
+            raise InputError(f"the state is {values.tolist()}", expected=expected)
+        if self.fidelities and not (values[0].is_integer() and 0 <= values[0] < self.fidelities):
+            raise InputError(f"the fidelity is {values[0]:g}", expected=expected)
+        return values
+
+    def _records(self, species: list[np.ndarray], bonds: Sequence[tuple[np.ndarray, ...]], states: list[np.ndarray]) -> Records:
+        sites, pairs = ([0, *(len(x) for x in species)], [0, *(len(x[0]) for x in bonds)])
+        site_offsets, bond_offsets = np.cumsum(sites, dtype=np.int64), np.cumsum(pairs, dtype=np.int64)
+        values = {"species": np.concatenate(species).astype(np.int32)}
+        offsets = {"species": site_offsets}
+        for position, (key, dtype) in enumerate((("centers", np.int32), ("neighbors", np.int32), ("distances", np.float32))):
+            values[key] = np.concatenate([bond[position] for bond in bonds], dtype=dtype, casting="same_kind")
+            offsets[key] = bond_offsets
+        if "state" in self.spec:
+            values["state"] = np.concatenate(states).astype(self.spec["state"][0])
+            offsets["state"] = np.arange(len(species) + 1) * len(states[0])
+        return Records(values, offsets)

@@ -1,0 +1,69 @@
+"""The sites of a crystal, however it is given: what every featurizer of crystals begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfmat.crystal import Crystal, check_lattice
+from tfmat.elements import SYMBOLS
+from tfmat.errors import InputError
+
+
+def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
+    """The materials as checked crystals, in order.
+
+    Args:
+        materials: `Crystal` objects, `Crystals`, or pymatgen's ``Structure``.
+        heaviest: largest atomic number that the model knows.
+
+    Raises:
+        InputError: no sites, a partially occupied site, an element beyond `heaviest`, a lattice that spans no volume or is not periodic
+            in all three directions; ``index`` is the position of the bad one.
+    """
+    for index, material in enumerate(materials):
+        try:
+            crystal = material if isinstance(material, Crystal) else _from_pymatgen(material)
+            _check(crystal, heaviest)
+        except InputError as error:
+            raise InputError(error.problem, expected=error.expected, index=index) from None
+        yield crystal
+
+
+def _check(crystal: Crystal, heaviest: int) -> None:
+    if not len(crystal.species):
+        raise InputError("the crystal has no sites", expected="at least one")
+    largest = int(crystal.species.max())
+    if largest > heaviest or int(crystal.species.min()) < 1:
+        site = int(np.argmax((crystal.species > heaviest) | (crystal.species < 1)))
+        kind = int(crystal.species[site])
+        name = SYMBOLS[kind] if 0 < kind < len(SYMBOLS) else str(kind)
+        raise InputError(
+            f"site {site + 1} is {name} (Z = {kind}), which the model does not know", expected=f"elements H to {SYMBOLS[heaviest]}"
+        )
+    check_lattice(crystal.lattice)
+
+
+def _from_pymatgen(material: Any) -> Crystal:
+    """A `Crystal` from pymatgen's ``Structure``; oxidation states are dropped."""
+    expected = "a crystal: a CIF or POSCAR file, or a pymatgen Structure"
+    if isinstance(material, str):
+        raise InputError(f"{material[:60]!r} is a formula", expected=expected)
+    if not hasattr(material, "lattice") or not hasattr(material, "frac_coords"):
+        raise InputError(f"{type(material).__name__} is no crystal", expected=expected)
+    if not all(material.lattice.pbc):
+        raise InputError("the structure is not periodic in all three directions", expected="a crystal")
+    if not material.is_ordered:
+        site = next(i for i, site in enumerate(material) if not site.is_ordered)
+        raise InputError(f"site {site + 1} is partially occupied ({material[site].species_string[:60]})", expected="an ordered crystal")
+    try:
+        species = np.fromiter((site.specie.Z for site in material), np.int32, len(material))
+    except AttributeError:
+        raise InputError("a site holds a dummy species", expected="chemical elements only") from None
+    state = getattr(material, "state", None)
+    if state is None:
+        state = getattr(material, "properties", {}).get("state")
+    numbers = None if state is None else np.atleast_1d(np.asarray(state, np.float64)).ravel()
+    return Crystal(species, np.ascontiguousarray(material.lattice.matrix), np.ascontiguousarray(material.frac_coords), numbers)

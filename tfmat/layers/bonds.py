@@ -1,0 +1,269 @@
+"""Layers over crystals given as lists of bonds: the graph, its features, and MEGNet's update of atoms, bonds and state."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfmat")
+def softplus2(x: Any) -> Any:
+    """``log(exp(x) + 1) - log(2)``, elementwise: smooth, and 0 at 0. The activation of MEGNet."""
+    return ops.relu(x) + ops.log(0.5 * ops.exp(-ops.abs(x)) + 0.5)
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class BondGraph(keras.layers.Layer):
+    """Masks and flat indices of a padded batch of crystals, computed once for all blocks.
+
+    Call arguments:
+        species: int (B, A), 0 = padding.
+        centers: int (B, E), site of a bond within its crystal.
+        neighbors: int (B, E).
+        distances: float (B, E) [Å], 0 = no bond.
+        receive: see `MEGNetBlock`; the end at which messages are counted.
+
+    Returns:
+        dict of ``centers`` and ``neighbors`` int (B E,), rows of the flattened sites (B A, D); ``real_atoms`` (B, A, 1) and
+        ``real_bonds`` (B, E, 1), 1 or 0; ``degree`` (B, A, 1), bonds that a site receives, at least 1.
+    """
+
+    def __init__(self, receive: Literal["centers", "neighbors"] = "centers", **layer_options: Any) -> None:
+        super().__init__(**layer_options)
+        self.receive = receive
+
+    def call(self, species: Any, centers: Any, neighbors: Any, distances: Any) -> dict[str, Any]:
+        rows, sites = ops.shape(species)
+        first = ops.expand_dims(ops.arange(rows, dtype="int32") * sites, -1)
+        graph = {"centers": ops.reshape(centers + first, (-1,)), "neighbors": ops.reshape(neighbors + first, (-1,))}
+        graph["real_atoms"] = ops.expand_dims(ops.cast(species > 0, self.compute_dtype), -1)
+        graph["real_bonds"] = ops.expand_dims(ops.cast(distances > 0, self.compute_dtype), -1)
+        received = ops.segment_sum(ops.reshape(graph["real_bonds"], (-1, 1)), graph[self.receive], num_segments=rows * sites)
+        graph["degree"] = ops.maximum(ops.reshape(received, (rows, sites, 1)), 1.0)
+        return graph
+
+    def compute_output_spec(self, species: Any, centers: Any, neighbors: Any, distances: Any) -> dict[str, Any]:
+        (rows, sites), bonds = species.shape, distances.shape[1]
+        flat = None if rows is None or bonds is None else rows * bonds
+        return {
+            "centers": keras.KerasTensor((flat,), "int32"),
+            "neighbors": keras.KerasTensor((flat,), "int32"),
+            "real_atoms": keras.KerasTensor((rows, sites, 1), self.compute_dtype),
+            "real_bonds": keras.KerasTensor((rows, bonds, 1), self.compute_dtype),
+            "degree": keras.KerasTensor((rows, sites, 1), self.compute_dtype),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"receive": self.receive}
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class GaussianExpansion(keras.layers.Layer):
+    """Distances on a grid of Gaussians: ``exp(-(d - c_k)**2 / width**2)``, K centres c_k from 0 to `highest`.
+
+    Args:
+        highest: last centre [Å].
+        number: K.
+        width: [Å].
+
+    Call arguments:
+        distances: (B, E) [Å].
+
+    Returns:
+        (B, E, K).
+    """
+
+    def __init__(self, highest: float, number: int = 100, width: float = 0.5, **layer_options: Any) -> None:
+        super().__init__(**layer_options)
+        if number < 2 or not highest > 0 or not width > 0:
+            raise ValueError(f"`highest` and `width` must be positive, `number` at least 2. Received: {highest}, {width}, {number}")
+        self.highest, self.number, self.width = highest, number, width
+
+    def call(self, distances: Any) -> Any:
+        centers = ops.linspace(0.0, self.highest, self.number, dtype=self.compute_dtype)
+        scaled = (ops.expand_dims(distances, -1) - centers) / self.width
+        return ops.exp(-scaled * scaled)
+
+    def compute_output_shape(self, distances_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*distances_shape, self.number)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"highest": self.highest, "number": self.number, "width": self.width}
+
+
+class JointDense(keras.layers.Layer):
+    """The affine map of a concatenation ``[x_1; x_2; ...]``, one part at a time.
+
+    So each part is mapped where it lives, atoms before they are gathered to bonds and the state before it is repeated, and the
+    concatenation never exists.
+
+    Args:
+        dim: width of the result.
+        regularizer: of the kernel.
+
+    Call arguments:
+        inputs: x_1, x_2, ..., each (..., D_i); in the rows of ``kernel`` they follow each other.
+
+    Returns:
+        (..., dim).
+    """
+
+    def __init__(self, dim: int, regularizer: Any = None, **layer_options: Any) -> None:
+        super().__init__(**layer_options)
+        self.dim, self.regularizer = dim, regularizer
+
+    def build(self, *shapes: tuple[int | None, ...]) -> None:
+        ends = [0]
+        for shape in shapes:
+            ends.append(ends[-1] + int(shape[-1] or 0))
+        self.bounds = tuple(itertools.pairwise(ends))
+        self.kernel = self.add_weight(
+            name="kernel", shape=(ends[-1], self.dim), initializer=keras.initializers.GlorotUniform(), regularizer=self.regularizer
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer="zeros")
+        self.built = True
+
+    @property
+    def shift(self) -> Any:
+        """The bias (dim,) in the layer's computing precision."""
+        return ops.cast(self.bias, self.compute_dtype)
+
+    def part(self, inputs: Any, index: int) -> Any:
+        """(..., D_index) -> (..., dim): the contribution of one part, without the bias."""
+        first, last = self.bounds[index]
+        return ops.matmul(inputs, ops.cast(self.kernel, self.compute_dtype)[first:last])
+
+    def call(self, *inputs: Any) -> Any:
+        return sum((self.part(value, index) for index, value in enumerate(inputs)), self.shift)
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class MEGNetBlock(keras.layers.Layer):
+    """One block of MEGNet: feed-forward layers, then updates of bonds e, atoms v and state u, with a residual over all of it.
+
+    With s = `softplus2`, (v, e, u) = (ff(V), ff(E), ff(U)) and ff two activated dense layers (or none):
+
+        e' = phi_e([v_center; v_neighbor; e; u])      phi: dense, s, dense, s, dense (and s, with `activate_last`)
+        m_i = mean of e' over the bonds that site i receives, 0 if none
+        v' = phi_v([m; v; u])
+        u' = phi_u([mean of e'; mean of v'; u])
+        result = (V + v', E + e', U + u')
+
+    C. Chen et al., Chem. Mater. 2019, 31, 3564, doi 10.1021/acs.chemmater.9b01294.
+
+    Args:
+        dim: width D of atoms, bonds and state.
+        hidden_dim: width of the hidden layers.
+        feed_forward: with the two dense layers before the update.
+        activate_last: also activate the last layer of each phi (matgl's variant).
+        receive: the end of a bond whose site receives its message.
+        dropout: rate of the dropout of v', e' and u'.
+        l2: weight of the L2 penalty of all kernels.
+
+    Call arguments:
+        atoms: (B, A, D).
+        bonds: (B, E, D).
+        state: (B, D).
+        graph: from `BondGraph`.
+
+    Returns:
+        New atoms, bonds and state, shaped like the old ones.
+    """
+
+    def __init__(
+        self,
+        dim: int = 32,
+        hidden_dim: int = 64,
+        *,
+        feed_forward: bool = True,
+        activate_last: bool = False,
+        receive: Literal["centers", "neighbors"] = "centers",
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        **layer_options: Any,
+    ) -> None:
+        super().__init__(**layer_options)
+        self.options: dict[str, Any] = {
+            "dim": dim,
+            "hidden_dim": hidden_dim,
+            "feed_forward": feed_forward,
+            "activate_last": activate_last,
+            "receive": receive,
+            "dropout": dropout,
+            "l2": l2,
+        }
+
+    def build(self, atoms_shape: Any, bonds_shape: Any, state_shape: Any, graph_shape: Any = None) -> None:
+        dim, hidden = self.options["dim"], self.options["hidden_dim"]
+        layers: dict[str, keras.layers.Layer] = {}
+
+        def dense(name: str, rows: int, width: int, activated: bool = True) -> None:
+            activation = softplus2 if activated else None
+            layers[name] = keras.layers.Dense(width, activation, kernel_regularizer=self._penalty(), name=name, dtype=self.dtype_policy)
+            layers[name].build((None, rows))
+
+        for kind in ("atom", "bond", "state") if self.options["feed_forward"] else ():
+            dense(f"{kind}_ff_1", dim, hidden)
+            dense(f"{kind}_ff_2", hidden, dim)
+        for letter, parts in (("e", 4), ("v", 3), ("u", 3)):
+            name = f"phi_{letter}_1"
+            layers[name] = JointDense(hidden, self._penalty(), name=name, dtype=self.dtype_policy)
+            layers[name].build(*[(None, dim)] * parts)
+            dense(f"phi_{letter}_2", hidden, hidden)
+            dense(f"phi_{letter}_3", hidden, dim, activated=self.options["activate_last"])
+        self.sublayers = layers
+        self.drop = keras.layers.Dropout(self.options["dropout"]) if self.options["dropout"] else None
+
+    def _penalty(self) -> Any:
+        return keras.regularizers.L2(self.options["l2"]) if self.options["l2"] else None
+
+    def call(self, atoms: Any, bonds: Any, state: Any, graph: dict[str, Any], training: bool = False) -> tuple[Any, Any, Any]:
+        v, e, u = (self._feed_forward(kind, x) for kind, x in (("atom", atoms), ("bond", bonds), ("state", state)))
+
+        new_bonds = self._bond_update(v, e, u, graph) * graph["real_bonds"]
+        rows, sites, dim = ops.shape(atoms)[0], ops.shape(atoms)[1], self.options["dim"]
+        messages = ops.segment_sum(ops.reshape(new_bonds, (-1, dim)), graph[self.options["receive"]], num_segments=rows * sites)
+        messages = ops.reshape(messages, (rows, sites, dim)) / graph["degree"]
+
+        first = self.sublayers["phi_v_1"]
+        new_atoms = first.part(messages, 0) + first.part(v, 1) + ops.expand_dims(first.part(u, 2) + first.shift, 1)
+        new_atoms = self._finish("v", new_atoms) * graph["real_atoms"]
+
+        new_state = self.sublayers["phi_u_1"](_mean(new_bonds, graph["real_bonds"]), _mean(new_atoms, graph["real_atoms"]), u)
+        new_state = self._finish("u", new_state)
+
+        if self.drop is not None:
+            new_atoms, new_bonds, new_state = (self.drop(x, training=training) for x in (new_atoms, new_bonds, new_state))
+        return atoms + new_atoms, bonds + new_bonds, state + new_state
+
+    def _bond_update(self, v: Any, e: Any, u: Any, graph: dict[str, Any]) -> Any:
+        """phi_e([v_center; v_neighbor; e; u]) as a sum of parts, each computed where it lives and then gathered."""
+        first, hidden = self.sublayers["phi_e_1"], self.options["hidden_dim"]
+        at_center = first.part(v, 0) + ops.expand_dims(first.part(u, 3) + first.shift, 1)
+        at_neighbor = first.part(v, 1)
+        gathered = ops.take(ops.reshape(at_center, (-1, hidden)), graph["centers"], axis=0)
+        gathered = gathered + ops.take(ops.reshape(at_neighbor, (-1, hidden)), graph["neighbors"], axis=0)
+        return self._finish("e", first.part(e, 2) + ops.reshape(gathered, (*ops.shape(e)[:2], hidden)))
+
+    def _feed_forward(self, kind: str, x: Any) -> Any:
+        for name in (f"{kind}_ff_1", f"{kind}_ff_2") if self.options["feed_forward"] else ():
+            x = self.sublayers[name](x)
+        return x
+
+    def _finish(self, letter: str, first: Any) -> Any:
+        """Activate the first layer's sum and apply the other two."""
+        return self.sublayers[f"phi_{letter}_3"](self.sublayers[f"phi_{letter}_2"](softplus2(first)))
+
+    def compute_output_shape(self, atoms_shape: Any, bonds_shape: Any, state_shape: Any, graph_shape: Any = None) -> Any:
+        return atoms_shape, bonds_shape, state_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.options
+
+
+def _mean(values: Any, real: Any) -> Any:
+    """Mean over the real slots of (B, L, D), whose others are zero -> (B, D)."""
+    return ops.sum(values, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)

@@ -1,0 +1,97 @@
+"""Set2Set: a fixed-size summary of a set by repeated attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class Set2Set(keras.layers.Layer):
+    """Order-invariant pooling: an LSTM asks the set the same question `steps` times, each time with its last answer.
+
+    With items m (B, L, n) and q* = [h; r] = 0 at first:
+
+        i, f, g, o = q* K + k;   c = sigmoid(f) c + sigmoid(i) tanh(g);   h = sigmoid(o) tanh(c)
+        a = softmax over the items of (m . h);   r = sum of a m;   q* = [h; r]
+
+    The recurrent matrix of the LSTM is part of K, because q* contains h. O. Vinyals et al., arXiv:1511.06391.
+
+    Args:
+        dim: n.
+        steps: number of questions.
+        project: map the items to width n first; otherwise they must have it.
+        legacy: as in the published MEGNet weights: gates are ``clip(0.2 x + 0.5, 0, 1)`` and the cell state is not carried over
+            (c = gate(i) tanh(g) in every step), a slip of the original code with which these were trained.
+        l2: weight of the L2 penalty of the projection.
+
+    Call arguments:
+        items: (B, L, D).
+        real: (B, L, 1), 1 for a real item and 0 for padding.
+
+    Returns:
+        (B, 2 n): [h; r].
+    """
+
+    def __init__(
+        self, dim: int = 16, steps: int = 3, *, project: bool = True, legacy: bool = False, l2: float = 0.0, **layer_options: Any
+    ) -> None:
+        super().__init__(**layer_options)
+        if steps < 1:
+            raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
+        self.dim, self.steps, self.project, self.legacy, self.l2 = dim, steps, project, legacy, l2
+
+    def build(self, items_shape: Any, real_shape: Any = None) -> None:
+        if self.project:
+            self.projection_kernel = self.add_weight(
+                name="projection_kernel",
+                shape=(items_shape[-1], self.dim),
+                initializer=keras.initializers.GlorotUniform(),
+                regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
+            )
+            self.projection_bias = self.add_weight(name="projection_bias", shape=(self.dim,), initializer="zeros")
+        elif items_shape[-1] != self.dim:
+            raise ValueError(f"without `project` the items must be {self.dim} wide. Received: {items_shape[-1]}")
+        self.kernel = self.add_weight(name="kernel", shape=(2 * self.dim, 4 * self.dim), initializer=keras.initializers.Orthogonal())
+        self.bias = self.add_weight(name="bias", shape=(4 * self.dim,), initializer=self._bias)
+
+    def _bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Zero, and one for the forget gate."""
+        n = self.dim
+        return ops.concatenate([ops.zeros((n,), dtype), ops.ones((n,), dtype), ops.zeros((2 * n,), dtype)])
+
+    def call(self, items: Any, real: Any) -> Any:
+        kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
+        if self.project:
+            items = ops.matmul(items, ops.cast(self.projection_kernel, self.compute_dtype)) + ops.cast(
+                self.projection_bias, self.compute_dtype
+            )
+        closed = (1.0 - real[:, :, 0]) * -1e9
+        query = ops.zeros((ops.shape(items)[0], 2 * self.dim), self.compute_dtype)
+        carry = query[:, : self.dim]
+        for _ in range(self.steps):
+            i, f, g, o = ops.split(ops.matmul(query, kernel) + bias, 4, axis=-1)
+            if self.legacy:
+                carry, output = _hard(i) * ops.tanh(g), _hard(o)
+            else:
+                carry, output = ops.sigmoid(f) * carry + ops.sigmoid(i) * ops.tanh(g), ops.sigmoid(o)
+            hidden = output * ops.tanh(carry)
+            scores = ops.matmul(items, ops.expand_dims(hidden, -1))[:, :, 0]
+            attention = ops.softmax(scores + closed, axis=-1) * real[:, :, 0]
+            read = ops.matmul(ops.expand_dims(attention, 1), items)[:, 0]
+            query = ops.concatenate([hidden, read], axis=-1)
+        return query
+
+    def compute_output_shape(self, items_shape: Any, real_shape: Any = None) -> tuple[int | None, ...]:
+        return (items_shape[0], 2 * self.dim)
+
+    def get_config(self) -> dict[str, Any]:
+        options = {"dim": self.dim, "steps": self.steps, "project": self.project, "legacy": self.legacy, "l2": self.l2}
+        return super().get_config() | options
+
+
+def _hard(x: Any) -> Any:
+    """The hard sigmoid of Keras 1 and 2; Keras 3 has another one."""
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
