@@ -1,11 +1,13 @@
 """Buckets, plans and padding."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfmat.batch import BatchPlan, choose_buckets, pad, pad_targets
+from tfmat.batch import CALL, SLOTS, BatchPlan, SortedPlan, choose_buckets, pad, pad_targets, rows_of
 from tfmat.records import Records
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=60).map(np.array)
@@ -13,7 +15,8 @@ SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=60).map(np.array)
 
 def slots(sizes, buckets, batch):
     counts = np.bincount(np.searchsorted(buckets, sizes), minlength=len(buckets))
-    return sum(-(-count // batch) * batch * width for count, width in zip(counts, buckets, strict=True))
+    rows = [rows_of(int(width), batch, int(count)) for count, width in zip(counts, buckets, strict=True)]
+    return sum(-(-count // r) * r * width for count, r, width in zip(counts, rows, buckets, strict=True))
 
 
 @given(SIZES, st.integers(1, 16), st.integers(1, 4))
@@ -40,7 +43,7 @@ def test_every_example_once_an_epoch(sizes, batch, epoch, seed):
     batches = plan.epoch(epoch)
     assert len(batches) == plan.steps
     assert sorted(np.concatenate([batch.indices for batch in batches])) == list(range(len(sizes)))
-    assert all(sizes[b.indices].max() <= plan.buckets[b.bucket] and len(b.indices) <= b.rows == batch for b in batches)
+    assert all(sizes[b.indices].max() <= plan.buckets[b.bucket] and len(b.indices) <= b.rows <= batch for b in batches)
 
 
 def test_epochs_differ_and_repeat():
@@ -52,6 +55,35 @@ def test_epochs_differ_and_repeat():
     assert (first != np.concatenate([batch.indices for batch in BatchPlan(sizes, 10, (1,), seed=4).epoch(0)])).any()
     unshuffled = np.concatenate([batch.indices for batch in BatchPlan(sizes, 10, (1,)).epoch(7)])
     assert (unshuffled == np.arange(100)).all()
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=80).map(np.array), st.integers(1, 64))
+def test_sorted_batches_hold_everything_once_with_little_padding(sizes, batch):
+    batches = SortedPlan(sizes, batch).epoch(0)
+    assert sorted(np.concatenate([b.indices for b in batches])) == list(range(len(sizes)))
+    for b in batches:
+        assert len(b.indices) == b.rows <= batch
+        assert b.rows * sizes[b.indices].max() - sizes[b.indices].sum() <= CALL
+
+
+def test_very_large_examples_come_in_small_batches():
+    assert rows_of(100, 128) == 128
+    assert rows_of(SLOTS, 128) == rows_of(10 * SLOTS, 128) == 1
+    assert rows_of(SLOTS // 32, 128) == 32
+    assert rows_of(10, 128, 3) == 8
+    sizes = np.array([10] * 100 + [SLOTS // 4] * 9)
+    plan = BatchPlan(sizes, 32, (10, SLOTS // 4), seed=0)
+    assert plan.rows == (32, 4)
+    assert max(b.rows * plan.buckets[b.bucket] for b in plan.epoch(0)) <= SLOTS
+
+
+def test_many_distinct_sizes_are_bucketed_quickly():
+    sizes = np.random.default_rng(0).lognormal(6, 0.8, 20_000).astype(int) + 1
+    began = time.perf_counter()
+    buckets = choose_buckets(sizes, 128)
+    assert time.perf_counter() - began < 5
+    assert len(buckets) == 4
+    assert slots(sizes, buckets, 128) < 0.5 * slots(sizes, (int(sizes.max()),), 128)
 
 
 def test_padding():

@@ -23,12 +23,21 @@ DISTINCT = 256
 """Bucket bounds are chosen among so many sizes at most, which bounds the time of the choice."""
 
 
-def rows_of(width: int, batch_size: int, slots: int = SLOTS) -> int:
-    """Rows of a batch whose longest axis is `width`: `batch_size`, halved until the batch has at most `slots` slots."""
+CALL = 4096
+"""What starting one more batch costs without XLA, in slots."""
+
+
+def rows_of(width: int, batch_size: int, count: int | None = None) -> int:
+    """Rows of a batch whose longest axis is `width`.
+
+    `batch_size`, halved until the batch has at most `SLOTS` slots; and where there are only `count` examples, no more than the next
+    multiple of 8 (or of 1 for a batch size below 8).
+    """
     rows = batch_size
-    while rows > 1 and rows * width > slots:
+    while rows > 1 and rows * width > SLOTS:
         rows = (rows + 1) // 2
-    return rows
+    step = 8 if rows % 8 == 0 else 1
+    return rows if count is None else min(rows, -(-max(count, 1) // step) * step)
 
 
 def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: float = 0.05) -> tuple[int, ...]:
@@ -49,10 +58,12 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
         counts = np.bincount(np.searchsorted(bounds, values), counts, len(bounds)).astype(np.int64)
         values = bounds
     cumulative = np.concatenate([[0], np.cumsum(counts)])
-    rows = [rows_of(int(value), batch_size) for value in values]
+    full = [rows_of(int(value), batch_size) for value in values]
 
     def cost(first: int, last: int) -> float:
-        return float(-(-(cumulative[last + 1] - cumulative[first]) // rows[last]) * rows[last] * values[last])
+        count = int(cumulative[last + 1] - cumulative[first])
+        rows = full[last] if count >= full[last] else rows_of(int(values[last]), batch_size, count)
+        return float(-(-count // rows) * rows * int(values[last]))
 
     number = len(values)
     best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
@@ -87,7 +98,7 @@ class PlannedBatch(NamedTuple):
 class BatchPlan:
     """Which examples form which batch, for every epoch of a run.
 
-    Every batch of a bucket has the same shape: `batch_size` rows, or fewer where the examples are very large (see `rows_of`).
+    Every batch of a bucket has the same shape: `batch_size` rows, or fewer where examples are very large or few (see `rows_of`).
 
     Attributes:
         sizes: int (N,), size of each example: the length of the bucketed axis.
@@ -104,7 +115,8 @@ class BatchPlan:
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of the batches of each bucket."""
-        return tuple(rows_of(width, self.batch_size) for width in self.buckets)
+        counts = np.bincount(self.bucket_of(), minlength=len(self.buckets))
+        return tuple(rows_of(width, self.batch_size, int(count)) for width, count in zip(self.buckets, counts, strict=True))
 
     @property
     def steps(self) -> int:
@@ -133,9 +145,10 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class SortedPlan:
-    """Batches of examples of about the same size, each as short and as wide as its examples: the least padding, but many shapes.
+    """Batches of examples of about the same size, each as short and as wide as its examples: little padding, but many shapes.
 
-    For prediction without XLA, where a new shape costs little.
+    For prediction without XLA, where a new shape costs little. From the largest example to the smallest, a batch ends when it is full, or
+    when its padding has cost as much as another batch would.
 
     Attributes:
         sizes: int (N,), size of each example.
@@ -169,7 +182,10 @@ class SortedPlan:
         batches: list[PlannedBatch] = []
         start = 0
         while start < len(order):
-            chosen = order[start : start + rows_of(int(self.sizes[order[start]]), self.batch_size)]
+            width = int(self.sizes[order[start]])
+            most = order[start : start + rows_of(width, self.batch_size)]
+            padding = np.cumsum(width - self.sizes[most])
+            chosen = most[: max(1, int(np.searchsorted(padding, CALL, side="right")))]
             batches.append(PlannedBatch(chosen, len(chosen), len(batches)))
             start += len(chosen)
         return batches

@@ -68,7 +68,7 @@ class Set2Set(keras.layers.Layer):
             items = ops.matmul(items, ops.cast(self.projection_kernel, self.compute_dtype)) + ops.cast(
                 self.projection_bias, self.compute_dtype
             )
-        closed = (1.0 - real[:, :, 0]) * -1e9
+        real = real[:, :, 0]
         query = ops.zeros((ops.shape(items)[0], 2 * self.dim), self.compute_dtype)
         carry = query[:, : self.dim]
         for _ in range(self.steps):
@@ -79,7 +79,7 @@ class Set2Set(keras.layers.Layer):
                 carry, output = ops.sigmoid(f) * carry + ops.sigmoid(i) * ops.tanh(g), ops.sigmoid(o)
             hidden = output * ops.tanh(carry)
             scores = ops.matmul(items, ops.expand_dims(hidden, -1))[:, :, 0]
-            attention = ops.softmax(scores + closed, axis=-1) * real[:, :, 0]
+            attention = _softmax(scores, real)
             read = ops.matmul(ops.expand_dims(attention, 1), items)[:, 0]
             query = ops.concatenate([hidden, read], axis=-1)
         return query
@@ -90,6 +90,13 @@ class Set2Set(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         options = {"dim": self.dim, "steps": self.steps, "project": self.project, "legacy": self.legacy, "l2": self.l2}
         return super().get_config() | options
+
+
+def _softmax(scores: Any, real: Any) -> Any:
+    """Softmax over the real items of (B, L); zero where there are none."""
+    scores = scores + (real - 1.0) * 1e9
+    weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True)) * real
+    return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-9)
 
 
 def _hard(x: Any) -> Any:
