@@ -10,19 +10,42 @@ from hypothesis import strategies as st
 
 from tfmat.architecture import architectures
 from tfmat.batch import pad
+from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
 CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
-SMALL = {"lgdcnn": {"dim": 16, "conv_dim": 16}}
-MATERIALS = {"composition": ["Fe2O3", "NaCl", "Si", "SrTiO3", "Li0.5CoO2", "Ca3Al2Si3O12", "KAl3Si3O12H2"]}
+SMALL = {
+    "lgdcnn": {"dim": 16, "conv_dim": 16},
+    "megnet": {"dim": 8, "hidden_dim": 8, "gaussians": 16},
+    "paraisite": {"dim": 8, "hidden_dim": 8, "gaussians": 16, "head_dims": (8, 8)},
+}
 
 
 def formulas():
     pair = st.tuples(st.sampled_from(SYMBOLS[1:95]), st.integers(1, 30))
     composition = st.lists(pair, min_size=1, max_size=8, unique_by=lambda p: p[0])
-    return st.lists(composition.map(lambda parts: "".join(f"{s}{n}" for s, n in parts)), min_size=1, max_size=6)
+    return composition.map(lambda parts: "".join(f"{s}{n}" for s, n in parts))
+
+
+def make_crystal(species, seed):
+    """Sites on a jittered 2 x 2 x 2 grid of a distorted cell, so that no two are closer than about 1 Å."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[[0.0, 0.5]] * 3), -1).reshape(-1, 3)[rng.permutation(8)[: len(species)]]
+    lattice = np.diag(rng.uniform(3.0, 3.6, 3)) + rng.uniform(-0.2, 0.2, (3, 3))
+    return Crystal(np.array(species, np.int32), lattice, grid + rng.normal(0, 0.03, grid.shape))
+
+
+def crystals():
+    return st.builds(make_crystal, st.lists(st.integers(1, 94), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+
+
+KINDS = {"composition": formulas(), "crystal": crystals()}
+MATERIALS = {
+    "composition": ["Fe2O3", "NaCl", "Si", "SrTiO3", "Li0.5CoO2", "Ca3Al2Si3O12", "KAl3Si3O12H2"],
+    "crystal": [make_crystal([11, 17], 0), make_crystal([26], 1), make_crystal([22, 22, 8, 8, 8, 8], 2), make_crystal([94, 8, 8], 3)],
+}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
@@ -35,8 +58,14 @@ def case(request):
     return architecture, model, architecture.featurizer()
 
 
-def outputs(model, records, indices, width):
-    batch = pad(records, np.asarray(indices), dict.fromkeys(records.values, width), len(indices))
+def widths(records, indices, padding=0):
+    """Length of axis 1 of each key for these examples; what is not ragged is not padded."""
+    lengths = {key: int(records.lengths(key)[list(indices)].max()) for key in records.values}
+    return {key: length + (0 if key == "state" else padding) for key, length in lengths.items()}
+
+
+def outputs(model, records, indices, padding=0):
+    batch = pad(records, np.asarray(indices), widths(records, indices, padding), len(indices))
     return np.concatenate([np.asarray(model(batch)[name]) for name in ("a", "b")], axis=1)
 
 
@@ -61,32 +90,64 @@ def test_recipes(case):
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(formulas=formulas(), padding=st.integers(1, 8))
-def test_padding_changes_nothing(case, formulas, padding):
-    _, model, featurizer = case
-    records = featurizer.featurize(formulas)
-    width = int(records.lengths("species").max())
-    everything = range(len(formulas))
-    np.testing.assert_allclose(
-        outputs(model, records, everything, width + padding), outputs(model, records, everything, width), rtol=0, atol=1e-6
-    )
+@given(data=st.data(), padding=st.integers(1, 8))
+def test_padding_changes_nothing(case, data, padding):
+    architecture, model, featurizer = case
+    materials = data.draw(st.lists(KINDS[architecture.material], min_size=1, max_size=6))
+    records, everything = featurizer.featurize(materials), range(len(materials))
+    np.testing.assert_allclose(outputs(model, records, everything, padding), outputs(model, records, everything), rtol=0, atol=1e-6)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(formulas=formulas())
-def test_batch_mates_change_nothing(case, formulas):
-    _, model, featurizer = case
-    records = featurizer.featurize(formulas)
-    lengths = records.lengths("species")
-    together = outputs(model, records, range(len(formulas)), int(lengths.max()))
-    alone = np.concatenate([outputs(model, records, [i], int(lengths[i])) for i in range(len(formulas))])
+@given(data=st.data())
+def test_batch_mates_change_nothing(case, data):
+    architecture, model, featurizer = case
+    materials = data.draw(st.lists(KINDS[architecture.material], min_size=1, max_size=6))
+    records = featurizer.featurize(materials)
+    together = outputs(model, records, range(len(materials)))
+    alone = np.concatenate([outputs(model, records, [i]) for i in range(len(materials))])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
 
 
+def same_crystal(crystal, kind, seed):
+    """The crystal in another description: sites permuted, rotated, shifted by lattice vectors, in another cell, or doubled."""
+    rng = np.random.default_rng(seed)
+    species, lattice, coords = crystal.species, crystal.lattice, crystal.frac_coords
+    if kind == "site order":
+        order = rng.permutation(len(species))
+        return Crystal(species[order], lattice, coords[order])
+    if kind == "rotation":
+        rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))  # an improper one as often as not
+        return Crystal(species, lattice @ rotation, coords)
+    if kind == "translation":
+        return Crystal(species, lattice, coords + rng.uniform(-2, 2, 3) + rng.integers(-2, 3, coords.shape))
+    if kind == "choice of cell":
+        change = np.eye(3)
+        for _ in range(3):
+            shear = np.eye(3)
+            shear[tuple(rng.permutation(3)[:2])] = rng.integers(-1, 2)
+            change = shear @ change
+        return Crystal(species, change @ lattice, coords @ np.linalg.inv(change))
+    doubled = np.concatenate([coords, coords + [1, 0, 0]]) * [0.5, 1, 1]
+    return Crystal(np.tile(species, 2), lattice * [[2], [1], [1]], doubled)
+
+
+@pytest.mark.parametrize("kind", ["site order", "rotation", "translation", "choice of cell", "supercell"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(crystal=crystals(), seed=st.integers(0, 2**32 - 1))
+def test_the_description_of_a_crystal_does_not_matter(case, kind, crystal, seed):
+    architecture, model, featurizer = case
+    if architecture.material != "crystal":
+        pytest.skip("a model of compositions")
+    records = featurizer.featurize([crystal, same_crystal(crystal, kind, seed)])
+    one, other = outputs(model, records, [0, 1])
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
 def test_an_empty_example_is_finite(case):
-    _, model, featurizer = case
-    records = featurizer.featurize(["NaCl"])
-    batch = pad(records, np.array([0]), dict.fromkeys(records.values, 3), 2)
+    architecture, model, featurizer = case
+    records = featurizer.featurize(MATERIALS[architecture.material][:1])
+    batch = pad(records, np.array([0]), widths(records, [0], 1), 2)
     assert all(np.isfinite(np.asarray(output)).all() for output in model(batch).values())
 
 
@@ -94,16 +155,18 @@ def test_every_weight_gets_a_gradient(case):
     tf = pytest.importorskip("tensorflow")
     architecture, model, featurizer = case
     records = featurizer.featurize(MATERIALS[architecture.material])
-    batch = pad(records, np.arange(len(records)), dict.fromkeys(records.values, int(records.lengths("species").max())), len(records))
+    batch = pad(records, np.arange(len(records)), widths(records, range(len(records))), len(records))
     with tf.GradientTape() as tape:
         loss = sum(tf.reduce_sum(output * tf.random.stateless_normal(output.shape, (1, 2))) for output in model(batch).values())
     gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
     # d/dp 2**((1 - p)**2) is 0 at the initial p = 1, as published.
     resting = ("linear_exponent", "log_exponent")
+    # The constant state is [0, 0], and so is what the first layer makes of it as long as its bias is zero.
+    unused = () if "state" in model.input else ("state_encoder_1/kernel", "state_encoder_2/kernel")
     silent = [
         w.path
         for w, g in zip(model.trainable_weights, gradients, strict=True)
-        if w.name not in resting and (g is None or not np.abs(tf.convert_to_tensor(g).numpy()).max() > 0)
+        if w.name not in resting and w.path not in unused and (g is None or not np.abs(tf.convert_to_tensor(g).numpy()).max() > 0)
     ]
     assert silent == []
 

@@ -11,8 +11,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfmat")
 def softplus2(x: Any) -> Any:
-    """``log(exp(x) + 1) - log(2)``, elementwise: smooth, and 0 at 0. The activation of MEGNet."""
-    return ops.relu(x) + ops.log(0.5 * ops.exp(-ops.abs(x)) + 0.5)
+    """``log(exp(x) + 1) - log(2)``, elementwise: smooth, and 0 at 0. The activation of MEGNet.
+
+    The sum of x/2 and |x|/2 instead of relu(x) gives the right derivative, 1/2, at exactly 0, where the constant state begins.
+    """
+    size = ops.abs(x)
+    return 0.5 * (x + size) + ops.log(0.5 * ops.exp(-size) + 0.5)
 
 
 @keras.saving.register_keras_serializable("tfmat")
