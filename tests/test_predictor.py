@@ -43,12 +43,13 @@ def saved(predictor, tmp_path):
 
 def test_prediction_has_a_row_for_every_material(predictor):
     frame = predictor.predict(["NaCl", "Xx2", "UO2", "Fe2O3"])
-    assert list(frame.columns) == ["material", "gap", "gap_uncertainty", "ionic", "in_domain", "error"]
+    assert list(frame.columns) == ["material", "gap", "gap_uncertainty", "ionic", "in_domain", "unseen_elements", "error"]
     assert list(frame["material"]) == ["NaCl", "Xx2", "UO2", "Fe2O3"]
     assert frame.loc[[0, 2, 3], ["gap", "gap_uncertainty", "ionic"]].notna().all(axis=None)
     assert frame.loc[1, ["gap", "gap_uncertainty", "ionic"]].isna().all()
     assert "unknown element 'Xx'" in frame.loc[1, "error"]
     assert list(frame["in_domain"]) == [True, False, False, True]
+    assert list(frame["unseen_elements"]) == ["", "", "U", ""]
     assert frame.attrs["units"] == {"gap": "eV", "ionic": ""}
     assert frame["ionic"].dropna().between(0, 1).all()
     assert (frame["gap"].dropna() > 0).all()

@@ -17,7 +17,9 @@ from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.card import model_card
+from tfmat.crystal import Crystal
 from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.featurizing import featurize_each
 from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward
 from tfmat.data.table import Table
@@ -241,7 +243,7 @@ class Predictor:
         """Predict many materials.
 
         Args:
-            materials: formulas, or pymatgen objects.
+            materials: formulas, `Crystal` or pymatgen objects; a model of crystals takes no formulas.
             batch_size: rows at a time.
             jit_compile: see `outputs`.
             report: progress callback.
@@ -249,8 +251,9 @@ class Predictor:
         Returns:
             One row a material, in order: ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
             and, where the model gives it, ``<target>_uncertainty`` [unit], the standard deviation of the predicted error;
-            ``in_domain``: every element occurred in training; ``error``: why a material could not be read (its numbers are NaN), or
-            None. Units are in ``frame.attrs["units"]``.
+            for a model of crystals ``sites``, the number of sites of the cell; ``in_domain``: every element occurred in training;
+            ``unseen_elements``: those that did not, as in ``Tc, Pm``; ``error``: why a material could not be read (its numbers are NaN),
+            or None. Units are in ``frame.attrs["units"]``.
         """
         records, kept, errors = self._featurize_each(materials)
         frame = pd.DataFrame({"material": [m if isinstance(m, str) else getattr(m, "formula", str(m)) for m in materials]})
@@ -263,7 +266,9 @@ class Predictor:
                 frame.loc[kept, target.name] = _numpy(target.unscale(outputs[target.name]))
                 if f"{target.name}_uncertainty" in frame:
                     frame.loc[kept, f"{target.name}_uncertainty"] = _numpy(target.unscale_uncertainty(outputs[target.name]))
-        frame["in_domain"] = self._in_domain(records, kept, len(frame))
+        if self.architecture.material == "crystal":
+            frame["sites"] = pd.array([_sites(material) for material in materials], dtype="Int64")
+        frame["in_domain"], frame["unseen_elements"] = self._in_domain(records, kept, len(frame))
         frame["error"] = errors
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}
         return frame
@@ -274,27 +279,30 @@ class Predictor:
     def _featurize_each(self, materials: Sequence[Any]) -> tuple[Records | None, np.ndarray, list[str | None]]:
         """Records of the readable materials, their positions, and the error of each material."""
         errors: list[str | None] = [None] * len(materials)
-        try:
-            if len(materials):
-                return self.featurizer.featurize(materials), np.arange(len(materials)), errors
-        except InputError:
-            pass
-        examples = {}
-        for index, material in enumerate(materials):
-            try:
-                examples[index] = self.featurizer(material)
-            except InputError as error:
-                errors[index] = str(error)
-        return Records.stack(list(examples.values())) if examples else None, np.array(list(examples), dtype=np.int64), errors
+        offered = np.arange(len(materials))
+        if self.architecture.material == "crystal":
+            for index, material in enumerate(materials):
+                if isinstance(material, str):
+                    errors[index] = str(_no_crystal(material, self.architecture.name))
+            offered = np.flatnonzero([error is None for error in errors])
+        chosen = materials if len(offered) == len(materials) else [materials[index] for index in offered.tolist()]
+        records, kept, refused = featurize_each(self.featurizer, chosen)
+        for index, error in refused.items():
+            errors[offered[index]] = str(InputError(error.problem, expected=error.expected))
+        return records, offered[kept], errors
 
-    def _in_domain(self, records: Records | None, kept: np.ndarray, rows: int) -> np.ndarray:
-        inside = np.zeros(rows, bool)
+    def _in_domain(self, records: Records | None, kept: np.ndarray, rows: int) -> tuple[np.ndarray, list[str]]:
+        """Whether every element occurred in training, and those that did not."""
+        inside, unseen = np.zeros(rows, bool), [""] * rows
         if records is not None:
             known = np.zeros(len(SYMBOLS), bool)
             known[self.info.get("elements", range(len(SYMBOLS)))] = True
-            offsets = records.offsets["species"]
-            inside[kept] = np.logical_and.reduceat(known[records.values["species"]], offsets[:-1])
-        return inside
+            species, offsets = records.values["species"], records.offsets["species"]
+            inside[kept] = np.logical_and.reduceat(known[species], offsets[:-1])
+            for place in np.flatnonzero(~inside[kept]):
+                present = np.unique(species[offsets[place] : offsets[place + 1]])
+                unseen[kept[place]] = ", ".join(SYMBOLS[z] for z in present if not known[z])
+        return inside, unseen
 
     def evaluate(
         self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
@@ -387,3 +395,13 @@ class Predictor:
 
 def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)[:, 0]
+
+
+def _sites(material: Any) -> Any:
+    """Number of sites of a crystal; missing for anything else."""
+    return len(material) if isinstance(material, Crystal) else getattr(material, "num_sites", pd.NA)
+
+
+def _no_crystal(text: str, model: str) -> InputError:
+    problem = f"{' '.join(text[:60].split())!r} is no crystal, and {model} predicts crystals"
+    return InputError(problem, expected="a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'")

@@ -58,11 +58,12 @@ def test_round_trip(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path)
     header, *rows = result.out.splitlines()
     assert header.split("  ")[0] == "material" and "gap [eV]" in header and "uncertainty [eV]" in header
     assert [row.split()[0] for row in rows] == ["NaCl", "Ca(OH)2", "K2O"]
+    assert header.endswith("  warning") and [row.endswith("  H unseen in training") for row in rows] == [False, True, False]
     assert "1 of 3 materials hold elements that did not occur in training: Ca(OH)2" in result.err
 
     result = tfmat("predict", out, table, "--out", "p.csv")
     frame = pd.read_csv(tmp_path / "p.csv")
-    assert list(frame.columns) == ["id", "material", "gap [eV]", "gap_uncertainty [eV]", "in_domain", "error"]
+    assert list(frame.columns) == ["id", "material", "gap [eV]", "gap_uncertainty [eV]", "in_domain", "unseen_elements", "error"]
     assert list(frame["id"]) == [f"m{i}" for i in range(96)] and frame["in_domain"].all()
     expected = Predictor.load(out).predict(list(frame["material"]))
     np.testing.assert_allclose(frame["gap [eV]"], expected["gap"], rtol=1e-5)

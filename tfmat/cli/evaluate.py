@@ -14,7 +14,17 @@ import typer
 
 from tfmat.cli.failures import tell, writing
 from tfmat.cli.fitting import SPLIT_FILE
-from tfmat.cli.materials import crystals_unread, featurize, is_path, open_dataset, rejections_of, resolved
+from tfmat.cli.materials import (
+    crystals_unread,
+    featurize,
+    is_path,
+    open_dataset,
+    record_cache,
+    rejections_of,
+    resolved,
+    tell_refused,
+    usable,
+)
 from tfmat.cli.progress import rows_done, task
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import stem
@@ -58,6 +68,7 @@ def evaluate(
     load_tensorflow()
     from tfmat.data.cache import RecordCache
     from tfmat.data.rejections import FILE_NAME
+    from tfmat.data.table import as_crystals
     from tfmat.predictor import Predictor
 
     predictor = Predictor.load(model)
@@ -66,11 +77,11 @@ def evaluate(
     folder = model / "evaluations" / f"{stem(opened.name)}-{opened.split}"
     if opened.rejections:
         tell(f"{opened.summary}; all are listed in {folder / FILE_NAME}")
-    _warn_about_training_rows(predictor, model, opened, cache)
-    if cache is not None:
-        featurize(opened.table, predictor.featurizer, f"featurizing {opened.split} rows", cache)
-    with rows_done("evaluating") as report:
-        evaluation = predictor.evaluate(opened.table, batch_size=batch_size, cache=cache, report=report)
+    with record_cache(keep, "composition" if as_crystals(opened.table.materials) is None else "crystal") as records:
+        opened = _featurized(opened, predictor, records, folder)
+        _warn_about_training_rows(predictor, model, opened, cache)
+        with rows_done("evaluating") as report:
+            evaluation = predictor.evaluate(opened.table, batch_size=batch_size, cache=records, report=report)
     _write(predictor, evaluation, opened, folder)
     units = {target.name: target.unit for target in predictor.targets}
     print(scores_table(f"{opened.name}, {opened.split}", evaluation.scores, units))
@@ -152,6 +163,24 @@ def _chosen(dataset: Dataset, name: str, split: str, own: bool) -> _Opened:
     tables = list(dataset.splits.values()) if split == "all" else [dataset.splits[split]]
     rejections = rejections_of(dataset)
     return _Opened(_joined(tables), name, split, dataset if own else None, rejections, getattr(dataset, "summary", ""))
+
+
+def _featurized(opened: _Opened, predictor: Predictor, cache: RecordCache | None, folder: Path) -> _Opened:
+    """Featurize into the cache; crystals that cannot be are left out, counted and listed."""
+    from tfmat.data.rejections import FILE_NAME, Rejections
+    from tfmat.data.table import as_crystals
+    from tfmat.data.user_data import check_material
+
+    description = f"featurizing {opened.split} rows"
+    if as_crystals(opened.table.materials) is None:
+        check_material(predictor.architecture.material, "composition", model=predictor.architecture.name, data=opened.name)
+        if cache is not None:
+            featurize(opened.table, predictor.featurizer, description, cache)
+        return opened
+    rejections = Rejections()
+    table = usable(opened.table, predictor.featurizer, description, cache, rejections)
+    tell_refused(rejections.found, len(opened.table), str(folder / FILE_NAME))
+    return dataclasses.replace(opened, table=table, rejections=(*opened.rejections, *rejections.found))
 
 
 def _joined(tables: list[Table]) -> Table:

@@ -6,19 +6,22 @@ import contextlib
 import datetime
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfmat.cli import figures
 from tfmat.cli.failures import CommandError, Signalled, tell, writing
-from tfmat.cli.materials import featurize, provenance, rejections_of, split_of, with_values
+from tfmat.cli.materials import featurize, provenance, record_cache, rejections_of, split_of, tell_refused, usable, with_values
 from tfmat.cli.progress import TrainingProgress, task
 from tfmat.cli.runs import Settings, TrainingFolder
 from tfmat.cli.tables import duration, scores_table
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
+    from tfmat.data.cache import RecordCache
+    from tfmat.data.rejections import Rejection
+    from tfmat.data.table import Table
     from tfmat.datasets import Dataset
     from tfmat.predictor import Predictor
 
@@ -38,14 +41,16 @@ def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume:
         folder.write_history(_finished(folder))
     else:
         folder.create(settings, overwrite=settings.overwrite)
-    with _continuable(settings, folder):
+    with _continuable(settings, folder), record_cache(settings.cache, dataset.material) as cache:
         _tell_rejected(dataset, folder)
-        fit(predictor, settings, dataset, folder)
-        predictor.info["dataset"] = provenance(dataset)
+        tables, refused = featurized(predictor, settings, dataset, cache)
+        _tell_refused(dataset, refused, sum(len(table) for table in tables.values()), folder)
+        fit(predictor, settings, tables, folder, cache)
+        predictor.info["dataset"] = provenance(dataset, refused)
         if settings.split is not None:
             predictor.info["split"] = settings.split
         predictor.info["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-        _save(predictor, dataset, folder.out, overwrite=settings.overwrite)
+        _save(predictor, dataset, tables["validation"], refused, folder.out, overwrite=settings.overwrite, cache=cache)
     folder.discard()
     _summary(predictor, folder.out)
 
@@ -65,16 +70,34 @@ def build(settings: Settings) -> Predictor:
         raise InputError(f"{settings.architecture} cannot be built with {chosen}: {error}") from None
 
 
-def fit(predictor: Predictor, settings: Settings, dataset: Dataset, folder: TrainingFolder) -> None:
+def featurized(
+    predictor: Predictor, settings: Settings, dataset: Dataset, cache: RecordCache | None
+) -> tuple[dict[str, Table], dict[str, list[Rejection]]]:
+    """Split -> the rows that are used, their records being in the cache, and split -> the rows that cannot be featurized.
+
+    Crystals that cannot are left out unless the settings are strict; formulas that cannot are an error. A bad test row is told now, not
+    at `evaluate`.
+    """
+    from tfmat.data.rejections import Rejections
+
+    tables = {split: table if split == "test" else with_values(table, split) for split, table in dataset.splits.items()}
+    refused: dict[str, list[Rejection]] = {}
+    for split, name in (("test", "test"), ("train", "training"), ("validation", "validation")):
+        description = f"featurizing {name} rows"
+        if dataset.material == "crystal" and not settings.strict:
+            rejections = Rejections()
+            tables[split] = usable(tables[split], predictor.featurizer, description, cache, rejections)
+            refused[split] = rejections.found
+        elif cache is not None or split == "test":
+            featurize(tables[split], predictor.featurizer, description, cache)
+    return tables, refused
+
+
+def fit(predictor: Predictor, settings: Settings, tables: Mapping[str, Table], folder: TrainingFolder, cache: RecordCache | None) -> None:
     """Train with progress; the state is kept in the folder."""
-    from tfmat.data.cache import RecordCache
     from tfmat.recipe import Recipe
 
-    cache = RecordCache() if settings.cache else None
-    training, validation = (with_values(dataset.splits[split], split) for split in ("train", "validation"))
-    tables = {"training": training, "validation": validation} if cache else {}
-    for name, table in {"test": dataset.splits["test"], **tables}.items():  # a bad test row is told now, not at `evaluate`
-        featurize(table, predictor.featurizer, f"featurizing {name} rows", cache)
+    training, validation = tables["train"], tables["validation"]
     with TrainingProgress(len(training), predictor.targets, folder.append_history) as progress:
         predictor.fit(
             training,
@@ -90,15 +113,22 @@ def fit(predictor: Predictor, settings: Settings, dataset: Dataset, folder: Trai
         )
 
 
-def write_data_files(dataset: Dataset, folder: Path) -> None:
-    """Of a user's file: ``split.csv``, by which the split can be repeated, and ``rejected.csv`` if there is anything to list."""
+def write_data_files(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]], folder: Path) -> None:
+    """``rejected.csv`` if there is anything to list, and, of a user's file, ``split.csv``, by which the split can be repeated.
+
+    The rows that cannot be featurized stand in both: another featurizer may take them.
+    """
     from tfmat.data.grouped_splits import write_split_file
     from tfmat.data.rejections import FILE_NAME, write_rejections
 
     if split_of(dataset) is not None:
         write_split_file(folder / SPLIT_FILE, {name: table.ids for name, table in dataset.splits.items()})
-    if rejections_of(dataset):
-        write_rejections(folder / FILE_NAME, rejections_of(dataset))
+    if rejected := _all_rejected(dataset, refused):
+        write_rejections(folder / FILE_NAME, rejected)
+
+
+def _all_rejected(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]]) -> list[Rejection]:
+    return [*rejections_of(dataset), *(rejection for rows in refused.values() for rejection in rows)]
 
 
 def _tell_rejected(dataset: Dataset, folder: TrainingFolder) -> None:
@@ -108,6 +138,16 @@ def _tell_rejected(dataset: Dataset, folder: TrainingFolder) -> None:
     if rejections_of(dataset):
         path = write_rejections(folder.path / FILE_NAME, rejections_of(dataset))
         tell(f"{getattr(dataset, 'summary', '')}; all are listed in {path}, later in {folder.out / FILE_NAME}")
+
+
+def _tell_refused(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]], used: int, folder: TrainingFolder) -> None:
+    """The same of what cannot be featurized, beside the `used` rows that can."""
+    from tfmat.data.rejections import FILE_NAME, write_rejections
+
+    rows = [rejection for several in refused.values() for rejection in several]
+    if rows:
+        path = write_rejections(folder.path / FILE_NAME, _all_rejected(dataset, refused))
+        tell_refused(rows, used + len(rows), f"{path}, later in {folder.out / FILE_NAME}")
 
 
 @contextlib.contextmanager
@@ -158,13 +198,21 @@ def _check_unchanged(settings: Settings, dataset: Dataset) -> None:
         raise InputError(problem, expected="the same data, or a new run without --resume", file=settings.label)
 
 
-def _save(predictor: Predictor, dataset: Dataset, out: Path, *, overwrite: bool) -> None:
+def _save(
+    predictor: Predictor,
+    dataset: Dataset,
+    validation: Table,
+    refused: Mapping[str, Sequence[Rejection]],
+    out: Path,
+    *,
+    overwrite: bool,
+    cache: RecordCache | None,
+) -> None:
     def extras(temporary: Path) -> None:
-        write_data_files(dataset, temporary)
+        write_data_files(dataset, refused, temporary)
         if figures.can_plot():
             figures.write_learning_curve(predictor, temporary)
-            evaluation = predictor.evaluate(with_values(dataset.splits["validation"], "validation"))
-            figures.write_parity(predictor, evaluation, temporary, "validation")
+            figures.write_parity(predictor, predictor.evaluate(validation, cache=cache), temporary, "validation")
 
     with task(f"writing {out}"):
         predictor.save(out, overwrite=overwrite, extras=extras)
@@ -175,5 +223,6 @@ def _summary(predictor: Predictor, out: Path) -> None:
     path = shlex.quote(str(out))
     print(scores_table("validation", predictor.info["validation"], units))
     print(f"\n{out}: {predictor.info['epochs']} epochs in {duration(predictor.info['training_seconds'])}. Next:")
-    for line in (f"predict {path} Fe2O3", f"evaluate {path}", f"export {path} --format savedmodel"):
+    example = "NaCl.cif" if predictor.architecture.material == "crystal" else "Fe2O3"
+    for line in (f"predict {path} {example}", f"evaluate {path}", f"export {path} --format savedmodel"):
         print(f"  tfmat {line}")

@@ -24,7 +24,8 @@ class Material:
 
     Attributes:
         value: formula or crystal; the name of the file where it could not be read.
-        identifier: the id in its file; None for a formula of the command line.
+        identifier: the id in its file, or the file's name, with ``#1``, ``#2``, ... where it holds several frames; None for a formula of
+            the command line.
         place: file and row, for messages; empty for a formula of the command line.
         error: why it could not be read.
     """
@@ -54,7 +55,7 @@ def collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str
         elif source.is_dir():
             found += _folder(source)
         elif _is_structure_file(source):
-            found.append(next(structures))
+            found += next(structures)
         else:
             found += _table(source, formula_column, kind)
     if not found:
@@ -64,13 +65,12 @@ def collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str
 
 def _is_path(text: str) -> bool:
     """A name with the ending of a data or structure file, or an existing path that is no formula."""
-    from tfmat.data.crystals import kind_of
     from tfmat.data.readers import SUFFIXES
     from tfmat.featurizers.composition import parse_formula
 
     if len(text) > 4096:
         return False
-    if text.lower().endswith(SUFFIXES) or kind_of(Path(text).name) is not None:
+    if text.lower().endswith(SUFFIXES) or _names_structures(Path(text).name):
         return True
     try:
         parse_formula(text)
@@ -80,39 +80,59 @@ def _is_path(text: str) -> bool:
 
 
 def _is_structure_file(path: Path) -> bool:
+    return _names_structures(path.name) and not path.is_dir()
+
+
+def _names_structures(name: str) -> bool:
+    from tfmat.data.ase_files import ase_format
     from tfmat.data.crystals import kind_of
 
-    return kind_of(path.name) is not None and not path.is_dir()
+    return kind_of(name) is not None or ase_format(name) is not None
 
 
-def _parsed(paths: Sequence[Path], description: str = "reading structure files") -> list[Material]:
-    """One material a structure file, those that cannot be read included."""
+def _parsed(paths: Sequence[Path], description: str = "reading structure files") -> list[list[Material]]:
+    """The materials of each structure file, those that cannot be read included."""
+    from tfmat.data.ase_files import read_ase_files
+    from tfmat.data.crystals import kind_of
     from tfmat.data.structures import Reading, read_structure_files
 
-    if not paths:
-        return []
-    with rows_done(description) as report:
-        crystals = read_structure_files(paths, Reading(report=report))
-    return [_material(path, crystal) for path, crystal in zip(paths, crystals, strict=True)]
+    own = [path for path in paths if kind_of(path.name) is not None]
+    others = [path for path in paths if kind_of(path.name) is None]
+    if own:
+        with rows_done(description) as report:
+            crystals = iter(read_structure_files(own, Reading(report=report)))
+    if others:
+        with rows_done(description) as report:
+            frames = iter(read_ase_files(others, Reading(report=report)))
+    return [[_material(path, next(crystals))] if kind_of(path.name) is not None else _frames(path, next(frames)) for path in paths]
 
 
-def _material(path: Path, crystal: Crystal | InputError) -> Material:
+def _frames(path: Path, crystals: Sequence[Crystal | InputError]) -> list[Material]:
+    if len(crystals) == 1:
+        return [_material(path, crystals[0])]
+    return [_material(path, crystal, f"#{number}") for number, crystal in enumerate(crystals, start=1)]
+
+
+def _material(path: Path, crystal: Crystal | InputError, frame: str = "") -> Material:
+    name, place = f"{path.name}{frame}", f"{path}{frame}: "
     if isinstance(crystal, InputError):
-        reason = str(InputError(crystal.problem, expected=crystal.expected))
-        return Material(path.name, path.name, f"{path}: ", reason)
-    return Material(crystal, path.name, f"{path}: ")
+        return Material(name, name, place, str(InputError(crystal.problem, expected=crystal.expected)))
+    return Material(crystal, name, place)
 
 
 def _folder(folder: Path) -> list[Material]:
     """All structure files of a folder, whatever its id_prop.csv says."""
+    from tfmat.data.ase_files import ase_format
     from tfmat.data.folder import structure_files
     from tfmat.data.rejections import Rejections
 
     rejections = Rejections()
-    names = sorted(name for several in structure_files(folder, rejections).values() for name in several)
+    names = [name for several in structure_files(folder, rejections).values() for name in several]
+    names += [path.name for path in folder.iterdir() if ase_format(path.name) and not path.name.startswith(".") and not path.is_dir()]
     if not names:
         raise InputError("is a folder with no structure file", expected="CIF or POSCAR files", file=str(folder))
-    return _parsed([folder / name for name in names], f"reading {folder}") + [_rejected(rejection) for rejection in rejections.found]
+    materials = _parsed([folder / name for name in sorted(names)], f"reading {folder}")
+    return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 
 def _table(path: Path, formula_column: str | None, kind: Kind) -> list[Material]:

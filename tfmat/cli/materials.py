@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from tfmat.architecture import Material
     from tfmat.data.cache import RecordCache
     from tfmat.data.grouped_splits import SplitSpec
-    from tfmat.data.rejections import Rejection
+    from tfmat.data.rejections import Rejection, Rejections
     from tfmat.data.table import Table
     from tfmat.datasets import Dataset
     from tfmat.featurizers.base import Featurizer
@@ -97,6 +99,38 @@ def featurize(table: Table, featurizer: Featurizer, description: str, cache: Rec
         featurize_table(table, featurizer, cache, report=report)
 
 
+def usable(table: Table, featurizer: Featurizer, description: str, cache: RecordCache | None, rejections: Rejections) -> Table:
+    """Featurize into the cache, with progress; the rows that cannot be featurized are rejected, the others returned."""
+    from tfmat.data.usable import usable_table
+
+    with rows_done(description) as report:
+        return usable_table(table, featurizer, rejections, cache, report=report)
+
+
+@contextlib.contextmanager
+def record_cache(keep: bool, material: Material) -> Iterator[RecordCache | None]:
+    """Where featurized data are kept; without `keep`, crystals are kept for as long as the block runs, as they take long to featurize."""
+    from tfmat.data.cache import RecordCache
+
+    if keep or material != "crystal":
+        yield RecordCache() if keep else None
+        return
+    with tempfile.TemporaryDirectory(prefix="tfmat-", ignore_cleanup_errors=True) as folder:
+        yield RecordCache(folder)
+
+
+def tell_refused(refused: Sequence[Rejection], rows: int, where: str) -> None:
+    """Say how many rows cannot be featurized, if any.
+
+    Args:
+        refused: these rows.
+        rows: number of rows that were featurized.
+        where: the file that lists them.
+    """
+    if refused:
+        tell(f"{len(refused):,} of {rows:,} crystals cannot be featurized; the first is {refused[0]}; all are listed in {where}")
+
+
 def make_targets(dataset: Dataset, units: Sequence[str], tasks: Sequence[str], transforms: Sequence[str]) -> list[Target]:
     """The dataset's targets with the units, tasks and transforms of the options: none, one for all, or one each."""
     from tfmat.target import Target, Task, Transform
@@ -147,18 +181,26 @@ def with_values(table: Table, split: str) -> Table:
     return table.subset(np.flatnonzero(present)) if present.any() else table
 
 
-def provenance(dataset: Dataset) -> dict[str, Any]:
-    """What a model's config says about its data; ``split`` is the method by which a file was split."""
-    spec, rejections = split_of(dataset), rejections_of(dataset)
+def provenance(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]]) -> dict[str, Any]:
+    """What a model's config says about its data.
+
+    ``split`` is the method by which a file was split, ``rows`` counts without what is rejected, and ``train_sha256`` is of the training
+    rows as they are read.
+
+    Args:
+        dataset: as it was read.
+        refused: split -> its rows that cannot be featurized.
+    """
+    spec, rejected = split_of(dataset), len(rejections_of(dataset)) + sum(len(rows) for rows in refused.values())
     return {
         "name": dataset.name,
         "version": dataset.version,
         "title": dataset.title,
-        "rows": {name: len(table) for name, table in dataset.splits.items()},
+        "rows": {name: len(table) - len(refused.get(name, ())) for name, table in dataset.splits.items()},
         "official_split": dataset.official_split,
         "licence": dataset.licence,
         "citation": dataset.citation,
         "url": dataset.url,
         "train_sha256": dataset.splits["train"].content_hash(),
         "split": spec.method if spec else None,
-    } | ({"rejected": len(rejections)} if rejections else {})
+    } | ({"rejected": rejected} if rejected else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
     materials: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, CIF or POSCAR files, or folders of these."),
+        typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, structure files, or folders of these."),
     ] = None,
     input_: Annotated[list[Path] | None, typer.Option("--input", metavar="FILE", help="A file or folder; repeatable.")] = None,
     formula_column: Annotated[
@@ -40,7 +41,9 @@ def predict(
 ) -> None:
     """Predict materials: formulas as arguments, or files and folders of formulas or crystals.
 
-    Of a crystal, a model of compositions takes the formula.
+    Of a crystal, a model of compositions takes the formula. Structure files are CIF and POSCAR files and, with
+    pip install 'tfmat[ase]', extended XYZ, XSF, XDATCAR, DFTB+ .gen, FHI-aims geometry.in and Quantum ESPRESSO .pwi; of several frames
+    each is a row, FILE#1, FILE#2, ...
 
     The uncertainty is the standard deviation of the predicted error. What cannot be read is told on stderr and kept as a row without
     numbers; the exit code is 2 then.
@@ -90,6 +93,7 @@ def _with_unreadable(frame: pd.DataFrame, materials: Sequence[Material]) -> pd.D
         return frame
     full = frame.set_axis(readable).reindex(range(len(materials)))
     full["in_domain"] = full["in_domain"].eq(True)
+    full["unseen_elements"] = [symbols if isinstance(symbols, str) else "" for symbols in full["unseen_elements"]]
     full["material"] = [str(material.value) if material.error else name for material, name in zip(materials, full["material"], strict=True)]
     full["error"] = [material.error or error for material, error in zip(materials, full["error"], strict=True)]
     full.attrs = frame.attrs
@@ -123,7 +127,7 @@ def headers(predictor: Predictor) -> dict[str, str]:
 
 
 def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
-    """What is printed: ids, formulas, values and uncertainties with the digits that matter, and errors if there are any."""
+    """What is printed: ids, formulas, values and uncertainties with the digits that matter, and warnings and errors if there are any."""
     failed = frame["error"].notna().any()
     columns = [*(["id"] if "id" in frame else []), "material"]
     texts = {name: [shortened(value) for value in frame[name]] for name in columns}
@@ -133,6 +137,12 @@ def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
         spreads = frame[spread].tolist() if spread in frame else [None] * len(frame)
         texts[target.name] = [number(value, u) for value, u in zip(frame[target.name].tolist(), spreads, strict=True)]
         texts[spread] = [number(u, u) for u in spreads if u is not None]
+    if "sites" in frame:
+        columns.append("sites")
+        texts["sites"] = ["-" if math.isnan(sites) else f"{sites:.0f}" for sites in frame["sites"].to_numpy(float, na_value=math.nan)]
+    if (frame["unseen_elements"] != "").any():
+        columns.append("warning")
+        texts["warning"] = [f"{symbols} unseen in training" if symbols else "" for symbols in frame["unseen_elements"]]
     if failed:
         columns.append("error")
         texts["error"] = [error if isinstance(error, str) else "" for error in frame["error"]]
@@ -140,7 +150,7 @@ def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
     header = [
         "uncertainty" + names[name].removeprefix(name) if name.endswith("_uncertainty") else names.get(name, name) for name in columns
     ]
-    right = [i for i, name in enumerate(columns) if name in names]
+    right = [i for i, name in enumerate(columns) if name in names or name == "sites"]
     return aligned(header, list(zip(*(texts[name] for name in columns), strict=True)), right=right)
 
 

@@ -14,6 +14,7 @@ from tfmat.data.rejections import write_rejections as write_rejections
 from tfmat.data.splits import split_by_hash as split_by_hash
 from tfmat.data.splits import split_random as split_random
 from tfmat.data.table import Table as Table
+from tfmat.data.usable import usable_table as usable_table
 from tfmat.data.user_data import UserData as UserData
 from tfmat.data.user_data import check_material as check_material
 from tfmat.data.user_data import read_user_data as read_user_data

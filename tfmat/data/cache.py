@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,17 +96,23 @@ class RecordCache:
             _LOGGER.warning("featurized data could not be kept in %s (%s)", self.directory, error)
 
     @contextlib.contextmanager
-    def building(self, key: str, about: dict[str, Any] | None = None) -> Iterator[RecordWriter]:
-        """A writer for the entry of `key`, which appears when the block ends without an error. Raises `OSError`."""
+    def building(self, key: str | Callable[[], str], about: dict[str, Any] | None = None) -> Iterator[RecordWriter]:
+        """A writer for the entry of `key`, which appears when the block ends without an error. Raises `OSError`.
+
+        Args:
+            key: a function is called when the block has ended: for content whose key is known only then.
+            about: kept with the entry.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._tidy()
-        temporary = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=self.directory))
+        prefix = f"{key}." if isinstance(key, str) else "building."
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=self.directory))
         try:
             with RecordWriter(temporary) as writer:
                 yield writer
                 writer.finish({"created": time.time()} | (about or {}))
             os.chmod(temporary, 0o755)
-            self._publish(temporary, key)
+            self._publish(temporary, key if isinstance(key, str) else key())
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -194,14 +200,11 @@ def featurize_table(
     Raises:
         InputError: a material cannot be featurized; it names the file and the row.
     """
-    key = cache.key(featurizer, table) if cache else ""
-    found = cache.load(key) if cache else None
-    if cache and found is not None:
-        if len(found) == len(table) and set(found.values) == set(featurizer.spec):
-            return found
-        _LOGGER.warning("cache entry %s does not fit and will be rebuilt", cache.path(key))
-        cache.clear([key])
     if cache:
+        found = stored_records(table, featurizer, cache)
+        if found is not None:
+            return found
+        key = cache.key(featurizer, table)
         try:
             with cache.building(key, {"source": table.source, "featurizer": configuration(featurizer)}) as writer:
                 for part in featurize_parts(table, featurizer, processes=processes, report=report):
@@ -212,3 +215,14 @@ def featurize_table(
         except OSError as error:
             _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
     return Records.join(list(featurize_parts(table, featurizer, processes=processes, report=report)))
+
+
+def stored_records(table: Table, featurizer: Featurizer, cache: RecordCache) -> Records | None:
+    """The records of `table` if `cache` holds them; an entry that does not fit is removed."""
+    key = cache.key(featurizer, table)
+    found = cache.load(key)
+    if found is None or (len(found) == len(table) and set(found.values) == set(featurizer.spec)):
+        return found
+    _LOGGER.warning("cache entry %s does not fit and will be rebuilt", cache.path(key))
+    cache.clear([key])
+    return None

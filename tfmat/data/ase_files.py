@@ -1,0 +1,122 @@
+"""Further structure files, by way of ASE where it is installed: each frame is one crystal.
+
+Only formats of plain text whose readers evaluate nothing and start nothing are read, by name and never by guessing: ASE also has formats
+that hold pickles or databases, and one (CASTEP's) whose reader runs the program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfmat.crystal import Crystal, check_lattice
+from tfmat.data.bounded import Limits, decode, read_bytes
+from tfmat.data.checks import make_crystal, too_many_sites
+from tfmat.data.structures import Reading
+from tfmat.data.workers import Request, Workers
+from tfmat.errors import InputError
+
+FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".xsf": "xsf", ".gen": "gen", ".pwi": "espresso-in"}
+"""Ending -> ASE's name of the format: extended XYZ, XCrySDen, DFTB+ and the input of Quantum ESPRESSO."""
+_NAMES = {"geometry.in": "aims", "geometry.in.next_step": "aims", "xdatcar": "vasp-xdatcar"}
+
+
+def ase_format(name: str) -> str | None:
+    """ASE's name of a file's format, `None` for one that is not read through ASE."""
+    lower = Path(name.lower().removesuffix(".gz")).name
+    return _NAMES.get(lower) or FORMATS.get(Path(lower).suffix)
+
+
+def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | InputError]]:
+    """The frames of each file, in other processes and within limits; a file that cannot be read has one error, in place of a frame.
+
+    Args:
+        paths: names that `ase_format` knows.
+        how: see there; nothing is cached.
+    """
+    if importlib.util.find_spec("ase") is None:
+        missing = InputError("the package ase, which reads such files, is not installed", expected="pip install 'tfmat[ase]'")
+        return [[missing.located(file=str(path))] for path in paths]
+    limits, found = how.limits, list[list[Crystal | InputError]]()
+    tasks = ((path, _request(path, limits)) for path in paths)
+    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="ase.io") as workers:
+        for path, answer in workers.map(tasks):
+            frames = [answer] if isinstance(answer, InputError) else [_frame(frame) for frame in answer]
+            found.append([frame.located(file=str(path)) if isinstance(frame, InputError) else frame for frame in frames])
+            if how.report is not None:
+                how.report(len(found), len(paths))
+    return found
+
+
+def _request(path: Path, limits: Limits) -> Request:
+    arguments = {"path": str(path), "kind": str(ase_format(path.name)), "limits": dataclasses.asdict(limits)}
+    return Request("tfmat.data.ase_files:parse_frames", arguments)
+
+
+def _frame(frame: dict[str, Any]) -> Crystal | InputError:
+    if "problem" in frame:
+        return InputError(frame["problem"], expected=frame["expected"])
+    lattice, coords = np.asarray(frame["lattice"], np.float64), np.asarray(frame["frac_coords"], np.float64)
+    return Crystal(np.asarray(frame["species"], np.int32), lattice, coords)
+
+
+def parse_frames(path: str, kind: str, limits: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read a file in a worker process: of each frame the crystal's arrays as lists, or problem and what was expected.
+
+    After a frame that ASE cannot read, the rest of the file is not read.
+    """
+    bounds = Limits(**limits)
+    content = read_bytes(Path(path), bounds.file_bytes, bounds)
+    if b"\0" in content[:4096]:
+        raise InputError("is not a text file", expected=f"{kind} text")
+    text = decode(content, Path(path), kind)
+    if not text.strip():
+        raise InputError("is empty", expected=f"{kind} text")
+    found = []
+    for frame in _frames(text, kind, bounds):
+        if isinstance(frame, InputError):
+            found.append({"problem": frame.problem, "expected": frame.expected})
+        else:
+            found.append({name: getattr(frame, name).tolist() for name in ("species", "lattice", "frac_coords")})
+    if not found:
+        raise InputError("holds no frame", expected="at least one crystal")
+    return found
+
+
+def _frames(text: str, kind: str, limits: Limits) -> Iterator[Crystal | InputError]:
+    from ase.io.formats import get_ioformat
+
+    reader = get_ioformat(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            stream = io.StringIO(text)
+            for atoms in reader.read(stream) if reader.single else reader.read(stream, slice(None)):
+                try:
+                    yield _crystal(atoms, limits)
+                except InputError as error:
+                    yield error
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
+            detail = " ".join(f"{type(error).__name__}: {error}".split())
+            yield InputError(f"cannot be read as {kind} ({detail[:160]})", expected="one or more crystals")
+
+
+def _crystal(atoms: Any, limits: Limits) -> Crystal:
+    if len(atoms) > limits.sites:
+        raise too_many_sites(len(atoms), limits)
+    if not atoms.cell.any():
+        raise InputError("has no cell: it is not periodic", expected='lattice vectors, in extended XYZ as Lattice="..."')
+    if atoms.cell.rank < 3 or not atoms.pbc.all():
+        periods = int(min(atoms.cell.rank, atoms.pbc.sum()))
+        raise InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")
+    check_lattice(atoms.cell.array)
+    return make_crystal(atoms.numbers.tolist(), atoms.cell.array, atoms.get_scaled_positions(wrap=False), limits)
