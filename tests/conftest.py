@@ -1,5 +1,6 @@
 """What every test shares. The environment is set here, before any test module imports Keras."""
 
+import json
 import os
 import pathlib
 import random
@@ -30,3 +31,12 @@ def seeds() -> None:
         import keras
 
         keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def megnet_oracle(mirror) -> dict:
+    """Predictions of the real megnet and matgl packages, beside the data mirror."""
+    path = mirror.parent / "oracles" / "megnet.json"
+    if not path.is_file():
+        pytest.skip("no oracles/megnet.json beside TFMAT_DATA_DIR")
+    return json.loads(path.read_text(encoding="utf-8"))

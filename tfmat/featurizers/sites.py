@@ -59,11 +59,14 @@ def _from_pymatgen(material: Any) -> Crystal:
         site = next(i for i, site in enumerate(material) if not site.is_ordered)
         raise InputError(f"site {site + 1} is partially occupied ({material[site].species_string[:60]})", expected="an ordered crystal")
     try:
-        species = np.fromiter((site.specie.Z for site in material), np.int32, len(material))
+        numbers = [int(site.specie.Z) for site in material]
     except AttributeError:
-        raise InputError("a site holds a dummy species", expected="chemical elements only") from None
+        numbers = [0]
+    if not all(0 < number < len(SYMBOLS) for number in numbers):  # pymatgen gives a dummy species a hash as its number
+        raise InputError("a site holds a dummy species", expected="chemical elements only")
     state = getattr(material, "state", None)
     if state is None:
         state = getattr(material, "properties", {}).get("state")
-    numbers = None if state is None else np.atleast_1d(np.asarray(state, np.float64)).ravel()
-    return Crystal(species, np.ascontiguousarray(material.lattice.matrix), np.ascontiguousarray(material.frac_coords), numbers)
+    features = None if state is None else np.atleast_1d(np.asarray(state, np.float64)).ravel()
+    lattice, coords = np.ascontiguousarray(material.lattice.matrix), np.ascontiguousarray(material.frac_coords)
+    return Crystal(np.array(numbers, np.int32), lattice, coords, features)
