@@ -81,6 +81,7 @@ class Part:
 
 def load() -> dict[str, Part]:
     """File -> all its rows, in the order of the file."""
+    from tfmat.data.featurizing import featurize_each
     from tfmat.datasets.crystals import read_lines, table_of
     from tfmat.datasets.thermal_conductivity import paraisite_file
     from tfmat.featurizers import BondFeaturizer
@@ -90,7 +91,8 @@ def load() -> dict[str, Part]:
         key = KEYS.get(stem, TARGET)
         rows = [row for row, record in read_lines(paraisite_file(stem, stem), {TARGET: key}) if record[key] is not None]
         table = table_of(rows, [TARGET], stem)
-        parts[stem] = Part(BondFeaturizer().featurize(table.materials), table.targets[TARGET], np.full(len(rows), stem))
+        records, kept, _ = featurize_each(BondFeaturizer(), table.materials)  # some of AFLOW's crystals have no bond
+        parts[stem] = Part(records, table.targets[TARGET][kept], np.full(len(kept), stem))
     return parts
 
 
@@ -220,7 +222,7 @@ class Matrix:
         size = recipe.batch_size_for(len(fitted.values))
         batches, held_out = (
             Batches.of(part.records, {TARGET: scaler.scale(self.rules.seen(part, scaler))}, rows, seed=seed, max_buckets=buckets)
-            for part, rows, seed, buckets in ((fitted, size, run, self.options.buckets), (selection, 256, None, 1))
+            for part, rows, seed, buckets in ((fitted, size, run, 4 if name == "AFLOW" else 1), (selection, 256, None, 1))
         )
 
         def report(epoch: int, of: int, at: int, steps: int, figures: Any) -> None:
@@ -325,8 +327,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=300, help="of Dataset1, Dataset2 and MIX (default 300, as published)")
     parser.add_argument("--aflow-epochs", type=int, default=300, help="of AFLOW (default 300, as published)")
     parser.add_argument("--backbone", default=BACKBONE, metavar="PRESET|DIR", help=f"MEGNet of steps II and III (default {BACKBONE})")
-    parser.add_argument("--buckets", type=int, default=2, help="shapes of training batches; each is compiled (default 2)")
-    parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="compile with XLA (default)")
     parser.add_argument("--threads", type=int, default=0, help="of TensorFlow; 0 is its own choice")
     parser.add_argument("--csv", type=Path, default=RESULTS, help="results, one row a training")
     parser.add_argument("--work", type=Path, default=Path("runs/paraisite_matrix"), help="weights between the steps")
