@@ -23,7 +23,12 @@ predictor = Predictor.create("lgdcnn", [Target(next(iter(data.targets)), "eV/ato
 predictor.fit(data, data, recipe=Recipe(epochs=20, learning_rate=3e-3, batch_size=32, ema=0.9, fraction_jitter=0.02))
 predictor.save(sys.argv[1])
 frame = predictor.predict(data.materials[:5])
-print(json.dumps([frame.iloc[:, 1].tolist(), [row["loss"] for row in predictor.history]]))
+still = Predictor.create("lgdcnn", predictor.targets, keywords={"dim": 16, "conv_dim": 16}, init=sys.argv[1], freeze=("head",))
+before = {w.path: w.numpy() for w in still.model.weights}
+recipe = Recipe(loss="mae", keep="best", weight_decay=0.1, rates=(("region", 1.0), ("*", 0.0)), batch_size=64)
+still.fit(data, data, recipe=recipe, epochs=2)
+moved = sorted(w.path for w in still.model.weights if not np.array_equal(w.numpy(), before[w.path]))
+print(json.dumps([frame.iloc[:, 1].tolist(), [row["loss"] for row in predictor.history], moved]))
 """
 
 
@@ -33,8 +38,9 @@ def test_a_model_trained_with_jax_predicts_the_same_with_tensorflow(tmp_path):
     command = [sys.executable, "-c", TRAIN, str(tmp_path / "model")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
-    predictions, losses = json.loads(result.stdout.splitlines()[-1])
+    predictions, losses, moved = json.loads(result.stdout.splitlines()[-1])
     assert losses[-1] < losses[0] - 0.1
+    assert moved == ["region/bias", "region/kernel"], "the rate of all other layers is 0"
     loaded = Predictor.load(tmp_path / "model")
     from tfmat import datasets
 

@@ -1,5 +1,7 @@
 """The published optimizer stack against a plain numpy transcription of its equations."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -34,6 +36,17 @@ def test_lookahead_lamb(scale):
     np.testing.assert_allclose(np.asarray(variable), reference(start, gradients, 0.01), rtol=2e-5, atol=2e-5)
 
 
+def test_lookahead_lamb_of_an_embedding():
+    """TensorFlow gives the gradient of a looked-up table as sparse slices."""
+    tf = pytest.importorskip("tensorflow")
+    start = np.ones((4, 2), "float32")
+    variable = keras.Variable(start)
+    slices = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([2, 0]), tf.constant([4, 2]))
+    LookaheadLamb(learning_rate=0.01).apply([slices], [variable])
+    dense = np.array([[3, 4], [0, 0], [1, 2], [0, 0]], "float32")
+    np.testing.assert_allclose(np.asarray(variable), reference(start, [dense], 0.01), rtol=2e-5)
+
+
 def test_lookahead_lamb_config():
     optimizer = LookaheadLamb(learning_rate=0.01, sync_period=4)
     assert LookaheadLamb.from_config(optimizer.get_config()).sync_period == 4
@@ -63,6 +76,16 @@ def test_cosine_schedule_warms_up_and_ends_at_zero():
     assert values[100] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_cosine_of_its_own_length_and_end():
+    recipe = Recipe(learning_rate=1e-3, warmup=0.1, cosine_epochs=10, final_rate=2e-4)
+    schedule = recipe.build_optimizer(10, 30)._learning_rate
+    values = np.array([float(schedule(step)) for step in range(301)])
+    assert values.argmax() == 10
+    middle = 10 + 45
+    assert values[middle] == pytest.approx((1e-3 + 2e-4) / 2)
+    assert values[100:] == pytest.approx(2e-4)
+
+
 def test_decay_spares_biases():
     optimizer = Recipe(weight_decay=0.5, schedule="constant", learning_rate=0.1).build_optimizer(1, 1)
     kernel, bias = keras.Variable(np.ones((2, 2), "float32"), name="kernel"), keras.Variable(np.ones(2, "float32"), name="bias")
@@ -72,13 +95,86 @@ def test_decay_spares_biases():
 
 
 @pytest.mark.parametrize(
-    "keywords", [{"optimizer": "sgd"}, {"schedule": "linear"}, {"learning_rate": 0}, {"epochs": -1}, {"ema": 0.9, "swa_epochs": 20}]
-)
+    "keywords",
+    [
+        {"optimizer": "sgd"}, {"schedule": "linear"}, {"learning_rate": 0}, {"epochs": -1}, {"ema": 0.9, "swa_epochs": 20},
+        {"loss": "huber"}, {"keep": "first"}, {"clip_norm": 1, "clip_norm_each": 1}, {"cosine_epochs": 0}, {"final_rate": -1},
+        {"final_rate": 1}, {"keep": "best", "swa_epochs": 20}, {"patience": 3}, {"patience": 0, "keep": "best"},
+        {"optimizer": "adam", "weight_decay": 0.1}, {"rates": "head"}, {"rates": [("head", -1)]}, {"rates": {"head": "x"}},
+        {"rates": [("head",)]}, {"rates": [("head", float("nan"))]},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_wrong_recipe(keywords):
-    with pytest.raises(ValueError, match=r"must be|both average"):
+    with pytest.raises(ValueError, match=r"must be|both|needs"):
         Recipe(**keywords)
 
 
 def test_recipe_round_trip():
-    recipe = Recipe(ema=0.99, batch_range=(1, 2))
+    recipe = Recipe(ema=0.99, batch_range=(1, 2), rates={"head": 2, "block*": 0.1})
+    assert recipe.rates == (("head", 2.0), ("block*", 0.1))
     assert Recipe.from_config(recipe.to_config()) == recipe
+    assert Recipe.from_config(json.loads(json.dumps(recipe.to_config()))) == recipe
+
+
+def test_a_config_without_the_newer_options():
+    new = {"loss", "rates", "cosine_epochs", "final_rate", "clip_norm_each", "keep", "patience"}
+    old = {key: value for key, value in Recipe(ema=0.9).to_config().items() if key not in new}
+    assert Recipe.from_config(old) == Recipe(ema=0.9)
+
+
+def test_adam_and_clipping():
+    optimizer = Recipe(optimizer="adam", clip_norm_each=0.5).build_optimizer(1, 1)
+    assert isinstance(optimizer, keras.optimizers.Adam) and not optimizer.weight_decay
+    assert (optimizer.epsilon, optimizer.clipnorm, optimizer.global_clipnorm) == (1e-7, 0.5, None)
+    assert Recipe(clip_norm=2.0).build_optimizer(1, 1).global_clipnorm == 2.0
+
+
+RATES = [
+    Recipe(optimizer="adam", schedule="constant", learning_rate=0.01),
+    Recipe(optimizer="adamw", schedule="constant", learning_rate=0.01, weight_decay=0.3),
+    Recipe(optimizer="lookahead_lamb", schedule="constant", learning_rate=0.01),
+]
+
+
+def moves(recipe, factors, steps=1, compiled=False):
+    """How far three equal kernels move under equal gradients."""
+    start = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    gradients = np.random.default_rng(1).normal(size=(steps, 3, 4)).astype("float32")
+    variables = [keras.Variable(start, name=f"kernel{i}") for i in range(3)]
+    optimizer = recipe.build_optimizer(10, 10)
+    optimizer.build(variables)
+    if factors is not None:
+        optimizer.set_factors(factors)
+
+    def step(gradient):
+        optimizer.apply([gradient] * 3, variables)
+
+    if compiled:
+        step = pytest.importorskip("tensorflow").function(step, jit_compile=True)
+    for gradient in gradients:
+        step(keras.ops.convert_to_tensor(gradient))
+    return [variable.numpy() - start for variable in variables]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "XLA"])
+@pytest.mark.parametrize("recipe", RATES, ids=lambda recipe: recipe.optimizer)
+def test_rates_by_part(recipe, compiled):
+    plain = moves(recipe, None, compiled=compiled)[0]
+    full, tenth, none = moves(recipe, (1.0, 0.1, 0.0), compiled=compiled)
+    np.testing.assert_array_equal(full, plain)
+    assert np.abs(plain).min() > 0
+    np.testing.assert_allclose(tenth, 0.1 * plain, rtol=0, atol=3e-7)  # float32 of weights of size 1
+    assert not none.any()
+    assert not moves(recipe, (1.0, 0.1, 0.0), steps=14, compiled=compiled)[2].any()
+
+
+def test_rates_are_no_part_of_the_config():
+    optimizer = RATES[1].build_optimizer(1, 1)
+    before = optimizer.get_config()
+    optimizer.build([keras.Variable(np.ones(2, "float32"))])
+    optimizer.set_factors([0.5])
+    assert optimizer.get_config() == before
+    assert type(optimizer).from_config(before).weight_decay == 0.3
+    with pytest.raises(ValueError, match="must have 1 values"):
+        optimizer.set_factors([1, 2])

@@ -4,8 +4,10 @@ import dataclasses
 import os
 import signal
 
+import keras
 import numpy as np
 import pytest
+import tiny
 
 from tfmat.checkpoint import Checkpoint
 from tfmat.data.pipeline import Batches
@@ -16,7 +18,7 @@ from tfmat.featurizers import CompositionFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
 from tfmat.target import Target
-from tfmat.training import Diverged, Interrupted, StochasticWeightAveraging
+from tfmat.training import Diverged, Interrupted, StochasticWeightAveraging, compile_model
 from tfmat.zoo.lgdcnn import VARIANTS
 
 SMALL = VARIANTS["dcnn_k1"] | {"dim": 16, "conv_dim": 16, "conv_blocks": 1}  # quick to trace
@@ -199,3 +201,139 @@ def test_uncertainties_are_scaled_to_the_validation_errors():
     assert scores["coverage before scaling"] != scores["coverage"]
     assert predictor.targets[0].uncertainty_scale != 1.0
     assert predictor.evaluate(table()).scores["y"]["coverage"] == scores["coverage"]
+
+
+STEADY = Recipe(loss="mae", learning_rate=3e-3, batch_size=4, epochs=6, schedule="constant", keep="best")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    tiny.register(monkeypatch)
+
+
+def reversed_table():
+    """What is learnt on `table` makes the error here larger, sooner or later."""
+    data = table()
+    return dataclasses.replace(data, targets={"y": 25.0 - 0.5 * data.targets["y"]})
+
+
+def kept(recipe, validation=None, **options):
+    """Trained on `table`, validated on others, by default reversed values."""
+    predictor = Predictor.create("tiny", [Target("y")], seed=1)
+    predictor.fit(table(), validation or reversed_table(), recipe=recipe, seed=1, jit_compile=False, **options)
+    return predictor
+
+
+@pytest.mark.parametrize("ema", [None, 0.3], ids=["plain", "averaged"])
+@pytest.mark.usefixtures("quick")
+def test_the_best_epoch_is_kept(ema):
+    recipe = dataclasses.replace(STEADY, ema=ema)
+    predictor = kept(recipe)
+    losses, best = [row["val_loss"] for row in predictor.history], predictor.info["best_epoch"]
+    assert len(losses) == 6 and best == 1 + int(np.argmin(losses)) < 6, "the case must have its best epoch before its last"
+    last = kept(dataclasses.replace(recipe, keep="last", epochs=best))
+    assert "best_epoch" not in last.info
+    for a, b in zip(weights(predictor), weights(last), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    assert predictor.info["validation"]["y"]["MAE"] == pytest.approx(predictor.history[best - 1]["val_y_mae"], rel=1e-4)
+    assert f"of which the weights of epoch {best} are kept" in predictor.card
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_without_improvement_ends():
+    whole = kept(dataclasses.replace(STEADY, epochs=8))
+    predictor = kept(dataclasses.replace(STEADY, epochs=8, patience=2))
+    assert predictor.info["epochs"] == len(predictor.history) == predictor.info["best_epoch"] + 2 < 8
+    assert predictor.info["best_epoch"] == whole.info["best_epoch"]
+    assert same(predictor, whole)
+
+
+@pytest.mark.parametrize(("epoch", "ema"), [(2, None), (5, None), (4, 0.3)])
+@pytest.mark.usefixtures("quick")
+def test_a_resumed_run_keeps_the_same_epoch(epoch, ema, tmp_path):
+    recipe = dataclasses.replace(STEADY, ema=ema, patience=4)
+
+    def stop(at, epochs, step, steps, figures):
+        if (at, step) == (epoch, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        kept(recipe, checkpoint=tmp_path / "checkpoint.h5", report=stop)
+    resumed = kept(recipe, checkpoint=tmp_path / "checkpoint.h5", resume=True)
+    whole = kept(recipe)
+    assert same(resumed, whole)
+    assert resumed.info["best_epoch"] == whole.info["best_epoch"]
+    assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in whole.history]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_finished_run_is_resumed_to_its_best_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfmat.training.CHECKPOINT_SECONDS", 0.0)
+    whole = kept(dataclasses.replace(STEADY, patience=2), checkpoint=tmp_path / "checkpoint.h5")
+    again = kept(dataclasses.replace(STEADY, patience=2), checkpoint=tmp_path / "checkpoint.h5", resume=True)
+    assert same(again, whole) and len(again.history) == len(whole.history)
+
+
+@pytest.mark.usefixtures("quick")
+def test_keeping_the_best_epoch_needs_validation_and_its_own_checkpoint(tmp_path, monkeypatch):
+    predictor = Predictor.create("tiny", [Target("y")])
+    with pytest.raises(InputError, match=r"lowest validation loss. Expected validation rows"):
+        predictor.fit(table(), recipe=STEADY, jit_compile=False)
+    monkeypatch.setattr("tfmat.training.CHECKPOINT_SECONDS", 0.0)
+    kept(dataclasses.replace(STEADY, keep="last", epochs=1), checkpoint=tmp_path / "c.h5")
+    with pytest.raises(InputError, match=r"c.h5: the checkpoint's run did not keep its best epoch"):
+        kept(STEADY, checkpoint=tmp_path / "c.h5", resume=True)
+
+
+@pytest.mark.parametrize(("loss", "columns"), [("mae", 1), ("mse", 2), ("mape", 1), ("mse_physical", 2)])
+@pytest.mark.usefixtures("quick")
+def test_every_loss_learns(loss, columns):
+    data = table(missing=32)
+    targets = [Target("y"), Target("z", transform="log10")]
+    predictor = Predictor.create("tiny", targets, keywords={"columns": columns}, seed=1)
+    recipe = Recipe(loss=loss, learning_rate=0.02, batch_size=16, epochs=12, optimizer="adam")
+    history = predictor.fit(data, data, recipe=recipe, jit_compile=False)
+    assert all(np.isfinite(list(row.values())).all() for row in history)
+    assert history[-1]["val_loss"] < 0.7 * history[0]["val_loss"]
+    assert history[-1]["val_z_mae"] < history[0]["val_z_mae"]
+    if loss == "mae":  # in scaled units
+        scaled = sum(predictor.info["validation"][t.name]["MAE"] / t.std for t in predictor.targets if t.transform == "none")
+        assert scaled < history[-1]["val_loss"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_laplace_needs_a_log_scale():
+    predictor = Predictor.create("tiny", [Target("y"), Target("c", task="binary")])
+    adam = keras.optimizers.Adam()
+    with pytest.raises(ValueError, match="laplace needs a value and a log-scale, tiny gives 'y' as a value alone"):
+        compile_model(predictor.model, predictor.targets, adam, jit_compile=False)
+    with pytest.raises(InputError, match="laplace needs"):
+        data = table()
+        predictor.fit(dataclasses.replace(data, targets=data.targets | {"c": np.ones(64)}), recipe=Recipe(epochs=1))
+    binary = Predictor.create("tiny", [Target("c", task="binary")])
+    compile_model(binary.model, binary.targets, adam, jit_compile=False)
+    two = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL)
+    compile_model(two.model, two.targets, keras.optimizers.Adam(), jit_compile=False, loss="mae")
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "XLA"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead_lamb"])
+@pytest.mark.usefixtures("quick")
+def test_rates_of_layers_and_parts(optimizer, jit_compile):
+    decay = 0.0 if optimizer == "adam" else 0.1
+    recipe = Recipe(loss="mae", optimizer=optimizer, weight_decay=decay, batch_size=16, rates=(("hidden_2", 1.0), ("backbone", 0.0)))
+    predictor = Predictor.create("tiny", [Target("y")])
+    before = {w.path: np.array(w) for w in predictor.model.weights}
+    predictor.fit(table(), recipe=recipe, epochs=1, jit_compile=jit_compile)
+    moved = {w.path for w in predictor.model.weights if not np.array_equal(np.array(w), before[w.path])}
+    assert moved == {"hidden_2/kernel", "hidden_2/bias", "y/kernel", "y/bias"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_rate_for_no_layer():
+    predictor = Predictor.create("tiny", [Target("y")])
+    for pattern in ("heads", "absent"):
+        with pytest.raises(
+            InputError, match=f"'{pattern}' matches no layer of tiny. Expected one of the parts backbone, absent, or a layer of emb"
+        ):
+            predictor.fit(table(), recipe=Recipe(loss="mae", rates=((pattern, 0.1),)))

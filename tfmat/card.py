@@ -87,17 +87,31 @@ def _data(info: Mapping[str, Any]) -> list[str]:
 
 def _training(config: Mapping[str, Any]) -> list[str]:
     info = config["info"]
-    recipe = ", ".join(f"{key} {value}" for key, value in info.get("recipe", {}).items() if value is not None)
+    recipe = ", ".join(f"{key} {value}" for key, value in info.get("recipe", {}).items() if value is not None and value not in ((), []))
     keywords = ", ".join(f"{key}={value}" for key, value in config["keywords"].items()) or "defaults"
     versions = ", ".join(f"{package} {version}" for package, version in info.get("versions", {}).items())
     date = f", {info['date']}" if "date" in info else ""
     seconds = f"{info.get('training_seconds')} s on {info.get('hardware')}{date}"
+    best = f", of which the weights of epoch {info['best_epoch']} are kept" if "best_epoch" in info else ""
     return [
         "## Training",
         "",
         f"- Builder keywords: {keywords}",
         f"- Recipe: {recipe}",
-        f"- {info.get('epochs', 0)} epochs at batch size {info.get('batch_size')}, seed {info.get('seed')}, {seconds}",
+        *_transfer(info),
+        f"- {info.get('epochs', 0)} epochs{best} at batch size {info.get('batch_size')}, seed {info.get('seed')}, {seconds}",
         f"- Versions: {versions}",
         "",
     ]
+
+
+def _transfer(info: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "init" in info:
+        init = info["init"]
+        new = ", ".join([*init["replaced"], *init["missing"], *init["different_shape"]]) or "none"
+        source = f"`{init['source']}`, a {init['architecture']} of {', '.join(init['targets'])}"
+        lines += [f"- Initial weights: {init['loaded']} from {source} (SHA-256 of its weights `{init['weights_sha256']}`); new: {new}"]
+    if "frozen" in info:
+        lines += [f"- Layers that were not trained: {', '.join(info['frozen'])}"]
+    return lines

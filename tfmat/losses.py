@@ -1,4 +1,7 @@
-"""Losses over network outputs (B, 1 or 2): value or logit, and log-scale. Missing targets are NaN and cost nothing."""
+"""Losses over network outputs (B, 1 or 2): value or logit, and log-scale. Missing targets are NaN and cost nothing.
+
+`loss_for` gives the loss that a recipe names. Those in physical units unscale label and prediction by the target first.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,26 @@ from typing import Any
 
 import keras
 from keras import ops
+
+from tfmat.target import Target
+
+LEAST_MAGNITUDE = 1.17e-6
+"""Labels closer to 0 than this count as so large in `PhysicalMAPE` [unit of the target]; the bound of torchmetrics."""
+
+DECADES = 15.0
+"""A logarithmic prediction further than so many decades from the mean of the training labels counts as so far in the losses in physical
+units: in float32 neither ``10**x`` nor its square overflows then for targets of ordinary size, at any weights."""
+
+
+def loss_for(kind: str, target: Target) -> keras.losses.Loss:
+    """The loss of `target` in a recipe with ``loss=kind``; cross-entropy for a binary target, whatever `kind` is."""
+    if target.task == "binary":
+        return BinaryCrossentropyWithLogits()
+    if kind == "mape":
+        return PhysicalMAPE(target)
+    if kind == "mse_physical":
+        return PhysicalMSE(target)
+    return {"laplace": RobustL1, "mae": ScaledMAE, "mse": ScaledMSE}[kind]()
 
 
 def _present(y_true: Any, dtype: str) -> tuple[Any, Any]:
@@ -52,3 +75,101 @@ class BinaryCrossentropyWithLogits(keras.losses.Loss):
         y_true, present = _present(y_true, y_pred.dtype)
         logit = y_pred[:, 0]
         return present * (ops.relu(logit) - logit * y_true + ops.log1p(ops.exp(-ops.abs(logit))))
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class ScaledMAE(keras.losses.Loss):
+    """``|value - y|`` in scaled units; a log-scale in column 1 is not used.
+
+    Call arguments:
+        y_true: (B, 1) scaled targets, NaN = missing.
+        y_pred: (B, 1 or 2), column 0 is the value.
+    """
+
+    def __init__(self, name: str = "mae", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        y_true, present = _present(y_true, y_pred.dtype)
+        return present * ops.abs(y_pred[:, 0] - y_true)
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class ScaledMSE(keras.losses.Loss):
+    """``(value - y)**2`` in scaled units; a log-scale in column 1 is not used.
+
+    Call arguments:
+        y_true: (B, 1) scaled targets, NaN = missing.
+        y_pred: (B, 1 or 2), column 0 is the value.
+    """
+
+    def __init__(self, name: str = "mse", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        y_true, present = _present(y_true, y_pred.dtype)
+        return present * ops.square(y_pred[:, 0] - y_true)
+
+
+class _PhysicalLoss(keras.losses.Loss):
+    """Label and prediction in the unit of `target`; logarithmic predictions are limited by `DECADES`."""
+
+    def __init__(self, target: Target, name: str, reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.target = target
+
+    def physical(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
+        """Labels [unit], predictions [unit] and 1 where a label is present, each (B,)."""
+        y_true, present = _present(y_true, y_pred.dtype)
+        value = y_pred[:, 0:1]
+        if self.target.transform != "none":
+            limit = DECADES / self.target.std
+            value = ops.clip(value, -limit, limit)
+        return self.target.unscale(y_true[:, None])[:, 0], self.target.unscale(value)[:, 0], present
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"target": self.target.to_config()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> _PhysicalLoss:
+        return cls(**(config | {"target": Target(**config["target"])}))
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class PhysicalMAPE(_PhysicalLoss):
+    """``|prediction - label| / max(|label|, LEAST_MAGNITUDE)`` in the target's unit: a fraction, not a percentage.
+
+    Args:
+        target: with its scale.
+
+    Call arguments:
+        y_true: (B, 1) scaled targets, NaN = missing.
+        y_pred: (B, 1 or 2), column 0 is the scaled value.
+    """
+
+    def __init__(self, target: Target, name: str = "mape", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(target, name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        label, prediction, present = self.physical(y_true, y_pred)
+        return present * ops.abs(prediction - label) / ops.maximum(ops.abs(label), LEAST_MAGNITUDE)
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class PhysicalMSE(_PhysicalLoss):
+    """``(prediction - label)**2`` in the square of the target's unit.
+
+    Args:
+        target: with its scale.
+
+    Call arguments:
+        y_true: (B, 1) scaled targets, NaN = missing.
+        y_pred: (B, 1 or 2), column 0 is the scaled value.
+    """
+
+    def __init__(self, target: Target, name: str = "mse_physical", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(target, name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        label, prediction, present = self.physical(y_true, y_pred)
+        return present * ops.square(prediction - label)

@@ -8,18 +8,58 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 
-from tfmat.elements import SYMBOLS
+from tfmat.architecture import Architecture, get, preset_names
+from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
+from tfmat.target import Target
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "model.weights.h5", "history.csv", "README.md"
 FORMAT = 1
 """Raised when an older tfmat could not read what a newer one writes."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it was written.
+
+    Attributes:
+        config: see `write_model`.
+        architecture: its family.
+        targets: what it predicts, with their scales.
+        model: with its weights.
+    """
+
+    config: dict[str, Any]
+    architecture: Architecture
+    targets: tuple[Target, ...]
+    model: keras.Model
+
+
+def read_model(directory: Path) -> StoredModel:
+    """Build the model of a directory and give it its weights. What the installed featurizer does is not looked at.
+
+    Raises:
+        InputError: a file is missing, truncated or changed, or the installed tfmat has no such model.
+    """
+    config = read_config(directory)
+    weights = check_weights(directory, config)
+    architecture = get(config["architecture"])
+    architecture.check_keywords(config["keywords"])
+    targets = tuple(Target(**target) for target in config["targets"])
+    try:
+        with table_in_weights(element_table_width(weights)):
+            model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
+        model.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the weights do not fit the config ({str(error).splitlines()[0]})", file=str(weights)) from None
+    return StoredModel(config, architecture, targets, model)
 
 
 def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> None:
@@ -35,7 +75,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The config of a saved model, checked."""
     path = directory / CONFIG
     if not directory.is_dir():
-        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`")
+        presets = "".join(f", {name}" for name in preset_names())
+        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`" + presets)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,15 +1,65 @@
-"""The optimizer stack of CrabNet and L-G-DCNN: Lamb without bias correction inside Lookahead, with a triangular learning rate."""
+"""Optimizers whose learning rate may differ from part to part of a model.
+
+Adam and AdamW of Keras, and the stack of CrabNet and L-G-DCNN: Lamb without bias correction inside Lookahead, with a triangular rate.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 
+class PartRates(keras.optimizers.Optimizer):
+    """Mixin of an optimizer: factors on the learning rate and on the weight decay of single variables.
+
+    They are no part of the optimizer's config: they belong to the variables that it was built with.
+    """
+
+    weight_decay: float | None
+    _factors: tuple[float, ...] = ()
+
+    def set_factors(self, factors: Sequence[float]) -> None:
+        """One factor for each of the variables that the built optimizer updates, in their order."""
+        if len(factors) != len(self._trainable_variables):
+            raise ValueError(f"`factors` must have {len(self._trainable_variables)} values. Received: {len(factors)}")
+        self._factors = tuple(map(float, factors))
+
+    def _factor(self, variable: Any) -> float:
+        return self._factors[self._get_variable_index(variable)] if self._factors else 1.0
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step on one variable, with its own learning rate."""
+        factor = self._factor(variable)
+        super().update_step(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        decay = self.weight_decay
+        groups: dict[float, list[Any]] = {}
+        for variable in variables:
+            groups.setdefault(self._factor(variable), []).append(variable)
+        try:
+            for factor, group in groups.items():
+                self.weight_decay = None if decay is None else decay * factor
+                super()._apply_weight_decay(group)
+        finally:
+            self.weight_decay = decay
+
+
 @keras.saving.register_keras_serializable("tfmat")
-class LookaheadLamb(keras.optimizers.Optimizer):
+class Adam(PartRates, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` with `PartRates`."""
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class AdamW(PartRates, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` with `PartRates`."""
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class LookaheadLamb(PartRates, keras.optimizers.Optimizer):
     """Lamb as in CrabNet (no bias correction, weight norm clipped at 10), with Lookahead around it.
 
     Per tensor: m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; u = m / (sqrt(v) + epsilon);
@@ -54,25 +104,27 @@ class LookaheadLamb(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One step on one variable."""
-        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        rate = ops.cast(learning_rate * self._factor(variable), variable.dtype)
         index = self._get_variable_index(variable)
         mean, square, slow = self._mean[index], self._square[index], self._slow[index]
+        weight, last_slow = ops.convert_to_tensor(variable), ops.convert_to_tensor(slow)
+        gradient = ops.zeros_like(weight) + ops.cast(gradient, variable.dtype)  # an embedding's is sparse under TensorFlow
         new_mean = self.beta_1 * mean + (1.0 - self.beta_1) * gradient
         new_square = self.beta_2 * square + (1.0 - self.beta_2) * ops.square(gradient)
         update = new_mean / (ops.sqrt(new_square) + self.epsilon)
-        weight_norm = ops.minimum(ops.sqrt(ops.sum(ops.square(variable))), 10.0)
+        weight_norm = ops.minimum(ops.sqrt(ops.sum(ops.square(weight))), 10.0)
         update_norm = ops.sqrt(ops.sum(ops.square(update)))
         usable = ops.logical_and(weight_norm > 0, update_norm > 0)
         trust = ops.where(usable, weight_norm / ops.where(usable, update_norm, 1.0), 1.0)
-        fast = variable - rate * trust * update
+        fast = weight - rate * trust * update
 
         step = ops.cast(self.iterations + 1, "int32")
         sync = ops.equal(step % self.sync_period, 0)
-        start = ops.where(ops.equal(step, self.sync_period), fast, slow)
+        start = ops.where(ops.equal(step, self.sync_period), fast, last_slow)
         moved = start + self.slow_step * (fast - start)
         self.assign(mean, new_mean)
         self.assign(square, new_square)
-        self.assign(slow, ops.where(sync, moved, slow))
+        self.assign(slow, ops.where(sync, moved, last_slow))
         self.assign(variable, ops.where(sync, moved, fast))
 
     def get_config(self) -> dict[str, Any]:

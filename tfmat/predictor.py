@@ -16,6 +16,7 @@ import pandas as pd
 from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
+from tfmat.best_epoch import best_epoch
 from tfmat.card import model_card
 from tfmat.crystal import Crystal
 from tfmat.data.cache import RecordCache, featurize_table
@@ -24,16 +25,18 @@ from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward
 from tfmat.data.table import Table
 from tfmat.data.user_data import check_material
-from tfmat.elements import SYMBOLS, table_in_weights
+from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.model_directory import CARD, HISTORY, check_weights, element_table_width, read_config, write_model
+from tfmat.model_directory import CARD, HISTORY, read_model, write_model
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
 from tfmat.records import Records
 from tfmat.scores import binary_scores, calibration, coverage, regression_scores
 from tfmat.target import Target
 from tfmat.training import Report, Schedule, train
+from tfmat.transfer import freeze as freeze_layers
+from tfmat.transfer import initialise
 
 JIT_ROWS = 20_000
 """From so many materials on, prediction compiles with XLA: about two seconds a batch shape, then twice the speed."""
@@ -87,8 +90,10 @@ class Predictor:
         keywords: Mapping[str, Any] | None = None,
         featurizer: Featurizer | None = None,
         seed: int = 0,
+        init: str | os.PathLike[str] | None = None,
+        freeze: Sequence[str] = (),
     ) -> Predictor:
-        """A new, untrained predictor.
+        """A new predictor that is still to be fitted.
 
         Args:
             name: of the architecture, e.g. ``lgdcnn``.
@@ -96,12 +101,20 @@ class Predictor:
             keywords: of the builder, e.g. ``{"dim": 256}``.
             featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
+            init: model directory, or name of a preset, whose weights it begins with, see `tfmat.transfer.initialise`;
+                ``info["init"]`` tells which were taken.
+            freeze: layers that `fit` leaves as they are: names, patterns or parts, see `tfmat.transfer.freeze`.
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
         keras.utils.set_random_seed(seed)
         model = architecture.builder(tuple(t.name for t in targets), **(keywords or {}))
-        return cls(architecture, keywords or {}, featurizer or architecture.default_featurizer(keywords or {}), targets, model)
+        predictor = cls(architecture, keywords or {}, featurizer or architecture.default_featurizer(keywords or {}), targets, model)
+        if init is not None:
+            predictor.info["init"] = initialise(model, targets, registry.model_folder(init), name=os.fspath(init)).to_config()
+        if freeze:
+            predictor.info["frozen"] = freeze_layers(model, freeze, architecture.parts)
+        return predictor
 
     def fit(
         self,
@@ -149,7 +162,10 @@ class Predictor:
             self._check_targets(validation, learnable=True)
             held_out = Batches.of(featurize_table(validation, self.featurizer, cache), self._scaled(validation), size)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
-        self.history = train(self.model, self.targets, recipe, batches, held_out, schedule, jit_compile=jit_compile, report=report)
+        parts = self.architecture.parts
+        self.history = train(
+            self.model, self.targets, recipe, batches, held_out, schedule, parts=parts, jit_compile=jit_compile, report=report
+        )
         self.info |= {
             "recipe": recipe.to_config(),
             "epochs": len(self.history),
@@ -161,6 +177,9 @@ class Predictor:
             "versions": versions(),
             "hardware": hardware(),
         }
+        self.info.pop("best_epoch", None)
+        if recipe.keep == "best":
+            self.info["best_epoch"] = best_epoch(self.history)
         if validation is not None:
             self.info["validation"] = self._calibrate(validation, cache)
         return self.history
@@ -362,16 +381,14 @@ class Predictor:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Predictor:
-        """Read a model directory.
+        """Read a model directory, or a preset by its name.
 
         Raises:
             InputError: a file is missing, truncated or changed, or the installed featurizer has another version.
         """
-        source = Path(directory)
-        config = read_config(source)
-        weights = check_weights(source, config)
-        architecture = registry.get(config["architecture"])
-        architecture.check_keywords(config["keywords"])
+        source = registry.model_folder(directory)
+        read = read_model(source)
+        config, architecture = read.config, read.architecture
         stored, installed = config["featurizer"], architecture.featurizer
         if (stored["name"], stored["version"]) != (installed.__name__, installed.version):
             raise InputError(
@@ -379,14 +396,7 @@ class Predictor:
                 file=str(source),
                 expected="the tfmat that trained it (see its card), or train it again",
             )
-        targets = [Target(**target) for target in config["targets"]]
-        try:
-            with table_in_weights(element_table_width(weights)):
-                model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
-            model.load_weights(weights)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"the weights do not fit the config ({str(error).splitlines()[0]})", file=str(weights)) from None
-        predictor = cls(architecture, config["keywords"], installed(**stored["config"]), targets, model)
+        predictor = cls(architecture, config["keywords"], installed(**stored["config"]), read.targets, read.model)
         predictor.info = config["info"]
         if (source / HISTORY).is_file() and (source / HISTORY).stat().st_size > 1:
             predictor.history = [{str(k): float(v) for k, v in row.items()} for row in pd.read_csv(source / HISTORY).to_dict("records")]

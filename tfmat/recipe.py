@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import keras
+
+Loss = Literal["laplace", "mae", "mse", "mape", "mse_physical"]
+
+_CHOICES = {
+    "loss": get_args(Loss),
+    "optimizer": ("adamw", "adam", "lookahead_lamb"),
+    "schedule": ("cosine", "triangular", "constant"),
+    "keep": ("last", "best"),
+}
+_POSITIVE = (
+    *("learning_rate", "epochs", "cycle_epochs", "cosine_epochs", "batch_size", "ema", "clip_norm", "clip_norm_each"),
+    *("swa_epochs", "patience"),
+)
 
 
 @dataclass(frozen=True)
@@ -16,15 +30,27 @@ class Recipe:
     """Everything that determines a training run besides the data, the model and the seed.
 
     Attributes:
-        optimizer: ``adamw`` (decay not on biases, norms and scalars) or ``lookahead_lamb`` (see `tfmat.optimizers`).
+        loss: of a regression target, see `tfmat.losses`: ``laplace`` (needs an output with a log-scale), ``mae`` or ``mse`` in scaled
+            units, ``mape`` (a fraction) or ``mse_physical`` in the target's unit. All but ``laplace`` leave an output's log-scale as it
+            was initialised, so its uncertainties mean nothing. A binary target always has the cross-entropy.
+        optimizer: ``adamw`` (decay not on biases, norms and scalars), ``adam`` (no decay) or ``lookahead_lamb`` (see `tfmat.optimizers`).
         learning_rate: peak rate.
-        schedule: ``cosine`` to zero after a linear warm-up, ``triangular`` cycles, or ``constant``.
-        warmup: share of the steps with rising rate (cosine only).
+        rates: factors on the learning rate, and on the weight decay, of single layers: pairs of a layer's name (``*`` and ``?`` as in
+            `fnmatch`; or the name of one of the architecture's parts) and a factor; the first that matches a layer counts. A mapping
+            is accepted too. 0 leaves a layer as it is (with `ema`, up to rounding).
+        schedule: ``cosine`` to `final_rate` after a linear warm-up, ``triangular`` cycles, or ``constant``.
+        warmup: share of the cosine's steps with rising rate (cosine only).
+        cosine_epochs: length of the cosine, warm-up included, if it is not the run's; afterwards the rate stays as it is (cosine only).
+        final_rate: where the cosine ends (cosine only).
         cycle_epochs: epochs from the lowest to the highest rate (triangular only).
         lowest_rate: bottom of the triangular cycle.
         weight_decay: decoupled weight decay.
-        clip_norm: global gradient norm; None = no clipping.
+        clip_norm: largest norm of the whole gradient; None = no clipping.
+        clip_norm_each: largest norm of the gradient of each weight, instead.
         ema: decay of the moving average of the weights that is used for validation and kept at the end; None = none.
+        keep: the weights of the ``last`` epoch, or those of the epoch with the lowest validation loss (``best``; with `ema` its moving
+            averages, which are what is validated).
+        patience: the run ends after so many epochs without a lower validation loss (needs ``keep="best"``); None = never.
         swa_epochs: every so many epochs the published stochastic weight averaging rule runs (needs validation data); None = never.
         batch_size: None chooses the power of two that gives about 2**`batch_shift` steps an epoch, within `batch_range`.
         batch_shift: 4 as published: 2**round(log2(training rows) - 4).
@@ -33,15 +59,22 @@ class Recipe:
         fraction_jitter: relative noise on the atomic fractions of training examples (compositions only).
     """
 
-    optimizer: Literal["adamw", "lookahead_lamb"] = "adamw"
+    loss: Loss = "laplace"
+    optimizer: Literal["adamw", "adam", "lookahead_lamb"] = "adamw"
     learning_rate: float = 1e-3
+    rates: tuple[tuple[str, float], ...] = ()
     schedule: Literal["cosine", "triangular", "constant"] = "cosine"
     warmup: float = 0.05
+    cosine_epochs: int | None = None
+    final_rate: float = 0.0
     cycle_epochs: int = 10
     lowest_rate: float = 1e-4
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    clip_norm_each: float | None = None
     ema: float | None = None
+    keep: Literal["last", "best"] = "last"
+    patience: int | None = None
     swa_epochs: int | None = None
     batch_size: int | None = None
     batch_shift: int = 6
@@ -50,15 +83,26 @@ class Recipe:
     fraction_jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("optimizer", ("adamw", "lookahead_lamb")), ("schedule", ("cosine", "triangular", "constant"))):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={getattr(self, name)!r}")
-        for name in ("learning_rate", "epochs", "cycle_epochs", "batch_size", "ema", "clip_norm", "swa_epochs"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        if not 0 <= self.final_rate <= self.learning_rate:
+            raise ValueError(f"`final_rate` must be from 0 to `learning_rate`. Received: final_rate={self.final_rate}")
         if self.ema is not None and self.swa_epochs is not None:
             raise ValueError("`ema` and `swa_epochs` both average the weights: choose one")
+        if self.clip_norm is not None and self.clip_norm_each is not None:
+            raise ValueError("`clip_norm` and `clip_norm_each` both clip the gradient: choose one")
+        if self.keep == "best" and self.swa_epochs is not None:
+            raise ValueError("`keep='best'` and `swa_epochs` both choose the final weights: choose one")
+        if self.patience is not None and self.keep != "best":
+            raise ValueError(f"`patience` needs keep='best'. Received: keep={self.keep!r}")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError("`weight_decay` must be 0 for `adam`: choose `adamw`")
+        object.__setattr__(self, "rates", _checked_rates(self.rates))
 
     def batch_size_for(self, rows: int) -> int:
         """Rows of a batch for a training set of `rows`, never more than the power of two that holds them all."""
@@ -68,18 +112,19 @@ class Recipe:
         return int(min(max(2 ** round(math.log2(max(rows, 1)) - self.batch_shift), low), high, 2 ** math.ceil(math.log2(max(rows, 2)))))
 
     def build_optimizer(self, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
-        """The optimizer with its schedule for a run of `epochs`."""
-        import keras
+        """The optimizer with its schedule for a run of `epochs`; `rates` are set once the model is known."""
+        from tfmat.optimizers import Adam, AdamW, LookaheadLamb
 
-        from tfmat.optimizers import LookaheadLamb
-
-        common: dict[str, Any] = {"learning_rate": self._schedule(steps_per_epoch, epochs), "global_clipnorm": self.clip_norm}
+        common: dict[str, Any] = {"learning_rate": self._schedule(steps_per_epoch, epochs)}
+        common |= {"global_clipnorm": self.clip_norm, "clipnorm": self.clip_norm_each}
         if self.ema is not None:
             # A short run cannot wait for a slow average to forget the initial weights.
             common |= {"use_ema": True, "ema_momentum": min(self.ema, 1.0 - 1.0 / max(steps_per_epoch * epochs * 0.1, 1.1))}
         if self.optimizer == "lookahead_lamb":
             return LookaheadLamb(weight_decay=self.weight_decay or None, **common)
-        optimizer = keras.optimizers.AdamW(weight_decay=self.weight_decay, **common)
+        if self.optimizer == "adam":
+            return Adam(epsilon=1e-7, **common)
+        optimizer: keras.optimizers.Optimizer = AdamW(weight_decay=self.weight_decay, **common)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log2_scale", "exponent"])
         return optimizer
 
@@ -92,10 +137,14 @@ class Recipe:
             return self.learning_rate
         if self.schedule == "triangular":
             return TriangularCycle(self.lowest_rate, self.learning_rate, self.cycle_epochs * steps_per_epoch)
-        total = steps_per_epoch * epochs
+        total = steps_per_epoch * (self.cosine_epochs or epochs)
         warmup = min(max(1, round(self.warmup * total)), total - 1) if total > 1 else 0
         return keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / max(warmup, 1), total - warmup, warmup_target=self.learning_rate, warmup_steps=warmup
+            self.learning_rate / max(warmup, 1),
+            total - warmup,
+            alpha=self.final_rate / self.learning_rate,
+            warmup_target=self.learning_rate,
+            warmup_steps=warmup,
         )
 
     def to_config(self) -> dict[str, Any]:
@@ -104,5 +153,15 @@ class Recipe:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Recipe:
-        """A recipe from `to_config`'s dictionary."""
+        """A recipe from `to_config`'s dictionary; what an older tfmat did not have yet keeps its default."""
         return cls(**(config | {"batch_range": tuple(config["batch_range"])}))
+
+
+def _checked_rates(rates: Any) -> tuple[tuple[str, float], ...]:
+    pairs = list(rates.items() if isinstance(rates, Mapping) else rates)
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"`rates` must be pairs of a layer's name and a factor. Received: {pair!r}")
+        if isinstance(pair[1], bool) or not isinstance(pair[1], (int, float)) or not 0 <= pair[1] < math.inf:
+            raise ValueError(f"a factor in `rates` must be a number from 0 on. Received: {pair[0]}={pair[1]!r}")
+    return tuple((str(name), float(factor)) for name, factor in pairs)

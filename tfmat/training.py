@@ -17,12 +17,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfmat.best_epoch import BestEpoch
 from tfmat.checkpoint import Checkpoint
 from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward, specialise
-from tfmat.losses import BinaryCrossentropyWithLogits, RobustL1
+from tfmat.errors import InputError
+from tfmat.losses import loss_for
 from tfmat.metrics import PhysicalMAE
-from tfmat.recipe import Recipe
+from tfmat.parts import Parts, layer_of, rate_factors
+from tfmat.recipe import Loss, Recipe
 from tfmat.target import Target
 
 CHECKPOINT_SECONDS = 30.0
@@ -72,18 +75,21 @@ def train(
     validation: Batches | None,
     schedule: Schedule,
     *,
+    parts: Parts | None = None,
     jit_compile: bool = True,
     report: Report | None = None,
 ) -> list[dict[str, float]]:
     """Fit `model` in place.
 
     Args:
-        model: outputs target -> (B, 2).
+        model: outputs target -> (B, 1 or 2); what is not trainable stays as it is.
         targets: with their scales, which the batches use already.
         recipe: how to train.
         training: shuffled batches.
-        validation: batches for the validation figures, and for the averaging rule of the published recipe; may be None.
+        validation: batches for the validation figures, for the averaging rule of the published recipe, and for keeping the best epoch;
+            may be None.
         schedule: how long, and where the checkpoint lies.
+        parts: of the architecture, for the recipe's learning rates by part.
         jit_compile: compile with XLA (several times faster on CPU; a few seconds of compilation a batch shape).
         report: progress callback.
 
@@ -91,12 +97,19 @@ def train(
         One dictionary an epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
 
     Raises:
+        InputError: the recipe does not fit the model or the data.
         Interrupted: on SIGINT or SIGTERM, once the checkpoint is written.
         Diverged: the loss became NaN or infinite.
     """
     steps = training.plan.steps
-    compile_model(model, targets, recipe.build_optimizer(steps, schedule.epochs), jit_compile)
+    check_recipe(model, targets, recipe, parts or {}, validated=validation is not None)
+    compile_model(model, targets, recipe.build_optimizer(steps, schedule.epochs), jit_compile, loss=recipe.loss)
+    if recipe.rates:
+        factors = rate_factors(model, recipe.rates, parts or {})
+        model.optimizer.set_factors([factors.get(layer_of(weight), 1.0) for weight in model.trainable_variables])
     state = _RunState(schedule, report, steps)
+    if recipe.keep == "best":
+        state.best = BestEpoch(model, recipe.patience)
     if recipe.swa_epochs is not None and validation is not None:
         state.averaging = StochasticWeightAveraging(recipe.swa_epochs, model, validation, jit_compile)
     if schedule.resume and schedule.checkpoint is not None and schedule.checkpoint.exists():
@@ -107,6 +120,8 @@ def train(
         model.optimizer.finalize_variable_values(model.trainable_variables)  # as `fit` does at its end: with averaging, takes the average
     if state.averaging is not None:
         state.averaging.apply(model)
+    if state.best is not None:
+        state.best.apply()
     return state.history
 
 
@@ -126,9 +141,34 @@ def _fit(model: keras.Model, recipe: Recipe, training: Batches, validation: Batc
         )
 
 
-def compile_model(model: keras.Model, targets: Sequence[Target], optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
-    """Losses and metrics for `targets`; the optimizer's variables exist afterwards."""
-    losses = {t.name: BinaryCrossentropyWithLogits() if t.task == "binary" else RobustL1() for t in targets}
+def check_recipe(model: keras.Model, targets: Sequence[Target], recipe: Recipe, parts: Parts, *, validated: bool) -> None:
+    """Refuse a recipe whose loss or parts the model does not have, or that needs validation rows where there are none."""
+    _check_loss(model, targets, recipe.loss)
+    rate_factors(model, recipe.rates, parts)
+    if recipe.keep == "best" and not validated:
+        raise InputError("the recipe keeps the epoch with the lowest validation loss", expected="validation rows, or keep=last")
+
+
+def _check_loss(model: keras.Model, targets: Sequence[Target], loss: str) -> None:
+    columns = dict(zip(model.output_names, (int(output.shape[-1]) for output in model.outputs), strict=True))
+    for target in targets:
+        if loss == "laplace" and target.task == "regression" and columns[target.name] != 2:
+            raise InputError(
+                f"the loss laplace needs a value and a log-scale, {model.name} gives {target.name!r} as a value alone",
+                expected="a model with uncertainties, or one of the losses mae, mse, mape, mse_physical",
+            )
+
+
+def compile_model(
+    model: keras.Model, targets: Sequence[Target], optimizer: keras.optimizers.Optimizer, jit_compile: bool, *, loss: Loss = "laplace"
+) -> None:
+    """Losses and metrics for `targets`; the optimizer's variables exist afterwards.
+
+    Raises:
+        InputError: the loss needs outputs that the model does not have.
+    """
+    _check_loss(model, targets, loss)
+    losses = {t.name: loss_for(loss, t) for t in targets}
     metrics = {t.name: [PhysicalMAE(t)] for t in targets}
     model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
@@ -146,6 +186,7 @@ class _RunState(keras.callbacks.Callback):
         self.stopped_early = False
         self.signum: int | None = None
         self.averaging: StochasticWeightAveraging | None = None
+        self.best: BestEpoch | None = None
         self._snapshot: Checkpoint | None = None
         self._written = time.monotonic()
         self._began = 0.0
@@ -156,6 +197,8 @@ class _RunState(keras.callbacks.Callback):
         self.stopped_early = bool(checkpoint.state.get("stopped_early"))
         if self.averaging is not None:
             self.averaging.restore(checkpoint)
+        if self.best is not None:
+            self.best.restore(checkpoint, str(self.schedule.checkpoint))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.monotonic()
@@ -177,6 +220,8 @@ class _RunState(keras.callbacks.Callback):
         self.history.append(row)
         if self.averaging is not None and self.averaging.epoch_ended(self.finished):
             self.model.stop_training = self.stopped_early = True
+        if self.best is not None and self.best.epoch_ended(self.finished, row["val_loss"]):
+            self.model.stop_training = self.stopped_early = True
         self._keep()
         if self.report is not None:
             self.report(self.finished, self.schedule.epochs, self.steps, self.steps, row)
@@ -188,6 +233,8 @@ class _RunState(keras.callbacks.Callback):
         self._snapshot.state["stopped_early"] = self.stopped_early
         if self.averaging is not None:
             self.averaging.save(self._snapshot)
+        if self.best is not None:
+            self.best.save(self._snapshot)
         if time.monotonic() - self._written > CHECKPOINT_SECONDS:
             self._write()
 

@@ -66,11 +66,13 @@ def evaluate(
     if split is not None:
         known("split", split, SPLITS)
     load_tensorflow()
+    from tfmat.architecture import model_folder
     from tfmat.data.cache import RecordCache
     from tfmat.data.rejections import FILE_NAME
     from tfmat.data.table import as_crystals
     from tfmat.predictor import Predictor
 
+    model = model_folder(model)  # a preset is evaluated where it lies
     predictor = Predictor.load(model)
     cache = RecordCache() if keep else None
     opened = _open(predictor, model, data, split, cache)

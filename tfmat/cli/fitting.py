@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import shlex
 import signal
@@ -15,7 +16,7 @@ from tfmat.cli.failures import CommandError, Signalled, tell, writing
 from tfmat.cli.materials import featurize, provenance, record_cache, rejections_of, split_of, tell_refused, usable, with_values
 from tfmat.cli.progress import TrainingProgress, task
 from tfmat.cli.runs import Settings, TrainingFolder
-from tfmat.cli.tables import duration, scores_table
+from tfmat.cli.tables import duration, scores_table, shortened_list
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume:
     """
     predictor = build(settings)
     if resume:
-        _check_unchanged(settings, dataset)
+        _check_unchanged(settings, dataset, predictor)
         folder.write_history(_finished(folder))
     else:
+        settings = dataclasses.replace(settings, init_sha256=predictor.info.get("init", {}).get("weights_sha256", ""))
+        _tell_transfer(predictor)
         folder.create(settings, overwrite=settings.overwrite)
     with _continuable(settings, folder), record_cache(settings.cache, dataset.material) as cache:
         _tell_rejected(dataset, folder)
@@ -56,13 +59,21 @@ def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume:
 
 
 def build(settings: Settings) -> Predictor:
-    """The untrained predictor."""
+    """The predictor with its initial weights, which the recipe fits."""
     from tfmat.predictor import Predictor
+    from tfmat.recipe import Recipe
     from tfmat.target import Target
+    from tfmat.training import check_recipe
 
     targets = [Target(**config) for config in settings.targets]
     try:
-        return Predictor.create(settings.architecture, targets, keywords=settings.keywords, seed=settings.seed)
+        predictor = Predictor.create(
+            settings.architecture, targets, keywords=settings.keywords, seed=settings.seed, init=settings.init, freeze=settings.freeze
+        )
+        check_recipe(predictor.model, targets, Recipe.from_config(settings.recipe), predictor.architecture.parts, validated=True)
+        if "init" in predictor.info:
+            predictor.info["init"]["source"] = settings.init_label
+        return predictor
     except InputError:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -192,7 +203,21 @@ def _finished(folder: TrainingFolder) -> list[dict[str, float]]:
     return Checkpoint.read(folder.checkpoint).history if folder.checkpoint.exists() else []
 
 
-def _check_unchanged(settings: Settings, dataset: Dataset) -> None:
+def _tell_transfer(predictor: Predictor) -> None:
+    """How much of the initial weights was trained before, and what was not."""
+    init, frozen = predictor.info.get("init"), predictor.info.get("frozen")
+    if init is not None:
+        new = [*init["replaced"], *init["missing"], *init["different_shape"]]
+        total = init["loaded"] + len(new)
+        tell(f"{init['loaded']} of {total} weights from {init['source']}" + (f"; new: {shortened_list(new)}" if new else ""))
+    if frozen is not None:
+        tell(f"not trained: {shortened_list(frozen)}")
+
+
+def _check_unchanged(settings: Settings, dataset: Dataset, predictor: Predictor) -> None:
+    if predictor.info.get("init", {}).get("weights_sha256", "") != settings.init_sha256:
+        problem = "the model that gave the initial weights has changed since the run began"
+        raise InputError(problem, expected="the same model, or a new run without --resume", file=settings.init_label)
     if dataset.splits["train"].content_hash() != settings.train_sha256:
         problem = "the training rows have changed since the run began"
         raise InputError(problem, expected="the same data, or a new run without --resume", file=settings.label)

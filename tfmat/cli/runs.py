@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Settings:
         train_sha256: content hash of the training split.
         tfmat: version that began the run.
         strict: refuse a file with a bad row.
+        init: absolute path of the model directory, or name of the preset, that the weights come from.
+        init_label: the same as it was typed.
+        init_sha256: of the weights there.
+        freeze: layers that are not trained.
     """
 
     architecture: str
@@ -60,6 +64,10 @@ class Settings:
     train_sha256: str
     tfmat: str
     strict: bool = False
+    init: str | None = None
+    init_label: str = ""
+    init_sha256: str = ""
+    freeze: list[str] = field(default_factory=list)
 
 
 class TrainingFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,6 +68,17 @@ def changed_recipe(recipe: Recipe, options: Sequence[str], **values: Any) -> Rec
         return dataclasses.replace(recipe, **changes)
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def layer_rates(options: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """``["head=1", "block*=0.1"]`` -> pairs of a pattern and a factor, in their order."""
+    found = []
+    for pattern, text in pairs(options, "--rate").items():
+        factor = typed(pattern, text, float)
+        if not 0 <= factor < math.inf:
+            raise InputError(f"--rate {pattern}={text[:60]} is no factor", expected="a number from 0 on")
+        found.append((pattern, float(factor)))
+    return tuple(found)
 
 
 def typed(key: str, text: str, annotation: Any) -> Any:

@@ -11,7 +11,7 @@ import typer
 from tfmat.cli.materials import crystals_unread, make_targets, open_dataset, resolved, split_of, split_spec
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import Settings, TrainingFolder, default_out, opened
-from tfmat.cli.settings import builder_keywords, changed_recipe, known
+from tfmat.cli.settings import builder_keywords, changed_recipe, known, layer_rates
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ Keywords = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 RecipeName = Annotated[str, typer.Option(metavar="NAME", help="How to train, see `tfmat models`.")]
 _RECIPE_HELP = "Change the recipe, e.g. learning_rate=1e-3; repeatable."
 RecipeOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help=_RECIPE_HELP)]
+_INIT_HELP = "Begin with the weights of a trained model, wherever layers have the same names and shapes; new targets get a new output."
+Init = Annotated[str | None, typer.Option(metavar="MODEL|PRESET", help=_INIT_HELP)]
+_FREEZE_HELP = "Leave layers as they are: a name, a pattern with * or a part of the architecture; repeatable."
+Freeze = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help=_FREEZE_HELP)]
+_RATE_HELP = "Multiply the learning rate of layers, as in backbone=0.1; the first that matches a layer counts; repeatable."
+Rates = Annotated[list[str] | None, typer.Option("--rate", metavar="PATTERN=FACTOR", help=_RATE_HELP)]
 Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Default: the recipe's.")]
 _SEED_HELP = "Of weights, shuffling and noise; the split has a seed of its own."
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help=_SEED_HELP)]
@@ -71,6 +77,9 @@ def train(
     set_: Keywords = None,
     recipe: RecipeName = "default",
     recipe_option: RecipeOptions = None,
+    init: Init = None,
+    freeze: Freeze = None,
+    rate: Rates = None,
     epochs: Count = None,
     batch_size: Count = None,
     seed: Seed = 0,
@@ -97,6 +106,7 @@ def train(
       tfmat train lgdcnn --data my_cifs/ --target band_gap --unit eV --split formula
       tfmat train lgdcnn --data metals.csv --target is_metal --task binary
       tfmat train lgdcnn --variant gru --set dim=256 --recipe-option learning_rate=5e-4
+      tfmat train lgdcnn --data my.csv --target band_gap --unit eV --init runs/gap --freeze "bi*" --rate "block*=0.1"
       tfmat train --resume runs/gap
     """  # noqa: D301
     from tfmat.cli import fitting
@@ -109,13 +119,14 @@ def train(
     label, spec = data or _default_data(), split_spec(split, split_seed, folds, fold)
     _check_data(label)
     load_tensorflow()
-    settings = _settings(architecture, variant, set_ or [], recipe, recipe_option or [], epochs, batch_size)
+    settings = _settings(architecture, variant, set_ or [], recipe, recipe_option or [], rate or [], epochs, batch_size)
     dataset = _open(dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache), target, spec)
     chosen = split_of(dataset)
     settings = dataclasses.replace(
         settings, data=resolved(label), label=label, split=chosen.to_config() if chosen else None, strict=strict,
         targets=[t.to_config() for t in make_targets(dataset, unit or [], task or [], transform or [])],
-        seed=seed, jit=jit, cache=cache, overwrite=overwrite, train_sha256=dataset.splits["train"].content_hash(),
+        init=None if init is None else str(Path(init).absolute()) if Path(init).is_dir() else init, init_label=init or "",
+        freeze=freeze or [], seed=seed, jit=jit, cache=cache, overwrite=overwrite, train_sha256=dataset.splits["train"].content_hash(),
     )  # fmt: skip
     fitting.run(settings, dataset, TrainingFolder(out or default_out(architecture, label)), resume=False)
 
@@ -157,7 +168,14 @@ def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> Non
 
 
 def _settings(
-    name: str, variant: str | None, keywords: list[str], recipe: str, recipe_options: list[str], epochs: int | None, batch_size: int | None
+    name: str,
+    variant: str | None,
+    keywords: list[str],
+    recipe: str,
+    recipe_options: list[str],
+    rates: list[str],
+    epochs: int | None,
+    batch_size: int | None,
 ) -> Settings:
     """What the options say about the model and its recipe; the data is filled in later."""
     from tfmat import __version__
@@ -167,6 +185,8 @@ def _settings(
     architecture = family[known("architecture", name, family)]
     base = architecture.recipes[known(f"recipe of {name}", recipe, architecture.recipes)]
     chosen = changed_recipe(base, recipe_options, batch_size=batch_size, epochs=epochs)
+    if rates:
+        chosen = dataclasses.replace(chosen, rates=(*layer_rates(rates), *chosen.rates))
     chosen_keywords = builder_keywords(architecture, variant, keywords)
     return Settings(
         architecture=name, keywords=chosen_keywords, recipe=chosen.to_config(), epochs=chosen.epochs, tfmat=__version__,
