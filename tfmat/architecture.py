@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tfmat.errors import InputError
@@ -35,6 +36,10 @@ class Architecture:
         featurizer: class of its featurizer, a frozen dataclass with defaults.
         recipes: name -> how it is trained; one of them is ``default``.
         variants: name -> builder keywords of the named variants, for listings and contract tests.
+        parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
+            given learning rates by part; see `tfmat.parts`.
+        presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
+            accepted wherever a model directory is, see `model_folder`.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Architecture:
     featurizer: type[Featurizer]
     recipes: Mapping[str, Recipe]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    presets: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
 
     def default_featurizer(self, keywords: Mapping[str, Any]) -> Featurizer:
         """The featurizer for a model built with `keywords`: those that it has too go to both."""
