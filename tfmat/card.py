@@ -35,8 +35,13 @@ def model_card(config: Mapping[str, Any], *, parameters: int, title: str) -> str
         "",
     ]
     lines += _scores(info, {t["name"]: t["unit"] for t in targets})
-    lines += _data(info) + _training(config)
-    return "\n".join([*lines, *_USE])
+    if "converted" in info:
+        lines += _converted(config)
+    if "recipe" in info or "converted" not in info:
+        lines += _data(info) + _training(config)
+    lines += _USE if config["featurizer"]["name"] == "CompositionFeaturizer" else _USE_CRYSTALS
+    uncertain = "validation" in info or "converted" not in info
+    return "\n".join([*lines, "", *(_ABOUT_UNCERTAINTY if uncertain else []), _ABOUT_DOMAIN])
 
 
 _USE = """## Use
@@ -46,11 +51,24 @@ from tfmat import Predictor
 
 Predictor.load("THIS_FOLDER").predict(["Fe2O3", "NaCl"])
 ```
+""".splitlines()
 
+_USE_CRYSTALS = """## Use
+
+```python
+from pymatgen.core import Structure
+from tfmat import Predictor
+
+Predictor.load("THIS_FOLDER").predict([Structure.from_file("NaCl.cif")])
+```
+""".splitlines()
+
+_ABOUT_UNCERTAINTY = """\
 The uncertainty is the standard deviation of a Laplace distribution that the model predicts along with the value (aleatoric only),
 scaled to the validation errors.
-Materials with elements outside the training set have `in_domain` false.
 """.splitlines()
+
+_ABOUT_DOMAIN = "Materials with elements outside the training set have `in_domain` false."
 
 _ABOUT_SCORES = """
 `coverage` is the share of errors within the predicted uncertainty; a perfectly calibrated Laplace model has 0.757. The uncertainty
@@ -83,6 +101,25 @@ def _data(info: Mapping[str, Any]) -> list[str]:
     else:
         lines += [f"- {info.get('training_rows', 0):,} training rows"]
     return [*lines, f"- {len(info.get('elements', []))} elements: {elements}", ""]
+
+
+def _converted(config: Mapping[str, Any]) -> list[str]:
+    """Of a model whose weights were read from another package's files."""
+    info = config["info"]
+    converted, elements = info["converted"], ", ".join(SYMBOLS[z] for z in info.get("elements", []))
+    lines = ["## Origin", "", f"- {info.get('title', config['architecture'])}, trained by its authors, converted by tfmat"]
+    lines += [f"- Weights: `{converted['file']}` ({converted['format']}), SHA-256 `{converted['sha256']}`"]
+    keys = {"Reported error": "reported_error", "Training set": "training_set", "Licence": "licence", "Cite": "citation", "Source": "url"}
+    lines += [f"- {label}: {info[key]}" for label, key in keys.items() if info.get(key)]
+    if "training_set" not in info and "description" in converted:
+        lines += [f"- Its authors say: {converted['description']}"]
+    if info.get("fidelities"):
+        state = config["featurizer"]["config"].get("state")
+        chosen = f"; without one a crystal is taken as {int(state[0])}" if state else ""
+        lines += [f"- Fidelities, the `state` of a crystal: {', '.join(f'{i} {x}' for i, x in enumerate(info['fidelities']))}{chosen}"]
+    lines += [f"- Assumed: {note}" for note in info.get("notes", [])]
+    keywords = ", ".join(f"{key}={value}" for key, value in config["keywords"].items()) or "defaults"
+    return [*lines, f"- Builder keywords: {keywords}", f"- {len(info.get('elements', []))} elements: {elements}", ""]
 
 
 def _training(config: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from tfmat.layers.bonds import BondGraph, GaussianExpansion, MEGNetBlock, softpl
 from tfmat.layers.constants import ConstantState
 from tfmat.layers.set2set import Set2Set
 from tfmat.recipe import Recipe
+from tfmat.zoo.presets import PRESETS
 
 Flavor = Literal["megnet", "matgl"]
 
@@ -190,4 +191,6 @@ ARCHITECTURE = Architecture(
     featurizer=BondFeaturizer,
     recipes=RECIPES,
     variants={"megnet": {}, "matgl": {"flavor": "matgl", "set2set_steps": 2}},
+    parts=PARTS,
+    presets=PRESETS,
 )

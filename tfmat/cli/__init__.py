@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tfmat import __version__
-from tfmat.cli import cache, datasets
+from tfmat.cli import cache, convert, datasets
 from tfmat.cli.evaluate import evaluate
 from tfmat.cli.export import export
 from tfmat.cli.failures import explain, signals_raise, tell
@@ -34,6 +34,7 @@ for _command in (train, predict, evaluate, export, models):
     app.command()(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(cache.app, name="cache")
+app.add_typer(convert.app, name="convert")
 
 
 def _print_version(wanted: bool) -> None:

@@ -57,11 +57,15 @@ class Archive:
         return f"{self.package} {self.version}"
 
 
-def folder_of(archive: Archive) -> Path:
-    """Where the files of an archive are kept: below ``TFMAT_CACHE_DIR``, else ``~/.cache/tfmat``."""
+def cache_root() -> Path:
+    """The folder for all that tfmat keeps: that of ``TFMAT_CACHE_DIR``, else ``~/.cache/tfmat``."""
     chosen = os.environ.get("TFMAT_CACHE_DIR")
-    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "tfmat"
-    return root / "sources" / f"{archive.package}-{archive.version}"
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "tfmat"
+
+
+def folder_of(archive: Archive) -> Path:
+    """Where the files of an archive are kept: below `cache_root`."""
+    return cache_root() / "sources" / f"{archive.package}-{archive.version}"
 
 
 def fetch(archive: Archive, *, download: bool = True, progress: Progress | None = None) -> Path:
