@@ -32,12 +32,26 @@ lint: $(INSTALLED) ## style, formatting, types and who imports whom
 benchmarks: $(INSTALLED) ## print the tables of the README
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
 
-peers: .venv-peers/.installed ## install what the speed benchmark compares with (PyTorch and crabnet) into .venv-peers
+peers: .venv-peers/.installed .venv-peers/.installed-matgl .venv-megnet/.installed ## install what the speed benchmarks compare with (crabnet, matgl, megnet)
 
 .venv-peers/.installed:
 	@"$(PYTHON)" -m venv --clear .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check "torch>=2.4" numpy pandas
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --no-deps crabnet==1.0.1
+	@touch $@
+
+.venv-peers/.installed-matgl: .venv-peers/.installed
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check matgl==4.1.2
+	@touch $@
+
+# megnet needs Keras 2. Its published weights are in the source package only.
+.venv-megnet/.installed:
+	@"$(PYTHON)" -m venv --clear .venv-megnet
+	@.venv-megnet/bin/python -m pip install -qq --disable-pip-version-check "tensorflow==2.21.*" "tf-keras==2.21.*" pymatgen==2025.10.7 setuptools wheel
+	@.venv-megnet/bin/python -m pip install -qq --disable-pip-version-check --no-deps megnet==1.3.2
+	@.venv-megnet/bin/python -m pip download -qq --disable-pip-version-check --no-deps --no-binary megnet --no-build-isolation -d .venv-megnet megnet==1.3.2
+	@tar -xzf .venv-megnet/megnet-1.3.2.tar.gz -C .venv-megnet --strip-components=1 megnet-1.3.2/mvl_models/mp-2018.6.1
+	@rm .venv-megnet/megnet-1.3.2.tar.gz
 	@touch $@
 
 clean: ## remove .venv, builds and caches; trained models (runs/) and exports (serving/) stay

@@ -1,0 +1,55 @@
+"""What the contestants of the MEGNet benchmark share: a process that keeps its models and answers one measurement a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Protocol
+
+from pymatgen.core import Structure
+
+LEAST_SECONDS = 1.0
+"""A measurement repeats its pass until it has taken so long."""
+
+
+class Contestant(Protocol):
+    """One implementation of MEGNet; structures are those that `main` has read."""
+
+    about: str
+
+    def graphs(self) -> None:
+        """Build the graphs of all structures (cutoff 4 Å)."""
+
+    def predict(self, batch_size: int) -> None:
+        """Formation energies of all structures, from the `Structure` objects on."""
+
+    def predictions(self, weights: str) -> list[float] | None:
+        """Formation energies [eV/atom] with the weights of ``megnet`` or ``matgl``; None where there is no such model."""
+
+    def train(self, targets: list[float], batch_size: int, epochs: int) -> list[float]:
+        """Train on all structures; seconds of each epoch."""
+
+
+def answer(contestant: Contestant, request: dict[str, Any]) -> Any:
+    task, arguments = request["task"], request.get("arguments", [])
+    if task in ("predictions", "train"):
+        return getattr(contestant, task)(*arguments)
+    passes, start = 0, time.perf_counter()
+    while not passes or (not request.get("once") and time.perf_counter() - start < LEAST_SECONDS):
+        getattr(contestant, task)(*arguments)
+        passes += 1
+    return (time.perf_counter() - start) / passes  # seconds a pass
+
+
+def main(create: Any) -> None:
+    """Serve ``create(structures, threads)``; the command line gives the file of structures and the number of threads."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the packages print is no reply
+    with open(sys.argv[1], encoding="utf-8") as stream:
+        structures = [Structure.from_dict(structure) for structure in json.load(stream)]
+    contestant = create(structures, int(sys.argv[2]))
+    print(json.dumps(contestant.about), file=replies, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(contestant, json.loads(line))), file=replies, flush=True)

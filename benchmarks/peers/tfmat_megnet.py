@@ -1,0 +1,61 @@
+"""tfmat's MEGNet as a contestant."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import serve
+import tensorflow as tf
+
+PRESETS = {"megnet": "mp-2018.6.1/formation_energy", "matgl": "matgl/MEGNet-MP-2018.6.1-Eform"}
+
+
+class Tfmat:
+    def __init__(self, structures: list[Any], threads: int) -> None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        import tfmat
+        from tfmat.featurizers.bonds import BondFeaturizer
+        from tfmat.predictor import Predictor
+
+        self.structures = structures
+        self.featurizer = BondFeaturizer(cutoff=4.0)
+        self.pretrained = Predictor.load(PRESETS["megnet"])
+        self.jit_compile = True if os.environ.get("TFMAT_BENCHMARK_JIT") else None
+        parameters = self.pretrained.model.count_params()
+        self.about = f"tfmat {tfmat.__version__}, TensorFlow {tf.__version__}, {parameters:,} parameters"
+
+    def graphs(self) -> None:
+        self.featurizer.featurize(self.structures)
+
+    def predict(self, batch_size: int) -> Any:
+        return self.pretrained.predict(self.structures, batch_size=batch_size, jit_compile=self.jit_compile)
+
+    def predictions(self, weights: str) -> list[float] | None:
+        from tfmat.errors import InputError
+        from tfmat.predictor import Predictor
+
+        try:
+            predictor = Predictor.load(PRESETS[weights])
+        except InputError:
+            return None  # no such preset, or its weights are not to be had here
+        return predictor.predict(self.structures, batch_size=128)[predictor.targets[0].name].tolist()
+
+    def train(self, targets: list[float], batch_size: int, epochs: int) -> list[float]:
+        from tfmat.data.table import Table
+        from tfmat.predictor import Predictor
+        from tfmat.target import Target
+
+        count = len(self.structures)
+        table = Table(self.structures, {"y": np.array(targets)}, [str(i) for i in range(count)], np.arange(count) + 1, "benchmark")
+        predictor = Predictor.create("megnet", [Target("y", "eV/atom")])
+        recipe = predictor.recipe("paper" if "paper" in predictor.architecture.recipes else "default")
+        predictor.fit(table, recipe=dataclasses.replace(recipe, batch_size=batch_size), epochs=epochs)
+        return [row["seconds"] for row in predictor.history]
+
+
+if __name__ == "__main__":
+    serve.main(Tfmat)
