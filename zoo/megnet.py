@@ -179,9 +179,12 @@ PARTS = {
 }
 
 RECIPES = {
-    "default": Recipe(learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0, ema=0.995, epochs=100),
-    "paper": Recipe(learning_rate=1e-3, schedule="constant", batch_size=128, epochs=1000),
+    "default": Recipe(loss="mae", weight_decay=1e-4, clip_norm=1.0, ema=0.995, epochs=100),
+    "paper": Recipe(
+        loss="mse", optimizer="adam", schedule="constant", clip_norm_each=3.0, keep="best", patience=500, batch_size=128, epochs=1000
+    ),
 }
+"""``paper``: the defaults of the package megnet."""
 
 ARCHITECTURE = Architecture(
     name="megnet",

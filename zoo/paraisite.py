@@ -13,7 +13,7 @@ import keras
 from tfmat.architecture import Architecture
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.recipe import Recipe
-from tfmat.zoo.megnet import Flavor, megnet_features
+from tfmat.zoo.megnet import PARTS, Flavor, megnet_features
 
 
 def ParAIsite(
@@ -92,8 +92,10 @@ def ParAIsite(
 
 
 RECIPES = {
-    "default": Recipe(learning_rate=1e-3, epochs=300, batch_size=8),
+    "default": Recipe(loss="mape", optimizer="adam", clip_norm=10.0, keep="best", epochs=300, batch_size=8),
+    "paper": Recipe(loss="mape", optimizer="adam", warmup=0.0, cosine_epochs=500, final_rate=1e-5, keep="best", epochs=300, batch_size=8),
 }
+"""``paper``: the published code steps its cosine of 1,000 epochs twice an epoch. ``loss=mse_physical`` is its other loss."""
 
 ARCHITECTURE = Architecture(
     name="paraisite",
@@ -102,4 +104,5 @@ ARCHITECTURE = Architecture(
     builder=ParAIsite,
     featurizer=BondFeaturizer,
     recipes=RECIPES,
+    parts=PARTS | {"head": ("head_*",)},
 )
