@@ -1,5 +1,6 @@
 """Beginning with the weights of a trained model, frozen layers, and presets."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -57,13 +58,29 @@ def test_the_same_target_takes_everything_over(source, tmp_path):
     json.dumps(predictor.info)
 
 
-def test_the_scale_is_fitted_anew(source, tmp_path):
+def test_an_output_that_was_taken_over_keeps_its_scale(source, tmp_path):
     predictor = Predictor.create("tiny", [GAP], init=tmp_path / "source")
-    assert (predictor.targets[0].mean, predictor.targets[0].std) == (0.0, 1.0)
+    scale = (source.targets[0].mean, source.targets[0].std)
+    assert (predictor.targets[0].mean, predictor.targets[0].std) == scale != (0.0, 1.0)
+    assert predictor.info["init"]["scales"] == ["gap"]
     data = table()
+    np.testing.assert_array_equal(predictor.predict(data.materials)["gap"], source.predict(data.materials)["gap"])
     data.targets["gap"][:] *= 3
     predictor.fit(data, recipe=RECIPE, jit_compile=False)
-    assert predictor.targets[0].mean == pytest.approx(3 * source.targets[0].mean)
+    assert (predictor.targets[0].mean, predictor.targets[0].std) == scale
+    fresh = Predictor.create("tiny", [Target("energy", "eV")], init=tmp_path / "source")
+    fresh.fit(dataclasses.replace(data, targets={"energy": data.targets["gap"]}), recipe=RECIPE, jit_compile=False)
+    assert fresh.targets[0].mean == pytest.approx(3 * scale[0])
+
+
+def test_the_builder_follows_the_source(tmp_path):
+    Predictor.create("lgdcnn", [Target("gap")], keywords={"dim": 16, "conv_dim": 8, "conv_blocks": 1}).save(tmp_path / "source")
+    predictor = Predictor.create("lgdcnn", [Target("gap")], init=tmp_path / "source")
+    assert predictor.keywords["conv_dim"] == 8 and predictor.info["init"]["missing"] == []
+    predictor = Predictor.create("lgdcnn", [Target("gap")], keywords={"conv_blocks": 2}, init=tmp_path / "source")
+    assert (predictor.keywords["dim"], predictor.keywords["conv_blocks"]) == (16, 2)
+    assert {path.split("/")[0] for path in predictor.info["init"]["missing"]} == {"block2_conv1", "block2_conv2"}
+    assert Predictor.load(predictor.save(tmp_path / "saved")).model.count_params() == predictor.model.count_params()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +142,7 @@ def test_a_damaged_source_is_refused(source, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="truncated or changed"):
         Predictor.create("tiny", [GAP], init=tmp_path / "source")
-    with pytest.raises(InputError, match=r"none: no such model. Expected a folder written by `tfmat train`, tiny-1/gap"):
+    with pytest.raises(InputError, match=r"none: no such model. Expected a folder written by `tfmat train`, or a preset of `tfmat models`"):
         Predictor.create("tiny", [GAP], init=tmp_path / "none")
 
 

@@ -58,9 +58,14 @@ class Architecture:
         known = inspect.signature(self.featurizer).parameters
         return self.featurizer(**{name: value for name, value in keywords.items() if name in known})
 
+    def default_keywords(self) -> dict[str, Any]:
+        """Keywords that describe a model of this family, with their defaults: not its targets and not where its weights come from."""
+        parameters = inspect.signature(self.builder).parameters
+        return {name: parameter.default for name, parameter in parameters.items() if name not in ("targets", "weights")}
+
     def check_keywords(self, keywords: Mapping[str, Any]) -> None:
         """Refuse a keyword that the builder does not have."""
-        known = [name for name in inspect.signature(self.builder).parameters if name != "targets"]
+        known = list(self.default_keywords())
         for name in keywords:
             if name not in known:
                 raise InputError(f"{self.name} has no keyword {name!r}", expected=f"one of {', '.join(known)}")
@@ -100,8 +105,3 @@ def model_folder(name_or_directory: str | os.PathLike[str]) -> Path:
         if preset is not None:
             return preset()
     return path
-
-
-def preset_names() -> list[str]:
-    """Names of the presets of all architectures."""
-    return [name for architecture in architectures().values() for name in architecture.presets]

@@ -40,14 +40,15 @@ def rows_of(width: int, batch_size: int, count: int | None = None) -> int:
     return rows if count is None else min(rows, -(-max(count, 1) // step) * step)
 
 
-def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: float = 0.05) -> tuple[int, ...]:
+def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: float = 0.05, least: float = 0.0) -> tuple[int, ...]:
     """Upper bounds of the buckets that need the fewest padded slots for an epoch.
 
     Args:
         sizes: int (N,), size of each example.
         batch_size: rows of a batch.
         limit: most buckets to use.
-        gain: a further bucket must save this share of the slots (each one costs XLA a compilation).
+        gain: a further bucket must save this share of the slots (each one costs XLA a compilation),
+        least: and so many slots.
 
     Returns:
         Ascending bounds; the last one is the largest size.
@@ -75,7 +76,7 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
             best[used, last] = (total, (*best[used - 1, cut][1], int(values[last])))
     chosen = best[1, number - 1]
     for used in range(2, min(limit, number) + 1):
-        if best[used, number - 1][0] <= (1 - gain) * chosen[0]:
+        if best[used, number - 1][0] <= (1 - gain) * chosen[0] - least * (used - len(chosen[1])):
             chosen = best[used, number - 1]
     return chosen[1]
 

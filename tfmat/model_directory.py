@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import keras
 
-from tfmat.architecture import Architecture, get, preset_names
+from tfmat.architecture import Architecture, get
 from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
 from tfmat.target import Target
@@ -75,8 +75,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The config of a saved model, checked."""
     path = directory / CONFIG
     if not directory.is_dir():
-        presets = "".join(f", {name}" for name in preset_names())
-        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`" + presets)
+        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`, or a preset of `tfmat models`")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

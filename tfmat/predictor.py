@@ -22,13 +22,13 @@ from tfmat.crystal import Crystal
 from tfmat.data.cache import RecordCache, featurize_table
 from tfmat.data.featurizing import featurize_each
 from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import forward
+from tfmat.data.static_shapes import forward, least_saving
 from tfmat.data.table import Table
 from tfmat.data.user_data import check_material
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.model_directory import CARD, HISTORY, read_model, write_model
+from tfmat.model_directory import CARD, HISTORY, read_config, read_model, write_model
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
 from tfmat.records import Records
@@ -36,7 +36,7 @@ from tfmat.scores import binary_scores, calibration, coverage, regression_scores
 from tfmat.target import Target
 from tfmat.training import Report, Schedule, train
 from tfmat.transfer import freeze as freeze_layers
-from tfmat.transfer import initialise
+from tfmat.transfer import initialise, shared_keywords
 
 JIT_ROWS = 20_000
 """From so many materials on, prediction compiles with XLA: about two seconds a batch shape, then twice the speed."""
@@ -98,20 +98,27 @@ class Predictor:
         Args:
             name: of the architecture, e.g. ``lgdcnn``.
             targets: what it predicts; their scales are fitted by `fit`.
-            keywords: of the builder, e.g. ``{"dim": 256}``.
+            keywords: of the builder, e.g. ``{"dim": 256}``; with `init` the others are those of its model, as far as both builders have
+                them.
             featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
             init: model directory, or name of a preset, whose weights it begins with, see `tfmat.transfer.initialise`;
-                ``info["init"]`` tells which were taken.
+                ``info["init"]`` tells which were taken. Where an output layer is, its target keeps the scale it has there.
             freeze: layers that `fit` leaves as they are: names, patterns or parts, see `tfmat.transfer.freeze`.
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
-        keras.utils.set_random_seed(seed)
-        model = architecture.builder(tuple(t.name for t in targets), **(keywords or {}))
-        predictor = cls(architecture, keywords or {}, featurizer or architecture.default_featurizer(keywords or {}), targets, model)
+        keywords = dict(keywords or {})
         if init is not None:
-            predictor.info["init"] = initialise(model, targets, registry.model_folder(init), name=os.fspath(init)).to_config()
+            keywords = shared_keywords(architecture, read_config(registry.model_folder(init))) | keywords
+        keras.utils.set_random_seed(seed)
+        model = architecture.builder(tuple(t.name for t in targets), **keywords)
+        predictor = cls(architecture, keywords, featurizer or architecture.default_featurizer(keywords), targets, model)
+        if init is not None:
+            report = initialise(model, targets, registry.model_folder(init), name=os.fspath(init))
+            predictor.info["init"] = report.to_config()
+            scales = {t.name: report.scales.get(t.name, (t.mean, t.std)) for t in targets}
+            predictor.targets = tuple(dataclasses.replace(t, mean=scales[t.name][0], std=scales[t.name][1]) for t in targets)
         if freeze:
             predictor.info["frozen"] = freeze_layers(model, freeze, architecture.parts)
         return predictor
@@ -153,14 +160,16 @@ class Predictor:
         if any(isinstance(material, str) for material in training.materials[:1]):
             check_material(self.architecture.material, "composition", model=self.architecture.name, data=training.source)
         self._check_targets(training, learnable=True)
-        self.targets = tuple(t.fit(training.targets[t.name]) for t in self.targets)
-        size = recipe.batch_size_for(len(training))
+        kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
+        self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
+        size, least = recipe.batch_size_for(len(training)), least_saving(self.model, epochs, jit_compile)
         records = featurize_table(training, self.featurizer, cache)
-        batches = Batches.of(records, self._scaled(training), size, seed=seed)
+        batches = Batches.of(records, self._scaled(training), size, seed=seed, least_saving=least)
         held_out = None
         if validation is not None:
             self._check_targets(validation, learnable=True)
-            held_out = Batches.of(featurize_table(validation, self.featurizer, cache), self._scaled(validation), size)
+            held_out_records = featurize_table(validation, self.featurizer, cache)
+            held_out = Batches.of(held_out_records, self._scaled(validation), size, least_saving=3 * least)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
         parts = self.architecture.parts
         self.history = train(

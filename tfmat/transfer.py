@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from tfmat.architecture import Architecture, get
 from tfmat.errors import InputError
 from tfmat.model_directory import StoredModel, read_model
 from tfmat.parts import Parts, layer_names, layer_of, matching_layers
@@ -29,6 +30,7 @@ class TransferReport:
         missing: other weights that it does not have.
         different_shape: weights that have another shape there.
         unused: weights there that the new model does not take.
+        scales: target whose output layer was taken -> mean and standard deviation with which that layer was learnt.
     """
 
     source: str
@@ -40,6 +42,7 @@ class TransferReport:
     missing: tuple[str, ...] = ()
     different_shape: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_config(self) -> dict[str, Any]:
         """Provenance for a model's ``config.json``: the weights that were loaded are counted, the others named."""
@@ -53,6 +56,7 @@ class TransferReport:
             "missing": list(self.missing),
             "different_shape": list(self.different_shape),
             "unused": len(self.unused),
+            "scales": sorted(self.scales),
         }
 
 
@@ -60,9 +64,8 @@ def initialise(model: keras.Model, targets: Sequence[Target], source: Path, *, n
     """Give `model` the weights of a saved model, wherever path and shape agree.
 
     An output layer is one that is called by a target's name, or that has an attribute ``targets`` with their names. It is taken
-    over only if it serves the same targets in both models: same names, units, tasks and transforms, in the same order. The scale of a
-    target (mean and standard deviation) is not taken over: fitting determines it from the new training rows, so the first
-    prediction of an output layer that was taken over differs from the source's by that change of scale.
+    over only if it serves the same targets in both models: same names, units, tasks and transforms, in the same order. Its targets should
+    then keep their mean and standard deviation, which are in the report, so that the first prediction is the source's.
 
     Args:
         model: changed in place.
@@ -98,8 +101,29 @@ def initialise(model: keras.Model, targets: Sequence[Target], source: Path, *, n
         source_architecture=stored.architecture.name,
         source_targets=tuple(target.name for target in stored.targets),
         unused=tuple(path for path in available if path not in chosen),
+        scales={target.name: (target.mean, target.std) for target in stored.targets if _is_taken(target.name, theirs, chosen)},
         **{key: tuple(paths) for key, paths in found.items()},
     )
+
+
+def _is_taken(target: str, served: Mapping[str, tuple[Any, ...]], chosen: set[str]) -> bool:
+    layers = {layer for layer, targets in served.items() if target in [name for name, *_ in targets]}
+    return any(path.split("/")[0] in layers for path in chosen)
+
+
+def shared_keywords(architecture: Architecture, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Builder keywords of a saved model that the builder of `architecture` has too, defaults included.
+
+    Args:
+        architecture: of the new model.
+        config: of the saved model.
+    """
+    theirs = get(config["architecture"])
+    keywords = theirs.default_keywords() | dict(config["keywords"])
+    return {name: value for name, value in keywords.items() if name in architecture.default_keywords() and name not in _OF_THE_OUTPUT}
+
+
+_OF_THE_OUTPUT = ("uncertainty", "name")
 
 
 def _served(model: keras.Model, targets: Sequence[Target]) -> Mapping[str, tuple[Any, ...]]:

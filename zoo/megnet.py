@@ -6,6 +6,7 @@ Y. Zuo, W. Ye, X. Li, S. P. Ong, Nat. Comput. Sci. 2021, 1, 46, doi 10.1038/s435
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from tfmat.layers.constants import ConstantState
 from tfmat.layers.set2set import Set2Set
 from tfmat.recipe import Recipe
 from tfmat.zoo.presets import PRESETS
+from tfmat.zoo.pretrained import pretrained
 
 Flavor = Literal["megnet", "matgl"]
 
@@ -41,6 +43,7 @@ def MEGNet(
     dropout: float = 0.0,
     l2: float = 0.0,
     uncertainty: bool = False,
+    weights: str | os.PathLike[str] | None = None,
     name: str = "megnet",
 ) -> keras.Model:
     """MEGNet as in the package megnet, or as in matgl.
@@ -81,11 +84,21 @@ def MEGNet(
         dropout: rate, in the blocks and before the read-out.
         l2: weight of the L2 penalty of all kernels but the output's.
         uncertainty: a second output column, the log-scale that the loss ``laplace`` learns.
+        weights: a preset such as ``"mp-2018.6.1/formation_energy"``, or a model directory, whose keywords the model then has; others that
+            are given must agree with them. Targets with other names than there get a new output layer; the default is those there.
+            The outputs are scaled: `tfmat.Predictor.load` gives physical ones.
         name: of the model.
 
     Returns:
         A functional `keras.Model`; 167,761 parameters with the defaults.
     """
+    if weights is not None:
+        given = {
+            "flavor": flavor, "cutoff": cutoff, "blocks": blocks, "embedding_dim": embedding_dim, "hidden_dim": hidden_dim, "dim": dim,
+            "gaussians": gaussians, "gaussian_width": gaussian_width, "set2set_steps": set2set_steps, "legacy_set2set": legacy_set2set,
+            "state_dim": state_dim, "fidelities": fidelities, "readout_dims": tuple(readout_dims), "uncertainty": uncertainty,
+        }  # fmt: skip
+        return pretrained(ARCHITECTURE, weights, targets, given, name)
     inputs, features = megnet_features(
         flavor=flavor, cutoff=cutoff, blocks=blocks, embedding_dim=embedding_dim, hidden_dim=hidden_dim, dim=dim, gaussians=gaussians,
         gaussian_width=gaussian_width, set2set_steps=set2set_steps, legacy_set2set=legacy_set2set, state_dim=state_dim,

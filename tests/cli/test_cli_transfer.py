@@ -162,7 +162,8 @@ def test_presets_are_models(
     assert (tmp_path / "cache" / "gap" / "evaluations").is_dir() and not (tmp_path / "tiny-1").exists()
     result = tfmat("train", "lgdcnn", "--data", table, *GAP, *TINY, "--epochs", "1", "--init", "tiny-1/gap", "--out", "m")
     assert result.code == 0 and result.lines[0] == "tfmat: 14 of 14 weights from tiny-1/gap"
-    assert "tiny-1/gap" in tfmat("predict", "tiny-2", "NaCl").err, "what there is is told"
+    assert "a preset of `tfmat models`" in tfmat("predict", "tiny-2", "NaCl").err
+    assert "presets: tiny-1/gap" in tfmat("models").out
 
 
 def test_rates_of_the_command_line_go_first() -> None:

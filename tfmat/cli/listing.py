@@ -20,7 +20,7 @@ def models(
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Where trained models are looked for.")] = Path("runs"),
     as_json: _Json = False,
 ) -> None:
-    """List the architectures, and the trained models in ./runs.
+    """List the architectures with their presets (published weights, obtained when first used), and the trained models in ./runs.
 
     \b
     Examples:
@@ -37,6 +37,9 @@ def models(
         print(f"  takes a {family['material']}; {family['parameters']:,} parameters by default")
         print(f"  variants: {', '.join(family['variants']) or 'none'}")
         print(f"  recipes: {', '.join(family['recipes'])}")
+        for label in ("parts", "presets"):
+            if family[label]:
+                print(f"  {label}: {', '.join(family[label])}")
     print()
     if trained:
         rows = [[entry["path"], entry["targets"], entry["validation"], entry["data"], entry["date"]] for entry in trained]
@@ -56,6 +59,8 @@ def _architectures() -> list[dict[str, Any]]:
             "parameters": int(family.builder().count_params()),
             "variants": list(family.variants),
             "recipes": list(family.recipes),
+            "parts": list(family.parts),
+            "presets": list(family.presets),
         }
         for family in architectures().values()
     ]

@@ -33,11 +33,28 @@ class Batches:
 
     @classmethod
     def of(
-        cls, records: Records, targets: Mapping[str, np.ndarray], batch_size: int, *, seed: int | None = None, max_buckets: int = 4
+        cls,
+        records: Records,
+        targets: Mapping[str, np.ndarray],
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        max_buckets: int = 4,
+        least_saving: float = 0.0,
     ) -> Batches:
-        """Bucket by the longest key and batch; `seed` None keeps the order of the data within each bucket."""
+        """Bucket by the longest key and batch.
+
+        Args:
+            records: featurized examples.
+            targets: name -> scaled values (N,).
+            batch_size: rows of a batch.
+            seed: of the shuffling; None keeps the order of the data within each bucket.
+            max_buckets: most buckets.
+            least_saving: padded slots an epoch that a further bucket must save.
+        """
         sizes = _sizes(records)
-        return cls._planned(records, targets, BatchPlan(sizes, batch_size, choose_buckets(sizes, batch_size, limit=max_buckets), seed))
+        buckets = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving)
+        return cls._planned(records, targets, BatchPlan(sizes, batch_size, buckets, seed))
 
     @classmethod
     def sorted(cls, records: Records, batch_size: int) -> Batches:

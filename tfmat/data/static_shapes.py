@@ -1,7 +1,8 @@
-"""One compiled program a batch shape under the TensorFlow backend.
+"""One compiled program a batch shape under the TensorFlow backend, where that pays.
 
-Keras traces `fit` once with the dataset's dynamic shape (B, None). For short sequences that is the slow way: recurrent layers
-become loops and XLA cannot plan. Here each bucket's shape is traced and compiled on its own; there are only a handful.
+Keras traces `fit` once with the dataset's dynamic shape (B, None). For XLA and for short sequences that is the slow way: XLA cannot plan
+and recurrent layers become loops. There each bucket's shape is traced and compiled on its own; there are only a handful. Other models
+run in one program for all shapes unless XLA compiles them: a shape of its own would cost seconds and bring nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +13,32 @@ from typing import Any
 import keras
 import numpy as np
 
+COMPILE_SECONDS = 8.0
+"""Of a training step with XLA, for one shape."""
+DENSE_RATE = 3e10
+"""Training slots times weights in a second, on a core or two."""
+
+
+def least_saving(model: keras.Model, epochs: int, jit_compile: bool) -> float:
+    """Padded slots an epoch that another batch shape must save to be worth its compilation in a run of `epochs`.
+
+    A slot is taken to cost a multiplication by every weight, which is about right for networks of dense layers.
+    """
+    return COMPILE_SECONDS * DENSE_RATE / max(int(model.count_params()), 1) / epochs if jit_compile else 0.0
+
+
+def wants_static_shapes(model: keras.Model) -> bool:
+    """Whether a layer of `model` is faster in a program for one length (it has an attribute ``unrolls`` that says so)."""
+    return any(getattr(layer, "unrolls", False) for layer in model._flatten_layers())
+
 
 def specialise(model: keras.Model, jit_compile: bool) -> None:
-    """Give a compiled `model` train and test functions that are traced once a batch shape.
+    """Give a compiled `model` train and test functions that are traced once a batch shape, if that pays.
 
     They replace those that `keras.Model.fit` and `evaluate` would make; calling `compile` again undoes this. On other backends
     than TensorFlow nothing changes: JAX specialises shapes by itself.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or not (jit_compile or wants_static_shapes(model)):
         return
     train, test = PerShape(model.train_step, jit_compile), PerShape(model.test_step, jit_compile)
     model.train_function = lambda iterator: train(next(iterator))
@@ -27,14 +46,17 @@ def specialise(model: keras.Model, jit_compile: bool) -> None:
 
 
 def forward(model: keras.Model, jit_compile: bool) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """A function from padded inputs to the model's outputs in inference mode, as numpy arrays, compiled once a batch shape."""
+    """A function from padded inputs to the model's outputs in inference mode, as numpy arrays; compiled once a batch shape if that pays."""
     if keras.backend.backend() == "jax":
         return _forward_jax(model)
     if keras.backend.backend() != "tensorflow":
         return lambda inputs: {name: keras.ops.convert_to_numpy(output) for name, output in model(inputs, training=False).items()}
     import tensorflow as tf
 
-    call = PerShape(lambda inputs: model(inputs, training=False), jit_compile)
+    call: Callable[[Any], Any] = PerShape(lambda inputs: model(inputs, training=False), jit_compile)
+    if not jit_compile and not wants_static_shapes(model):
+        signature = {key: tf.TensorSpec(tensor.shape, tensor.dtype) for key, tensor in model.input.items()}
+        call = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature], autograph=False)
     return lambda inputs: {
         name: output.numpy() for name, output in call({key: tf.convert_to_tensor(value) for key, value in inputs.items()}).items()
     }

@@ -33,6 +33,8 @@ class BidirectionalRNN(keras.layers.Layer):
         (B, L, 2 dim), forward direction first; zero in padded slots.
     """
 
+    unrolls = True  # see `tfmat.data.static_shapes`
+
     def __init__(self, dim: int, cell: Literal["lstm", "gru"] = "lstm", initial_state: float = 0.0, **layer_options: Any) -> None:
         super().__init__(**layer_options)
         if cell not in ("lstm", "gru"):
