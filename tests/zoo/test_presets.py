@@ -34,12 +34,9 @@ def downloads(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def oracle(mirror):
+def oracle(megnet_oracle):
     """Predictions of the original packages."""
-    path = mirror.parent / "oracles" / "megnet.json"
-    if not path.is_file():
-        pytest.skip("no oracle beside the data mirror")
-    return json.loads(path.read_text())
+    return megnet_oracle
 
 
 @functools.cache
