@@ -16,13 +16,14 @@ def format_score(name: str, value: float, unit: str) -> str:
     return f"{text} {unit}".rstrip() if name in ("MAE", "RMSE") else text
 
 
-def model_card(config: Mapping[str, Any], *, parameters: int, title: str) -> str:
+def model_card(config: Mapping[str, Any], *, parameters: int, title: str, uncertain: bool) -> str:
     """Markdown from the config of a model directory.
 
     Args:
         config: see `Predictor.to_config`.
         parameters: of the model.
         title: one line about the architecture.
+        uncertain: whether the model predicts its uncertainty.
     """
     info, targets = config["info"], config["targets"]
     names = ", ".join(f"{t['name']} [{t['unit'] or 'no unit'}]" for t in targets)
@@ -34,13 +35,12 @@ def model_card(config: Mapping[str, Any], *, parameters: int, title: str) -> str
         f"{title}; {parameters:,} parameters.",
         "",
     ]
-    lines += _scores(info, {t["name"]: t["unit"] for t in targets})
+    lines += _scores(info, {t["name"]: t["unit"] for t in targets}, uncertain)
     if "converted" in info:
         lines += _converted(config)
     if "recipe" in info or "converted" not in info:
         lines += _data(info) + _training(config)
     lines += _USE if config["featurizer"]["name"] == "CompositionFeaturizer" else _USE_CRYSTALS
-    uncertain = "validation" in info or "converted" not in info
     return "\n".join([*lines, "", *(_ABOUT_UNCERTAINTY if uncertain else []), _ABOUT_DOMAIN])
 
 
@@ -70,20 +70,23 @@ scaled to the validation errors.
 
 _ABOUT_DOMAIN = "Materials with elements outside the training set have `in_domain` false."
 
-_ABOUT_SCORES = """
+_ABOUT_COVERAGE = """\
 `coverage` is the share of errors within the predicted uncertainty; a perfectly calibrated Laplace model has 0.757. The uncertainty
 is scaled by one factor so that it has that coverage on these rows; what the network itself gave is the coverage before scaling.
+""".splitlines()
+
+_ABOUT_SCORES = """\
 `MAD/MAE` compares with predicting the mean. Scores on the test split are computed by `tfmat evaluate` and lie in `evaluations/`.
 """.splitlines()
 
 
-def _scores(info: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
+def _scores(info: Mapping[str, Any], units: Mapping[str, str], uncertain: bool) -> list[str]:
     if "validation" not in info:
         return []
     lines = ["## Accuracy on the validation split", "", "| target | score | value |", "|---|---|---|"]
     for target, scores in info["validation"].items():
         lines += [f"| {target} | {name} | {format_score(name, value, units[target])} |" for name, value in scores.items()]
-    return [*lines, *_ABOUT_SCORES, ""]
+    return [*lines, "", *(_ABOUT_COVERAGE if uncertain else []), *_ABOUT_SCORES, ""]
 
 
 def _data(info: Mapping[str, Any]) -> list[str]:

@@ -72,6 +72,7 @@ def parity(
     target: str,
     unit: str,
     uncertainty: np.ndarray | None = None,
+    logarithmic: bool = False,
     title: str = "",
 ) -> None:
     """Predicted against true values, coloured by the predicted uncertainty where there is one.
@@ -83,10 +84,16 @@ def parity(
         target: name on the axes.
         unit: of both.
         uncertainty: (N,) [unit] or None.
+        logarithmic: logarithmic axes, for positive values over several decades; predictions below a tenth of the lowest value are drawn
+            there. Without effect where a value is not positive.
         title: above the plot, e.g. split and number of rows.
     """
     finite = np.isfinite(values) & np.isfinite(predictions)
     values, predictions = values[finite], predictions[finite]
+    logarithmic = logarithmic and len(values) > 0 and bool((values > 0).all())
+    mae = float(np.mean(np.abs(values - predictions))) if len(values) else np.nan
+    if logarithmic:
+        predictions = np.maximum(predictions, values.min() / 10)
     figure, (axis,) = _figure()
     style: dict[str, Any] = {"s": 9, "alpha": 0.7, "linewidths": 0, "rasterized": True}
     if uncertainty is None:
@@ -100,10 +107,11 @@ def parity(
     if len(values):
         low, high = float(min(values.min(), predictions.min())), float(max(values.max(), predictions.max()))
         margin = 0.03 * (high - low or 1.0)
-        limits = (low - margin, high + margin)
+        limits = (low / 1.2, high * 1.2) if logarithmic else (low - margin, high + margin)
         axis.plot(limits, limits, color=GREY, linewidth=1, zorder=0)
         axis.set(xlim=limits, ylim=limits)
-        mae = float(np.mean(np.abs(values - predictions)))
+        if logarithmic:
+            axis.set(xscale="log", yscale="log")
         axis.text(0.04, 0.96, f"MAE {mae:.3g} {unit}\nn = {len(values):,}", transform=axis.transAxes, va="top")
     axis.set(xlabel=label(f"true {target}", unit), ylabel=label(f"predicted {target}", unit), title=title)
     axis.set_aspect("equal")

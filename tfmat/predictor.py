@@ -32,7 +32,7 @@ from tfmat.model_directory import CARD, HISTORY, read_config, read_model, write_
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
 from tfmat.records import Records
-from tfmat.scores import binary_scores, calibration, coverage, regression_scores
+from tfmat.scores import binary_scores, calibration, coverage, mape, regression_scores
 from tfmat.target import Target
 from tfmat.training import Report, Schedule, train
 from tfmat.transfer import freeze as freeze_layers
@@ -337,6 +337,8 @@ class Predictor:
     ) -> Evaluation:
         """Predict `table` and score it: MAE, RMSE, R2 in the target's unit (regression), or accuracy and ROC-AUC (binary).
 
+        A target that is learnt as a logarithm has the relative error MAPE (a fraction) as well.
+
         Where the model gives an uncertainty, ``coverage`` is the share of errors within it (0.757 for a perfect Laplace model).
         """
         self._check_targets(table)
@@ -350,6 +352,8 @@ class Predictor:
                 scores[target.name] = binary_scores(values, predicted)
                 continue
             scores[target.name] = regression_scores(values, predicted)
+            if target.transform != "none":
+                scores[target.name]["MAPE"] = mape(values, predicted)
             if outputs[target.name].shape[1] == 2:
                 spread = _numpy(target.unscale_uncertainty(outputs[target.name]))
                 frame[f"{target.name}_uncertainty"] = spread
@@ -370,7 +374,8 @@ class Predictor:
     @property
     def card(self) -> str:
         """The model card, Markdown."""
-        return model_card(self.to_config(), parameters=int(self.model.count_params()), title=self.architecture.title)
+        uncertain = any(t.task == "regression" and self._has_uncertainty(t) for t in self.targets)
+        return model_card(self.to_config(), parameters=int(self.model.count_params()), title=self.architecture.title, uncertain=uncertain)
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False, extras: Callable[[Path], None] | None = None) -> Path:
         """Write the model directory, complete or not at all.

@@ -29,6 +29,12 @@ def regression_scores(values: np.ndarray, predictions: np.ndarray) -> dict[str, 
     return scores
 
 
+def mape(values: np.ndarray, predictions: np.ndarray) -> float:
+    """Mean absolute error relative to the value, a fraction, over the rows where both are finite and the value is not 0."""
+    used = np.isfinite(values) & np.isfinite(predictions) & (values != 0)
+    return float(np.mean(np.abs(predictions[used] / values[used] - 1))) if used.any() else float("nan")
+
+
 def binary_scores(classes: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """``n``, ``accuracy``, ``ROC-AUC`` (ties count half; absent with one class only) and ``log_loss``."""
     finite = np.isfinite(classes) & np.isfinite(probabilities)

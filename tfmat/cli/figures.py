@@ -47,5 +47,6 @@ def write_parity(predictor: Predictor, evaluation: Evaluation, folder: Path, spl
             target=target.name,
             unit=target.unit,
             uncertainty=frame[spread].to_numpy() if spread in frame else None,
+            logarithmic=target.transform != "none",
             title=split,
         )
