@@ -90,6 +90,12 @@ def test_structures_and_crystals_give_the_same():
         np.testing.assert_array_equal(value, together.values[key])
 
 
+def test_no_crystals_at_all():
+    for featurizer in (BondFeaturizer(), BondFeaturizer(state_dim=3)):
+        records = featurizer.featurize([])
+        assert len(records) == 0 and set(records.values) == set(featurizer.spec)
+
+
 def test_isolated_atom_next_to_a_pair():
     example = BondFeaturizer()(crystal([18, 29, 29], 15.0, [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.65]]))
     assert example["centers"].tolist() == [1, 2]

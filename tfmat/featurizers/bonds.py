@@ -133,12 +133,12 @@ class BondFeaturizer:
     def _records(self, species: list[np.ndarray], bonds: Sequence[tuple[np.ndarray, ...]], states: list[np.ndarray]) -> Records:
         sites, pairs = ([0, *(len(x) for x in species)], [0, *(len(x[0]) for x in bonds)])
         site_offsets, bond_offsets = np.cumsum(sites, dtype=np.int64), np.cumsum(pairs, dtype=np.int64)
-        values = {"species": np.concatenate(species).astype(np.int32)}
+        values = {"species": np.concatenate([*species, np.zeros(0, np.int32)], dtype=np.int32, casting="same_kind")}
         offsets = {"species": site_offsets}
         for position, (key, dtype) in enumerate((("centers", np.int32), ("neighbors", np.int32), ("distances", np.float32))):
-            values[key] = np.concatenate([bond[position] for bond in bonds], dtype=dtype, casting="same_kind")
+            values[key] = np.concatenate([*(bond[position] for bond in bonds), np.zeros(0, dtype)], dtype=dtype, casting="same_kind")
             offsets[key] = bond_offsets
         if "state" in self.spec:
-            values["state"] = np.concatenate(states).astype(self.spec["state"][0])
-            offsets["state"] = np.arange(len(species) + 1) * len(states[0])
+            values["state"] = np.concatenate([*states, np.zeros(0)]).astype(self.spec["state"][0])
+            offsets["state"] = np.arange(len(species) + 1) * (self.state_dim or 1)
         return Records(values, offsets)
