@@ -34,8 +34,10 @@ def export_model(
     out: str | Path,
     format: str = "savedmodel",
     *,
-    examples: Sequence[str] | None = None,
+    examples: Sequence[Any] | None = None,
     max_elements: int | None = None,
+    max_sites: int | None = None,
+    max_bonds: int | None = None,
     batch_size: int | None = None,
 ) -> ExportReport:
     """Write a model in one of the `FORMATS`.
@@ -44,9 +46,11 @@ def export_model(
         predictor: the model.
         out: path to write to, which must be free.
         format: ``savedmodel`` (a folder) or ``litert`` (a file).
-        examples: formulas on which the result is compared with the Keras model; built-in ones if None.
-        max_elements: ``litert`` only: largest number of elements of a composition, 8 if None.
-        batch_size: ``litert`` only: number of compositions in a call, 1 if None.
+        examples: formulas or crystals on which the result is compared with the Keras model; built-in ones if None.
+        max_elements: ``litert``, models of compositions: largest number of elements, 8 if None.
+        max_sites: ``litert``, models of crystals: largest number of sites of a cell, 32 if None.
+        max_bonds: ``litert``, models of crystals: largest number of bonds of a cell, 1024 if None.
+        batch_size: ``litert`` only: number of materials in a call, 1 if None.
 
     Raises:
         InputError: what is asked for cannot be done.
@@ -54,9 +58,10 @@ def export_model(
     """
     if format not in FORMATS:
         raise InputError(f"unknown export format {format!r}", expected=f"one of {', '.join(FORMATS)}")
-    sizes = {name: size for name, size in (("max_elements", max_elements), ("batch_size", batch_size)) if size is not None}
+    asked = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "batch_size": batch_size}
+    sizes = {name: size for name, size in asked.items() if size is not None}
     if sizes and format != "litert":
-        raise InputError(f"a {format} takes any number of compositions and elements, so `{next(iter(sizes))}` has no meaning")
+        raise InputError(f"a {format} takes any number of materials of any size, so `{next(iter(sizes))}` has no meaning")
     module, function = FORMATS[format].split(":")
     exporter: Any = getattr(importlib.import_module(module), function)
     report: ExportReport = exporter(predictor, out, examples=examples, **sizes)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
+from tfmat.export.assertions import require
 from tfmat.featurizers.composition import AMOUNTS, MAX_CHARACTERS, parse_formula
 
 ELEMENTS = len(SYMBOLS) - 1
@@ -36,11 +37,6 @@ def expand_brackets(formula: str) -> str:
         InputError: the formula cannot be read.
     """
     return "".join(f"{symbol}{amount!r}" for symbol, amount in parse_formula(formula).items())
-
-
-def _require(holds: Any, sentence: str, culprits: Any) -> Any:
-    """Operation that fails with the sentence and the first of the `culprits` (N,), string or int32, for which `holds` (N,) is false."""
-    return tf.raw_ops.Assert(condition=tf.reduce_all(holds), data=[sentence, tf.boolean_mask(culprits, tf.logical_not(holds))[:1]])
 
 
 def _row_checks(species: Any, amounts: Any) -> dict[str, Any]:
@@ -126,7 +122,7 @@ def normalise(species: Any, amounts: Any, max_elements: int | None = None) -> tu
     snap = 0.0 if amounts.dtype == tf.float64 else 2.0**-23
     shapes = tf.debugging.assert_equal(tf.shape(species), tf.shape(amounts), "there must be one amount for each of `species`")
     with tf.control_dependencies([shapes]):
-        checks = [_require(holds, sentence, tf.range(batch)) for sentence, holds in _row_checks(species, amounts).items()]
+        checks = [require(holds, sentence, tf.range(batch)) for sentence, holds in _row_checks(species, amounts).items()]
     with tf.control_dependencies(checks):
         slots = tf.where(species > 0)
     values = tf.cast(tf.gather_nd(amounts, slots), tf.float64)
@@ -135,11 +131,11 @@ def normalise(species: Any, amounts: Any, max_elements: int | None = None) -> tu
     checks = []
     if max_elements is not None:
         sentence = f"a composition may hold at most {max_elements} distinct elements; see row"
-        checks = [_require(count <= max_elements, sentence, tf.range(batch))]
+        checks = [require(count <= max_elements, sentence, tf.range(batch))]
     with tf.control_dependencies(checks):
         species, fractions, sound = arrange(_by_row(kinds, rows, batch), _by_row(values, rows, batch), snap=snap)
     sentence = "the amounts of a composition differ by more than float32 can hold; see row"
-    with tf.control_dependencies([_require(sound, sentence, tf.range(batch))]):
+    with tf.control_dependencies([require(sound, sentence, tf.range(batch))]):
         column = tf.cast(tf.equal(tf.shape(species)[1], 0), tf.int32)  # an empty batch gets one: networks need it
         return tf.pad(species, [[0, 0], [0, column]]), tf.pad(fractions, [[0, 0], [0, column]])
 
@@ -169,11 +165,11 @@ def symbol_table() -> Any:
 def _check_text(formulas: Any, shown: Any) -> Any:
     """`formulas` again, once all of them follow the grammar."""
     short = tf.strings.length(formulas, unit="UTF8_CHAR") <= MAX_CHARACTERS
-    with tf.control_dependencies([_require(short, f"a formula may be at most {MAX_CHARACTERS:,} characters long:", shown)]):
+    with tf.control_dependencies([require(short, f"a formula may be at most {MAX_CHARACTERS:,} characters long:", shown)]):
         formulas = tf.identity(formulas)
 
     def refuse(pattern: str, sentence: str) -> Any:
-        return _require(tf.logical_not(tf.strings.regex_full_match(formulas, pattern)), sentence, shown)
+        return require(tf.logical_not(tf.strings.regex_full_match(formulas, pattern)), sentence, shown)
 
     checks = [
         refuse(rf"(?:{_SPACE}|@)*", "the formula holds no element:"),
@@ -182,7 +178,7 @@ def _check_text(formulas: Any, shown: Any) -> Any:
     ]
     with tf.control_dependencies(checks):
         readable = tf.strings.regex_full_match(tf.identity(formulas), _FORMULA)
-    with tf.control_dependencies([_require(readable, "the formula must consist of element symbols and positive amounts:", shown)]):
+    with tf.control_dependencies([require(readable, "the formula must consist of element symbols and positive amounts:", shown)]):
         return tf.strings.regex_replace(formulas, rf"{_SPACE}|@", "")
 
 
@@ -207,11 +203,11 @@ def parse_formulas(formulas: Any, symbols: Any) -> tuple[Any, Any]:
     numbers = tf.strings.regex_replace(tokens, "^[A-Z][a-z]*", "")
     values = tf.strings.to_number(tf.where(tf.equal(numbers, ""), "1", numbers), tf.float64)
     kinds = symbols.lookup(tf.strings.regex_replace(tokens, r"[0-9.].*$", ""))
-    with tf.control_dependencies([_require(kinds > 0, "the formula holds an unknown element:", tf.gather(shown, rows))]):
+    with tf.control_dependencies([require(kinds > 0, "the formula holds an unknown element:", tf.gather(shown, rows))]):
         rows, kinds, amounts = _merge(rows, kinds, values)
     lowest, highest = AMOUNTS
     allowed = tf.logical_and(amounts >= lowest, amounts <= highest)
     sentence = f"the amount of an element must be from {lowest:g} to {highest:g} in the formula:"
-    with tf.control_dependencies([_require(allowed, sentence, tf.gather(shown, rows))]):
+    with tf.control_dependencies([require(allowed, sentence, tf.gather(shown, rows))]):
         species = tf.where(kinds > ELEMENTS, 1, kinds)
     return _by_row(species, rows, batch), _by_row(amounts, rows, batch)

@@ -1,62 +1,234 @@
-"""What an exported model takes and gives: the featurizer that its graph repeats, and how its outputs follow from the network's."""
+"""What an exported model takes: for each featurizer an `Interface`, its counterpart in the graph."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfmat.errors import InputError
-from tfmat.featurizers import CompositionFeaturizer
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
-    from tfmat.target import Target
 
-UNCERTAINTY = "_uncertainty"
-"""Ending of the name of an uncertainty."""
+INTERFACES: dict[str, str] = {
+    "CompositionFeaturizer": "tfmat.export.compositions:CompositionInterface",
+    "BondFeaturizer": "tfmat.export.bonds:BondInterface",
+}
+"""Name of a featurizer -> ``module:class`` of its interface."""
+
+SERVING = "serving_default"
+"""The signature that every exported model has: it takes the featurizer's arrays."""
+
+Example = Mapping[str, np.ndarray]
+"""What a featurizer makes of one material."""
 
 
-def composition_featurizer(predictor: Predictor) -> CompositionFeaturizer:
-    """The featurizer that the graph has to repeat.
+@dataclass(frozen=True)
+class Input:
+    """One input of a signature.
+
+    Attributes:
+        dtype: such as ``int32``.
+        axes: a letter for an axis of any length, a number for a fixed one; the first is ``"B"``, the materials of a call.
+        meaning: for the client.
+        unit: of a physical quantity.
+    """
+
+    dtype: str
+    axes: tuple[str | int, ...]
+    meaning: str
+    unit: str = ""
+
+    def shape(self, lengths: Mapping[str, int]) -> list[str | int]:
+        """The axes, with numbers for those that have a length."""
+        return [lengths.get(axis, axis) if isinstance(axis, str) else axis for axis in self.axes]
+
+    def spec(self, name: str, lengths: Mapping[str, int]) -> tf.TensorSpec:
+        """The same for TensorFlow."""
+        return tf.TensorSpec([None if isinstance(n, str) else n for n in self.shape(lengths)], self.dtype, name)
+
+    def describe(self, lengths: Mapping[str, int]) -> dict[str, Any]:
+        """The same for ``tfmat.json``."""
+        unit = {"unit": self.unit} if self.unit else {}
+        return {"dtype": self.dtype, "shape": self.shape(lengths), "meaning": self.meaning} | unit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A signature of a SavedModel beside `SERVING`, which does more of the client's work, such as reading a formula.
+
+    Attributes:
+        inputs: by name.
+        prepare: tensors by name -> the network's inputs; a material that cannot be read fails with a sentence.
+        encode: what a client sends for these materials.
+        resources: what the exported module must hold, such as lookup tables.
+    """
+
+    inputs: Mapping[str, Input]
+    prepare: Callable[[Mapping[str, Any]], dict[str, Any]]
+    encode: Callable[[Sequence[Any]], dict[str, np.ndarray]]
+    resources: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """A length that a LiteRT file fixes.
+
+    Attributes:
+        axis: which, a letter of `Input.axes`.
+        default: if the user asks for none.
+        highest: that may be asked for.
+        counted: what lies along the axis, such as ``elements``.
+    """
+
+    axis: str
+    default: int
+    highest: int
+    counted: str
+
+
+class Interface(ABC):
+    """A featurizer in the graph: its arrays as inputs, their checks, and examples on which exports are verified.
+
+    Attributes:
+        materials: what the model takes, in the plural.
+        featurizer: the featurizer.
+    """
+
+    materials: ClassVar[str]
+
+    def __init__(self, featurizer: Any) -> None:
+        self.featurizer = featurizer
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Mapping[str, Input]:
+        """Inputs of the signature `SERVING` and of the network, by name."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Mapping[str, Size]:
+        """Name of an option -> the length that it sets in a LiteRT file."""
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What else ``tfmat.json`` must say about the inputs, JSON-able."""
+        return {}
+
+    @abstractmethod
+    def prepare(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Tensors of `inputs` -> the network's inputs, of any length; a row that is no material fails with a sentence."""
+
+    @abstractmethod
+    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        """The same for LiteRT: fixed lengths, built-in operations and no assertions.
+
+        Returns:
+            The network's inputs, harmless ones in rows that are no material; and whether a row is one, bool (B,).
+        """
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Further signatures of a SavedModel, by name."""
+        return {}
+
+    @abstractmethod
+    def examples(self) -> Sequence[Any]:
+        """Built-in materials; what the featurizer refuses of them is skipped."""
+
+    @abstractmethod
+    def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same materials with more padding, and not at the end only."""
+
+    def lengths(self, requested: Mapping[str, int], model: str) -> dict[str, int]:
+        """Axis -> length in a LiteRT file, from the options that the user gave.
+
+        Raises:
+            InputError: an option that `model` does not have, or out of range.
+        """
+        for name in requested:
+            if name not in self.sizes:
+                problem = f"`{name}` has no meaning for {model}, which takes {self.materials}"
+                raise InputError(problem, expected=" or ".join(f"`{size}`" for size in self.sizes))
+        result = {}
+        for name, size in self.sizes.items():
+            result[size.axis] = requested.get(name, size.default)
+            if not 1 <= result[size.axis] <= size.highest:
+                problem = f"`{name}` is out of range. Received: {name}={result[size.axis]}"
+                raise InputError(problem, expected=f"from 1 to {size.highest}")
+        return result
+
+    def featurize(self, materials: Sequence[Any] | None, lengths: Mapping[str, int]) -> tuple[list[Any], list[Example]]:
+        """Materials to verify an export on, and their arrays.
+
+        Args:
+            materials: the user's, each of which must be sound and fit; if None, the built-in ones that are and do.
+            lengths: axis -> most that fits.
+
+        Raises:
+            InputError: one of the user's materials does not do, or there is none at all.
+        """
+        kept: list[tuple[Any, Example]] = []
+        for index, material in enumerate(self.examples() if materials is None else materials):
+            try:
+                example = self.featurizer(material)
+                self._check_fit(example, lengths, material, index)
+            except InputError:
+                if materials is not None:
+                    raise
+            else:
+                kept.append((material, example))
+        if not kept:
+            problem = "there is no example to compare the exported model on"
+            if materials is None:
+                problem = f"none of the built-in {self.materials} suits this model and these sizes, so the export cannot be checked"
+            raise InputError(problem, expected=f"at least one of your own {self.materials} as `examples`")
+        return [material for material, _ in kept], [example for _, example in kept]
+
+    def _check_fit(self, example: Example, lengths: Mapping[str, int], material: Any, index: int) -> None:
+        counted = {size.axis: size.counted for size in self.sizes.values()}
+        for axis, length in self.lengths_of(example).items():
+            if length > lengths.get(axis, length):
+                name = repr(material) if isinstance(material, str) else getattr(material, "formula", str(material))
+                problem = f"example {name} holds {length} {counted[axis]}"
+                raise InputError(problem, expected=f"at most {lengths[axis]}, the exported size", index=index)
+
+    def lengths_of(self, example: Example) -> dict[str, int]:
+        """Axis -> its length in an example."""
+        return {axis: len(example[name]) for name, given in self.inputs.items() if isinstance(axis := given.axes[1], str)}
+
+    def pad(self, examples: Sequence[Example], lengths: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+        """A batch, zeros at the end; as long as the longest example if no `lengths` are given."""
+        found = [self.lengths_of(example) for example in examples]
+        longest = {axis: max(one[axis] for one in found) for axis in found[0]} if lengths is None else lengths
+
+        def padded(array: np.ndarray, axis: str | int) -> np.ndarray:
+            missing = longest[axis] - len(array) if isinstance(axis, str) else 0
+            return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+
+        return {
+            name: np.stack([padded(example[name], given.axes[1]) for example in examples]).astype(given.dtype)
+            for name, given in self.inputs.items()
+        }
+
+
+def interface_of(predictor: Predictor) -> Interface:
+    """The interface of a model's featurizer.
 
     Raises:
-        InputError: the model takes something else than compositions, or Keras does not run on TensorFlow.
+        InputError: there is none, or Keras does not run on TensorFlow.
     """
-    if not isinstance(predictor.featurizer, CompositionFeaturizer):
+    found = INTERFACES.get(type(predictor.featurizer).__name__)
+    if found is None:
         raise InputError(f"{predictor.architecture.name} takes a {predictor.architecture.material}: its export is not yet supported")
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"Keras runs on {keras.backend.backend()}: an export needs TensorFlow", expected="KERAS_BACKEND=tensorflow")
-    return predictor.featurizer
-
-
-def has_uncertainty(model: keras.Model, target: Target) -> bool:
-    """Whether the network predicts the log-scale of this target beside its value."""
-    return target.task == "regression" and model.output[target.name].shape[-1] == 2
-
-
-def output_names(predictor: Predictor) -> tuple[str, ...]:
-    """Names of all outputs: every target, and behind each its uncertainty if there is one.
-
-    Raises:
-        InputError: two outputs would have the same name.
-    """
-    names: list[str] = []
-    for target in predictor.targets:
-        names += [target.name, target.name + UNCERTAINTY] if has_uncertainty(predictor.model, target) else [target.name]
-    doubled = {name for name in names if names.count(name) > 1}
-    if doubled:
-        raise InputError(f"two outputs would be called {min(doubled)!r}", expected=f"no target named <another target>{UNCERTAINTY}")
-    return tuple(names)
-
-
-def physical_outputs(predictor: Predictor, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The network and its scaling: batch -> name -> float32 (B, 1), in the target's unit or as a probability."""
-    raw = predictor.model(inputs, training=False)
-    outputs = {}
-    for target in predictor.targets:
-        outputs[target.name] = target.unscale(raw[target.name])
-        if has_uncertainty(predictor.model, target):
-            outputs[target.name + UNCERTAINTY] = target.unscale_uncertainty(raw[target.name])
-    return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
+    module, name = found.split(":")
+    interface: Interface = getattr(importlib.import_module(module), name)(predictor.featurizer)
+    return interface

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import tfmat
-from tfmat.export.interface import UNCERTAINTY, has_uncertainty
+from tfmat.export.interface import Input, interface_of
+from tfmat.export.outputs import UNCERTAINTY, has_uncertainty
 from tfmat.provenance import versions
 
 if TYPE_CHECKING:
@@ -17,14 +18,7 @@ if TYPE_CHECKING:
 FILE = "tfmat.json"
 """Name of the metadata file inside the exported model."""
 
-SPECIES = {"dtype": "int32", "meaning": "atomic numbers of the elements, each 1 to 118, in any order; 0 = no element"}
-FRACTIONS = {"dtype": "float32", "meaning": "amounts of the elements, positive, in any scale (divided by their sum); 0 = no element"}
-FORMULA = {
-    "dtype": "string",
-    "meaning": "formula without brackets, e.g. Fe2O3 or Li0.5CoO2: expand Ca(OH)2 to CaO2H2 before sending",
-}
-
-Signatures = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Signatures = Mapping[str, Mapping[str, Input]]
 
 
 def _outputs(predictor: Predictor, batch: int | str) -> dict[str, dict[str, Any]]:
@@ -40,19 +34,25 @@ def _outputs(predictor: Predictor, batch: int | str) -> dict[str, dict[str, Any]
     return outputs
 
 
-def describe(predictor: Predictor, format: str, inputs: Signatures, batch: int | str = "B") -> str:
+def describe(predictor: Predictor, format: str, signatures: Signatures, lengths: Mapping[str, int] | None = None) -> str:
     """The text of ``tfmat.json``.
 
     Args:
         predictor: what is exported.
         format: name of the format.
-        inputs: signature -> input -> description (dtype, shape, meaning).
-        batch: number of compositions in a call; ``"B"`` = any.
+        signatures: signature -> inputs by name.
+        lengths: axis -> its length, if the format fixes it; ``"B"`` are the materials of a call.
     """
+    fixed = lengths or {}
+    outputs = _outputs(predictor, fixed.get("B", "B"))
     content = {
         "format": format,
         **predictor.to_config(),
-        "signatures": {name: {"inputs": dict(description), "outputs": _outputs(predictor, batch)} for name, description in inputs.items()},
+        "signatures": {
+            name: {"inputs": {key: given.describe(fixed) for key, given in inputs.items()}, "outputs": outputs}
+            for name, inputs in signatures.items()
+        },
+        **interface_of(predictor).notes,
         "exported_with": {"tfmat": tfmat.__version__} | versions(),
     }
     return json.dumps(_strict(content), indent=2, allow_nan=False) + "\n"

@@ -15,9 +15,9 @@ class ExportReport:
         format: ``savedmodel`` or ``litert``.
         signatures: names of the functions it offers.
         max_difference: largest relative difference from the Keras model over the examples, see `tfmat.export.verification`.
-        examples: number of compositions that were compared.
+        examples: number of materials that were compared.
         size_bytes: of all files together.
-        latency: median time of one call with one composition (LiteRT: one batch of the exported size) on this machine [s].
+        latency: median time of one call with one material (LiteRT: one batch of the exported size) on this machine [s].
         seconds: time of the whole export, comparison included [s].
     """
 

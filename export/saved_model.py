@@ -1,10 +1,10 @@
-"""A composition model as a TensorFlow SavedModel: formulas or amounts in, physical values out, for TF Serving."""
+"""A model as a TensorFlow SavedModel: materials in, physical values out, for TF Serving."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from tfmat.atomic import check_free, staged
 from tfmat.errors import InputError
-from tfmat.export.composition_graph import expand_brackets, normalise, parse_formulas, symbol_table
-from tfmat.export.interface import composition_featurizer, output_names, physical_outputs
-from tfmat.export.metadata import FILE, FORMULA, FRACTIONS, SPECIES, describe
+from tfmat.export.interface import SERVING, Entry, Example, Input, Interface, interface_of
+from tfmat.export.metadata import FILE, describe
+from tfmat.export.outputs import output_names, physical_outputs
 from tfmat.export.report import ExportReport, size_of
-from tfmat.export.verification import EXAMPLES, compare, featurize, keras_outputs, median_seconds, pad
+from tfmat.export.verification import compare, keras_outputs, median_seconds
 from tfmat.model_directory import CARD
 
 if TYPE_CHECKING:
@@ -29,107 +29,103 @@ EXTRA = "assets.extra"
 _log = logging.getLogger(__name__)
 
 
-def composition_module(predictor: Predictor) -> tf.Module:
-    """Module with the functions ``serving_default`` and ``from_formula``, which share one copy of the network and of its weights."""
-    limit = composition_featurizer(predictor).max_elements
-    module = tf.Module()
-    module.weights = [variable.value for variable in predictor.model.variables]
-    module.symbols = symbol_table()
-    species = tf.TensorSpec((None, None), tf.int32, "species")
-    fractions = tf.TensorSpec((None, None), tf.float32, "fractions")
-
-    @tf.function(input_signature=[species, fractions], autograph=False)
-    def network(species: Any, fractions: Any) -> dict[str, Any]:
-        return physical_outputs(predictor, {"species": species, "fractions": fractions})
-
-    @tf.function(input_signature=[species, fractions], autograph=False)
-    def serving_default(species: Any, fractions: Any) -> dict[str, Any]:
-        return network(*normalise(species, fractions, limit))
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "formula")], autograph=False)
-    def from_formula(formula: Any) -> dict[str, Any]:
-        return network(*normalise(*parse_formulas(formula, module.symbols), limit))
-
-    module.serving_default, module.from_formula = serving_default, from_formula
-    return module
-
-
-def export_saved_model(predictor: Predictor, directory: str | Path, examples: Sequence[str] | None = None) -> ExportReport:
+def export_saved_model(predictor: Predictor, directory: str | Path, examples: Sequence[Any] | None = None) -> ExportReport:
     """Write a SavedModel that needs TensorFlow alone, after comparing it with the Keras model.
 
-    Signatures, for any number B of compositions:
+    Signatures, for any number B of materials:
 
-    - ``serving_default``: ``species`` int32 (B, E), ``fractions`` float32 (B, E): positive amounts in any scale and order, 0 = no element.
-    - ``from_formula``: ``formula`` string (B,), without brackets.
+    - ``serving_default``: the featurizer's arrays, 0 = padding. Of compositions ``species`` int32 and ``fractions`` float32 (B, E):
+      positive amounts in any scale and order. Of crystals ``species`` int32 (B, A), ``centers`` and ``neighbors`` int32 (B, E),
+      ``distances`` float32 (B, E) [Å], bonds in any order, and ``state`` where the model has one.
+    - ``from_formula`` (compositions): ``formula`` string (B,), without brackets.
 
-    Both give for every target ``<target>`` float32 (B, 1) in its unit (the probability of class 1 for a binary one), and
-    ``<target>_uncertainty`` where the network predicts it. A composition that cannot be read fails the whole call with a sentence.
+    All give for every target ``<target>`` float32 (B, 1) in its unit (the probability of class 1 for a binary one), and
+    ``<target>_uncertainty`` where the network predicts it. A material that cannot be read fails the whole call with a sentence.
 
     Args:
-        predictor: a model that takes compositions.
+        predictor: a model whose featurizer has an interface, see `tfmat.export.interface.INTERFACES`.
         directory: path to write to, which must be free.
-        examples: formulas on which the result is compared with the Keras model; `EXAMPLES` if None.
+        examples: formulas or crystals on which the result is compared with the Keras model; built-in ones if None.
 
     Raises:
         InputError: the path is taken or cannot be written.
         ExportError: the result differs from the Keras model by more than `tfmat.export.verification.LIMIT`; nothing is written.
     """
     start, out = time.perf_counter(), Path(directory)
-    composition_featurizer(predictor)
+    interface = interface_of(predictor)
     output_names(predictor)
     check_free(out)
-    formulas = list(EXAMPLES if examples is None else examples)
-    prepared = featurize(predictor, formulas)
+    materials, prepared = interface.featurize(examples, {})
+    entries = interface.entries()
     with staged(out) as temporary:
         _log.info("writing the SavedModel")
-        _write(predictor, temporary)
-        _log.info("comparing it with the Keras model on %d formulas", len(formulas))
-        loaded = tf.saved_model.load(str(temporary))
-        difference = compare(predictor, _calls(loaded, formulas, prepared), keras_outputs(predictor, prepared))
-        one = tf.constant([expand_brackets(formulas[0])])
-        latency = median_seconds(lambda: loaded.signatures["from_formula"](formula=one))
+        _write(predictor, interface, entries, temporary)
+        _log.info("comparing it with the Keras model on %d %s", len(materials), interface.materials)
+        functions = tf.saved_model.load(str(temporary)).signatures
+        calls = {f"signature {name}": _call(functions[name], entry.encode(materials)) for name, entry in entries.items()}
+        calls |= _serving_calls(functions[SERVING], interface, prepared)
+        difference = compare(predictor, calls, keras_outputs(predictor, interface, prepared))
+        sent = {SERVING: interface.pad(prepared[:1])} | {name: entry.encode(materials[:1]) for name, entry in entries.items()}
+        name, arrays = sent.popitem()  # the last entry is the one that clients use most
+        tensors = _tensors(arrays)
+        latency = median_seconds(lambda: functions[name](**tensors))
         size = size_of(temporary)
     seconds = time.perf_counter() - start
-    return ExportReport(out, "savedmodel", ("serving_default", "from_formula"), difference, len(formulas), size, latency, seconds)
+    return ExportReport(out, "savedmodel", (SERVING, *entries), difference, len(materials), size, latency, seconds)
 
 
-def _write(predictor: Predictor, directory: Path) -> None:
-    module = composition_module(predictor)
-    signatures = {"serving_default": module.serving_default, "from_formula": module.from_formula}
+def _module(predictor: Predictor, interface: Interface, entries: Mapping[str, Entry]) -> tuple[tf.Module, dict[str, Any]]:
+    """Module with one copy of the network and of its weights, and the signatures that share it."""
+    module = tf.Module()
+    module.weights = [variable.value for variable in predictor.model.variables]
+    module.resources = [resource for entry in entries.values() for resource in entry.resources]
+    network = tf.function(lambda arrays: physical_outputs(predictor, arrays), autograph=False, input_signature=[_specs(interface.inputs)])
+
+    def signature(inputs: Mapping[str, Input], prepare: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+        function = tf.function(lambda **arrays: network(prepare(arrays)), autograph=False)
+        return function.get_concrete_function(**_specs(inputs))
+
+    signatures = {SERVING: signature(interface.inputs, interface.prepare)}
+    signatures |= {name: signature(entry.inputs, entry.prepare) for name, entry in entries.items()}
+    return module, signatures
+
+
+def _specs(inputs: Mapping[str, Input]) -> dict[str, tf.TensorSpec]:
+    return {name: given.spec(name, {}) for name, given in inputs.items()}
+
+
+def _write(predictor: Predictor, interface: Interface, entries: Mapping[str, Entry], directory: Path) -> None:
+    module, signatures = _module(predictor, interface, entries)
     try:
         tf.saved_model.save(module, str(directory), signatures=signatures)
     except tf.errors.OpError as error:
         raise InputError(f"cannot write {directory.name!r}: {error.message}") from error
     extra = directory / EXTRA
     extra.mkdir()
-    arrays = {"species": SPECIES | {"shape": ["B", "E"]}, "fractions": FRACTIONS | {"shape": ["B", "E"]}}
-    inputs = {"serving_default": arrays, "from_formula": {"formula": FORMULA | {"shape": ["B"]}}}
+    inputs = {SERVING: interface.inputs} | {name: entry.inputs for name, entry in entries.items()}
     (extra / FILE).write_text(describe(predictor, "savedmodel", inputs), encoding="utf-8")
     (extra / CARD).write_text(predictor.card, encoding="utf-8")
 
 
-def _calls(loaded: Any, formulas: Sequence[str], examples: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """The calls that must all give what Keras gives, named for error messages."""
-    serving, parsing = loaded.signatures["serving_default"], loaded.signatures["from_formula"]
-    texts = tf.constant([expand_brackets(formula) for formula in formulas])
-    batch = pad(examples, max(len(example["species"]) for example in examples))
-    shifted = {key: np.pad(value, ((0, 0), (2, 1))) for key, value in batch.items()}
-
-    def serve(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return as_numpy(serving(**{key: tf.constant(value) for key, value in arrays.items()}))
+def _serving_calls(function: Any, interface: Interface, examples: Sequence[Example]) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+    """The calls of the signature `SERVING` that must all give what Keras gives, named for error messages."""
+    batch = interface.pad(examples)
 
     def one_by_one() -> dict[str, np.ndarray]:
-        results = [serve(pad([example], len(example["species"]))) for example in examples]
+        results = [_call(function, interface.pad([example]))() for example in examples]
         return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
     return {
-        "signature from_formula": lambda: as_numpy(parsing(formula=texts)),
-        "signature serving_default": lambda: serve(batch),
-        "signature serving_default, called with one composition,": one_by_one,
-        "signature serving_default, called with more padding,": lambda: serve(shifted),
+        f"signature {SERVING}": _call(function, batch),
+        f"signature {SERVING}, called with one material,": one_by_one,
+        f"signature {SERVING}, called with more padding,": _call(function, interface.displaced(batch)),
     }
 
 
-def as_numpy(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Tensors as arrays."""
-    return {name: value.numpy() for name, value in outputs.items()}
+def _call(function: Any, arrays: Mapping[str, np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+    """A call with these inputs."""
+    return lambda: {name: value.numpy() for name, value in function(**_tensors(arrays)).items()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: tf.constant(array) for name, array in arrays.items()}

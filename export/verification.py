@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.errors import InputError
 from tfmat.export.errors import ExportError
-from tfmat.export.interface import UNCERTAINTY, physical_outputs
+from tfmat.export.interface import Example, Interface
+from tfmat.export.outputs import UNCERTAINTY, physical_outputs
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
@@ -18,43 +18,17 @@ if TYPE_CHECKING:
 LIMIT = 1e-5
 """Largest relative difference that an export may have."""
 
-EXAMPLES: tuple[str, ...] = (
-    *("Fe", "Si", "O2", "NaCl", "GaAs", "Fe2O3", "TiO2", "Al0.3Ga0.7", "Bi2Te3", "SrTiO3", "LiFePO4", "Li0.5CoO2", "CaCO3", "Fe0.75Ni0.25"),
-    *("CuSO9H10", "KAl3Si3O12H2", "La0.67Ca0.33MnO3", "LiNi0.8Mn0.1Co0.1O2", "CrMnFeCoNi", "YBa2Cu3O6.93", "Ba0.5Sr0.5Co0.8Fe0.2O2.5"),
-    *("Zr41.2Ti13.8Cu12.5Ni10Be22.5", "Li6.4La3Zr1.4Ta0.6O12", "NaKCaMgAlSiO8"),
-)
-"""Compositions of 1 to 7 elements, with equal amounts and decimals, on which exports are checked if the caller gives none."""
-
 Outputs = Mapping[str, np.ndarray]
 
 
-def pad(examples: Sequence[Mapping[str, np.ndarray]], width: int) -> dict[str, np.ndarray]:
-    """Batch of featurized compositions: ``species`` int32 (B, width), ``fractions`` float32 (B, width), zeros on the right."""
-    return {
-        key: np.stack([np.pad(example[key], (0, width - len(example[key]))) for example in examples]).astype(dtype)
-        for key, dtype in (("species", np.int32), ("fractions", np.float32))
-    }
-
-
-def featurize(predictor: Predictor, formulas: Sequence[str], max_elements: int | None = None) -> list[dict[str, np.ndarray]]:
-    """The featurizer's arrays of each formula; only formulas of at most `max_elements` elements may be among them."""
-    if not formulas:
-        raise InputError("there is no example to compare the exported model on", expected="at least one formula")
-    examples = [predictor.featurizer(formula) for formula in formulas]
+def keras_outputs(predictor: Predictor, interface: Interface, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """What the Keras model says, name -> (N, 1), with materials of equal size together, so that nothing is padded."""
+    groups: dict[tuple[int, ...], list[int]] = {}
     for index, example in enumerate(examples):
-        if max_elements is not None and len(example["species"]) > max_elements:
-            problem = f"example {formulas[index]!r} holds {len(example['species'])} elements"
-            raise InputError(problem, expected=f"at most {max_elements}, the exported size", index=index)
-    return examples
-
-
-def keras_outputs(predictor: Predictor, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What the Keras model says, name -> (N, 1), with compositions of equal size together, so that nothing is padded."""
-    sizes = np.asarray([len(example["species"]) for example in examples])
+        groups.setdefault(tuple(interface.lengths_of(example).values()), []).append(index)
     outputs: dict[str, np.ndarray] = {}
-    for size in sorted(set(sizes.tolist())):
-        chosen = np.flatnonzero(sizes == size).tolist()
-        for name, value in physical_outputs(predictor, pad([examples[i] for i in chosen], size)).items():
+    for chosen in groups.values():
+        for name, value in physical_outputs(predictor, interface.pad([examples[i] for i in chosen])).items():
             outputs.setdefault(name, np.empty((len(examples), 1), np.float32))[chosen] = np.asarray(value)
     return outputs
 

@@ -16,9 +16,12 @@ from tfmat.cli.tables import aligned, duration
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite"}
 """Format -> ending of the default output."""
 
+CHECKED = {"composition": "formulas", "crystal": "crystals"}
+"""Material -> what the export was checked on."""
+
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`, or name of a preset.")],
     format_: Annotated[
         str, typer.Option("--format", metavar="savedmodel|litert", help="A folder for TensorFlow Serving, or a file for small devices.")
     ] = "savedmodel",
@@ -27,16 +30,20 @@ def export(
         typer.Option(metavar="PATH", help="New path. Default: the model's name with .savedmodel or .tflite, in the current folder."),
     ] = None,
     max_elements: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most elements in a formula (default 8).")] = None,
+    max_sites: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most sites in a cell (default 32).")] = None,
+    max_bonds: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most bonds in a cell (default 1024).")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: materials in a call (default 1).")] = None,
 ) -> None:
     """Write a model for serving, after running it and comparing it with the original.
 
-    TensorFlow Serving wants a numbered folder: --out serving/NAME/1.
+    TensorFlow Serving wants a numbered folder: --out serving/NAME/1. A model of crystals takes sites and bonds, as tfmat.json in it tells.
 
     \b
     Examples:
       tfmat export runs/gap --format savedmodel --out serving/gap/1
       tfmat export runs/gap --format litert --max-elements 6
+      tfmat export mp-2018.6.1/formation_energy --out serving/energy/1
+      tfmat export runs/megnet --format litert --max-sites 64 --max-bonds 2048
     """  # noqa: D301
     known("export format", format_, ENDINGS)
     target = out or Path(model.resolve().name + ENDINGS[format_])
@@ -46,12 +53,21 @@ def export(
 
     predictor = Predictor.load(model)
     with writing(target), task(f"writing {target} and comparing it with the original"), silent_stderr():
-        report = export_model(predictor, target, format=format_, max_elements=max_elements, batch_size=batch_size)
+        report = export_model(
+            predictor,
+            target,
+            format=format_,
+            max_elements=max_elements,
+            max_sites=max_sites,
+            max_bonds=max_bonds,
+            batch_size=batch_size,
+        )
+    checked = f"{report.examples} {CHECKED[predictor.architecture.material]}"
     rows = [
         ["format", report.format],
         ["size", f"{report.size_bytes / 1e6:.1f} MB"],
         ["signatures", ", ".join(report.signatures)],
-        ["checked", f"{report.examples} formulas, largest relative difference {report.max_difference:.1g}"],
+        ["checked", f"{checked}, largest relative difference {report.max_difference:.1g}"],
         ["latency", f"{1e3 * report.latency:.2g} ms for one material on this machine"],
         ["time", duration(report.seconds)],
     ]

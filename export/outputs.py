@@ -1,0 +1,49 @@
+"""What an exported model gives: its outputs, and how they follow from the network's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from tfmat.errors import InputError
+
+if TYPE_CHECKING:
+    from tfmat.predictor import Predictor
+    from tfmat.target import Target
+
+UNCERTAINTY = "_uncertainty"
+"""Ending of the name of an uncertainty."""
+
+
+def has_uncertainty(model: keras.Model, target: Target) -> bool:
+    """Whether the network predicts the log-scale of this target beside its value."""
+    return target.task == "regression" and model.output[target.name].shape[-1] == 2
+
+
+def output_names(predictor: Predictor) -> tuple[str, ...]:
+    """Names of all outputs: every target, and behind each its uncertainty if there is one.
+
+    Raises:
+        InputError: two outputs would have the same name.
+    """
+    names: list[str] = []
+    for target in predictor.targets:
+        names += [target.name, target.name + UNCERTAINTY] if has_uncertainty(predictor.model, target) else [target.name]
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise InputError(f"two outputs would be called {min(doubled)!r}", expected=f"no target named <another target>{UNCERTAINTY}")
+    return tuple(names)
+
+
+def physical_outputs(predictor: Predictor, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The network and its scaling: batch -> name -> float32 (B, 1), in the target's unit or as a probability."""
+    raw = predictor.model(dict(inputs), training=False)
+    outputs = {}
+    for target in predictor.targets:
+        outputs[target.name] = target.unscale(raw[target.name])
+        if has_uncertainty(predictor.model, target):
+            outputs[target.name + UNCERTAINTY] = target.unscale_uncertainty(raw[target.name])
+    return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
