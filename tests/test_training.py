@@ -18,7 +18,8 @@ from tfmat.featurizers import CompositionFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
 from tfmat.target import Target
-from tfmat.training import Diverged, Interrupted, StochasticWeightAveraging, compile_model
+from tfmat.training import Diverged, Interrupted, compile_model
+from tfmat.weight_averaging import StochasticWeightAveraging
 from tfmat.zoo.lgdcnn import VARIANTS
 
 SMALL = VARIANTS["dcnn_k1"] | {"dim": 16, "conv_dim": 16, "conv_blocks": 1}  # quick to trace

@@ -24,8 +24,9 @@ from tfmat.data.featurizing import featurize_each
 from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import forward, least_saving
 from tfmat.data.table import Table
+from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
-from tfmat.elements import SYMBOLS
+from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.model_directory import CARD, HISTORY, read_config, read_model, write_model
@@ -159,7 +160,7 @@ class Predictor:
         epochs = epochs or recipe.epochs
         if any(isinstance(material, str) for material in training.materials[:1]):
             check_material(self.architecture.material, "composition", model=self.architecture.name, data=training.source)
-        self._check_targets(training, learnable=True)
+        check_targets(self.targets, training, learnable=True)
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
         size, least = recipe.batch_size_for(len(training)), least_saving(self.model, epochs, jit_compile)
@@ -167,7 +168,7 @@ class Predictor:
         batches = Batches.of(records, self._scaled(training), size, seed=seed, least_saving=least)
         held_out = None
         if validation is not None:
-            self._check_targets(validation, learnable=True)
+            check_targets(self.targets, validation, learnable=True)
             held_out_records = featurize_table(validation, self.featurizer, cache)
             held_out = Batches.of(held_out_records, self._scaled(validation), size, least_saving=3 * least)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
@@ -216,24 +217,6 @@ class Predictor:
         if name not in self.architecture.recipes:
             raise InputError(f"{self.architecture.name} has no recipe {name!r}", expected=f"one of {', '.join(self.architecture.recipes)}")
         return self.architecture.recipes[name]
-
-    def _check_targets(self, table: Table, *, learnable: bool = False) -> None:
-        """Refuse what cannot be scored, or, if it is to be learned, what cannot be transformed."""
-        for target in self.targets:
-            if target.name not in table.targets:
-                raise InputError(f"no target {target.name!r}", file=table.source, expected=f"one of {', '.join(table.targets)}")
-            values = table.targets[target.name]
-            if not np.isfinite(values).any():
-                raise InputError(f"target {target.name!r} has no value", file=table.source, expected="at least one number")
-            wrong, expected = np.zeros(len(values), bool), ""
-            if target.task == "binary":
-                wrong, expected = ~np.isin(values, (0.0, 1.0)), "0 or 1 for a binary target"
-            elif learnable:
-                wrong, expected = values <= target.lowest, f"values above {target.lowest:g} for the transform {target.transform}"
-            found = np.flatnonzero(wrong & np.isfinite(values))
-            if found.size:
-                row = int(table.rows[found[0]])
-                raise InputError(f"target {target.name!r} is {values[found[0]]:g}", file=table.source, row=row, expected=expected)
 
     def _scaled(self, table: Table) -> dict[str, np.ndarray]:
         return {t.name: t.scale(table.targets[t.name]) for t in self.targets}
@@ -296,7 +279,9 @@ class Predictor:
                     frame.loc[kept, f"{target.name}_uncertainty"] = _numpy(target.unscale_uncertainty(outputs[target.name]))
         if self.architecture.material == "crystal":
             frame["sites"] = pd.array([_sites(material) for material in materials], dtype="Int64")
-        frame["in_domain"], frame["unseen_elements"] = self._in_domain(records, kept, len(frame))
+        inside, unseen = known_elements(records, self.info.get("elements"))
+        frame["in_domain"], frame["unseen_elements"] = False, ""
+        frame.loc[kept, "in_domain"], frame.loc[kept, "unseen_elements"] = inside, unseen
         frame["error"] = errors
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}
         return frame
@@ -319,19 +304,6 @@ class Predictor:
             errors[offered[index]] = str(InputError(error.problem, expected=error.expected))
         return records, offered[kept], errors
 
-    def _in_domain(self, records: Records | None, kept: np.ndarray, rows: int) -> tuple[np.ndarray, list[str]]:
-        """Whether every element occurred in training, and those that did not."""
-        inside, unseen = np.zeros(rows, bool), [""] * rows
-        if records is not None:
-            known = np.zeros(len(SYMBOLS), bool)
-            known[self.info.get("elements", range(len(SYMBOLS)))] = True
-            species, offsets = records.values["species"], records.offsets["species"]
-            inside[kept] = np.logical_and.reduceat(known[species], offsets[:-1])
-            for place in np.flatnonzero(~inside[kept]):
-                present = np.unique(species[offsets[place] : offsets[place + 1]])
-                unseen[kept[place]] = ", ".join(SYMBOLS[z] for z in present if not known[z])
-        return inside, unseen
-
     def evaluate(
         self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
     ) -> Evaluation:
@@ -341,7 +313,7 @@ class Predictor:
 
         Where the model gives an uncertainty, ``coverage`` is the share of errors within it (0.757 for a perfect Laplace model).
         """
-        self._check_targets(table)
+        check_targets(self.targets, table)
         records = featurize_table(table, self.featurizer, cache)
         outputs = self.outputs(records, batch_size=batch_size, report=report)
         frame, scores = pd.DataFrame({"id": table.ids, "material": [str(m) for m in table.materials]}), {}
