@@ -30,7 +30,7 @@ lint: $(INSTALLED) ## style, formatting, types and who imports whom
 	@$(BIN)/lint-imports
 
 benchmarks: $(INSTALLED) ## print the tables of the README
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+	@for script in $(basename $(notdir $(wildcard benchmarks/*.py))); do $(BIN)/python -m "benchmarks.$$script" || exit 1; done
 
 peers: .venv-peers/.installed .venv-peers/.installed-matgl .venv-megnet/.installed ## install what the speed benchmarks compare with (crabnet, matgl, megnet)
 

@@ -224,13 +224,18 @@ def main() -> None:
     options = parser.parse_args()
     protocols = list(PROTOCOLS) if options.protocol == "both" else [options.protocol]
     if not options.table:
+        from tfmat.errors import InputError
+
         if options.threads:
             import tensorflow as tf
 
             tf.config.threading.set_intra_op_parallelism_threads(options.threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         for protocol in protocols:
-            matrix = Matrix(protocol, options)
+            try:
+                matrix = Matrix(protocol, options)
+            except InputError as error:
+                raise SystemExit(f"skipped: {error}") from None
             for run in range(1, options.runs + 1):
                 for step, name in CASES:
                     done = {(row["protocol"], row["step"], row["trained_on"], row["run"]) for row in read(options.csv)}
