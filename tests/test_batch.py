@@ -82,7 +82,7 @@ def test_many_distinct_sizes_are_bucketed_quickly():
     began = time.perf_counter()
     buckets = choose_buckets(sizes, 128)
     assert time.perf_counter() - began < 5
-    assert len(buckets) == 4
+    assert len(buckets) <= 8
     assert slots(sizes, buckets, 128) < 0.5 * slots(sizes, (int(sizes.max()),), 128)
 
 

@@ -27,20 +27,22 @@ CALL = 4096
 """What starting one more batch costs without XLA, in slots."""
 
 
-def rows_of(width: int, batch_size: int, count: int | None = None) -> int:
+def rows_of(width: int, batch_size: int, count: int | None = None, multiple: int = 8) -> int:
     """Rows of a batch whose longest axis is `width`.
 
     `batch_size`, halved until the batch has at most `SLOTS` slots; and where there are only `count` examples, no more than the next
-    multiple of 8 (or of 1 for a batch size below 8).
+    `multiple`, if the rows are one.
     """
     rows = batch_size
     while rows > 1 and rows * width > SLOTS:
         rows = (rows + 1) // 2
-    step = 8 if rows % 8 == 0 else 1
+    step = multiple if rows % multiple == 0 else 1
     return rows if count is None else min(rows, -(-max(count, 1) // step) * step)
 
 
-def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: float = 0.05, least: float = 0.0) -> tuple[int, ...]:
+def choose_buckets(
+    sizes: np.ndarray, batch_size: int, limit: int = 8, gain: float = 0.05, least: float = 0.0, multiple: int = 8
+) -> tuple[int, ...]:
     """Upper bounds of the buckets that need the fewest padded slots for an epoch.
 
     Args:
@@ -49,6 +51,7 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
         limit: most buckets to use.
         gain: a further bucket must save this share of the slots (each one costs XLA a compilation),
         least: and so many slots.
+        multiple: see `rows_of`.
 
     Returns:
         Ascending bounds; the last one is the largest size.
@@ -63,7 +66,7 @@ def choose_buckets(sizes: np.ndarray, batch_size: int, limit: int = 4, gain: flo
 
     def cost(first: int, last: int) -> float:
         count = int(cumulative[last + 1] - cumulative[first])
-        rows = full[last] if count >= full[last] else rows_of(int(values[last]), batch_size, count)
+        rows = full[last] if count >= full[last] else rows_of(int(values[last]), batch_size, count, multiple)
         return float(-(-count // rows) * rows * int(values[last]))
 
     number = len(values)
@@ -106,18 +109,21 @@ class BatchPlan:
         batch_size: rows of a batch.
         buckets: ascending upper bounds of the sizes.
         seed: of the shuffling; None keeps the order of the data within each bucket.
+        multiple: see `rows_of`.
     """
 
     sizes: np.ndarray
     batch_size: int
     buckets: tuple[int, ...]
     seed: int | None = None
+    multiple: int = 8
 
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of the batches of each bucket."""
         counts = np.bincount(self.bucket_of(), minlength=len(self.buckets))
-        return tuple(rows_of(width, self.batch_size, int(count)) for width, count in zip(self.buckets, counts, strict=True))
+        pairs = zip(self.buckets, counts.tolist(), strict=True)
+        return tuple(rows_of(width, self.batch_size, count, self.multiple) for width, count in pairs)
 
     @property
     def steps(self) -> int:

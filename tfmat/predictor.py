@@ -233,7 +233,10 @@ class Predictor:
             report: progress callback.
         """
         jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
-        batches = Batches.of(records, {}, min(batch_size, len(records))) if jit else Batches.sorted(records, batch_size)
+        if jit:
+            batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=6, multiple=1)
+        else:
+            batches = Batches.sorted(records, batch_size)
         if jit not in self._forward:
             self._forward[jit] = forward(self.model, jit)
         run = self._forward[jit]
@@ -267,7 +270,7 @@ class Predictor:
             or None. Units are in ``frame.attrs["units"]``.
         """
         records, kept, errors = self._featurize_each(materials)
-        frame = pd.DataFrame({"material": [m if isinstance(m, str) else getattr(m, "formula", str(m)) for m in materials]})
+        frame = pd.DataFrame({"material": [_name_of(m) for m in materials]})
         outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile, report=report) if records is not None else {}
         for target in self.targets:
             frame[target.name] = np.nan
@@ -401,3 +404,11 @@ def _sites(material: Any) -> Any:
 def _no_crystal(text: str, model: str) -> InputError:
     problem = f"{' '.join(text[:60].split())!r} is no crystal, and {model} predicts crystals"
     return InputError(problem, expected="a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'")
+
+
+def _name_of(material: Any) -> str:
+    """What the prediction's row is called."""
+    if isinstance(material, str):
+        return material
+    formula = getattr(material, "formula", None)  # of a Structure it is worked out at every call
+    return str(material) if formula is None else str(formula)

@@ -14,7 +14,8 @@ import keras
 
 from tfmat.architecture import Architecture
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
-from tfmat.layers.bonds import BondGraph, GaussianExpansion, MEGNetBlock, softplus2
+from tfmat.layers.activations import softplus2
+from tfmat.layers.bonds import BondGraph, GaussianExpansion, MEGNetBlock
 from tfmat.layers.constants import ConstantState
 from tfmat.layers.set2set import Set2Set
 from tfmat.recipe import Recipe

@@ -39,8 +39,9 @@ class Batches:
         batch_size: int,
         *,
         seed: int | None = None,
-        max_buckets: int = 4,
+        max_buckets: int = 8,
         least_saving: float = 0.0,
+        multiple: int = 8,
     ) -> Batches:
         """Bucket by the longest key and batch.
 
@@ -51,10 +52,11 @@ class Batches:
             seed: of the shuffling; None keeps the order of the data within each bucket.
             max_buckets: most buckets.
             least_saving: padded slots an epoch that a further bucket must save.
+            multiple: of the rows of a bucket that has fewer examples than `batch_size`.
         """
         sizes = _sizes(records)
-        buckets = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving)
-        return cls._planned(records, targets, BatchPlan(sizes, batch_size, buckets, seed))
+        buckets = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving, multiple=multiple)
+        return cls._planned(records, targets, BatchPlan(sizes, batch_size, buckets, seed, multiple))
 
     @classmethod
     def sorted(cls, records: Records, batch_size: int) -> Batches:

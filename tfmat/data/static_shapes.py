@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfmat.layers.activations import element_wise_fused
+
 COMPILE_SECONDS = 8.0
 """Of a training step with XLA, for one shape."""
 DENSE_RATE = 3e10
@@ -93,4 +95,5 @@ class PerShape:
         key = tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(data))
         if key not in self.compiled:
             self.compiled[key] = tf.function(self.function, jit_compile=self.jit_compile, autograph=False)
-        return self.compiled[key](data)
+        with element_wise_fused(self.jit_compile):  # read while the first call traces
+            return self.compiled[key](data)

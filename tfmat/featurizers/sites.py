@@ -55,13 +55,12 @@ def _from_pymatgen(material: Any) -> Crystal:
         raise InputError(f"{type(material).__name__} is no crystal", expected=expected)
     if not all(material.lattice.pbc):
         raise InputError("the structure is not periodic in all three directions", expected="a crystal")
-    if not material.is_ordered:
-        site = next(i for i, site in enumerate(material) if not site.is_ordered)
-        raise InputError(f"site {site + 1} is partially occupied ({material[site].species_string[:60]})", expected="an ordered crystal")
-    try:
-        numbers = [int(site.specie.Z) for site in material]
-    except AttributeError:
-        numbers = [0]
+    numbers = []
+    for index, site in enumerate(material):
+        kinds = site.species
+        if len(kinds) != 1 or abs(kinds.num_atoms - 1.0) > 1e-6:
+            raise InputError(f"site {index + 1} is partially occupied ({site.species_string[:60]})", expected="an ordered crystal")
+        numbers.append(getattr(next(iter(kinds)), "Z", 0))
     if not all(0 < number < len(SYMBOLS) for number in numbers):  # pymatgen gives a dummy species a hash as its number
         raise InputError("a site holds a dummy species", expected="chemical elements only")
     state = getattr(material, "state", None)

@@ -8,15 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-
-@keras.saving.register_keras_serializable("tfmat")
-def softplus2(x: Any) -> Any:
-    """``log(exp(x) + 1) - log(2)``, elementwise: smooth, and 0 at 0. The activation of MEGNet.
-
-    The sum of x/2 and |x|/2 instead of relu(x) gives the right derivative, 1/2, at exactly 0, where the constant state begins.
-    """
-    size = ops.abs(x)
-    return 0.5 * (x + size) + ops.log(0.5 * ops.exp(-size) + 0.5)
+from tfmat.layers.activations import softplus2
 
 
 @keras.saving.register_keras_serializable("tfmat")
