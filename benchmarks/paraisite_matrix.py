@@ -148,7 +148,9 @@ class Matrix:
         if run not in self.sources:
             path = self.options.work / f"{self.protocol}-{run}.npz"
             if not path.is_file():
-                raise SystemExit(f"{path} is missing: the weights of step II on AFLOW in run {run}. Delete its row of {self.options.csv}")
+                print(f"{path} is missing: step II on AFLOW in run {run} is trained again", file=sys.stderr)
+                self.fit("II", "AFLOW", run, *split(self.parts, "AFLOW", run))
+                return self.sources[run]
             with np.load(path, allow_pickle=False) as stored:
                 mean, std = stored["scale"].tolist()
                 weights = [stored[name] for name in sorted(set(stored.files) - {"scale"})]
