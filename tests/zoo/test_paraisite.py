@@ -180,7 +180,7 @@ def test_step_3_begins_with_everything(aflow_model):
     assert not changed(values(source.model), values(predictor.model))
     info = predictor.info["init"]
     assert (info["loaded"], info["unused"]) == (105, 0) and not info["missing"] + info["replaced"] + info["different_shape"]
-    assert (predictor.targets[0].mean, predictor.targets[0].std) == (0.0, 1.0) != (source.targets[0].mean, source.targets[0].std)
+    assert (predictor.targets[0].mean, predictor.targets[0].std) == (source.targets[0].mean, source.targets[0].std) != (0.0, 1.0)
 
 
 def test_a_frozen_backbone_stays_and_the_head_learns(aflow_model, tmp_path):
