@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -169,22 +170,26 @@ class SortedPlan:
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of each batch."""
-        return tuple(batch.rows for batch in self.epoch(0))
+        return tuple(batch.rows for batch in self._batches)
 
     @property
     def steps(self) -> int:
         """Number of batches."""
-        return len(self.epoch(0))
+        return len(self._batches)
 
     def bucket_of(self) -> np.ndarray:
         """Number of the batch of each example, int (N,)."""
         buckets = np.empty(len(self.sizes), np.int64)
-        for batch in self.epoch(0):
+        for batch in self._batches:
             buckets[batch.indices] = batch.bucket
         return buckets
 
     def epoch(self, epoch: int) -> list[PlannedBatch]:
         """The batches, from the largest examples to the smallest, the same in every epoch."""
+        return self._batches
+
+    @cached_property
+    def _batches(self) -> list[PlannedBatch]:
         order = np.argsort(-self.sizes, kind="stable")
         batches: list[PlannedBatch] = []
         start = 0

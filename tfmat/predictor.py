@@ -110,13 +110,14 @@ class Predictor:
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
         keywords = dict(keywords or {})
-        if init is not None:
-            keywords = shared_keywords(architecture, read_config(registry.model_folder(init))) | keywords
+        source = None if init is None else registry.model_folder(init)
+        if source is not None:
+            keywords = shared_keywords(architecture, read_config(source)) | keywords
         keras.utils.set_random_seed(seed)
         model = architecture.builder(tuple(t.name for t in targets), **keywords)
         predictor = cls(architecture, keywords, featurizer or architecture.default_featurizer(keywords), targets, model)
-        if init is not None:
-            report = initialise(model, targets, registry.model_folder(init), name=os.fspath(init))
+        if init is not None and source is not None:
+            report = initialise(model, targets, source, name=os.fspath(init))
             predictor.info["init"] = report.to_config()
             scales = {t.name: report.scales.get(t.name, (t.mean, t.std)) for t in targets}
             predictor.targets = tuple(dataclasses.replace(t, mean=scales[t.name][0], std=scales[t.name][1]) for t in targets)
