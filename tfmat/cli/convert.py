@@ -10,6 +10,7 @@ import typer
 from tfmat.cli.failures import tell, writing
 from tfmat.cli.progress import task
 from tfmat.cli.quiet import load_tensorflow, silent_stderr
+from tfmat.cli.runs import check_replaceable
 from tfmat.cli.settings import known
 from tfmat.cli.tables import aligned
 from tfmat.errors import InputError
@@ -100,10 +101,7 @@ def _checked(name: str | None, unit: str | None, transform: str | None, out: Pat
     """The target that was named; refuses what needs no reading to be refused."""
     if transform is not None:
         known("transform", transform, TRANSFORMS)
-    if out.exists() and not overwrite:
-        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
-    if out.exists() and not (out / "config.json").is_file():
-        raise InputError("it is no model, so it is not overwritten", file=str(out), expected="a model's folder or a new path")
+    check_replaceable(out, overwrite)
     if name is None:
         return None
     if not name.isidentifier():

@@ -160,6 +160,14 @@ def opened(path: Path) -> TrainingFolder:
     return TrainingFolder(path.with_name(path.name.removesuffix(SUFFIX)) if path.name.endswith(SUFFIX) else path)
 
 
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Refuse a path at which a model cannot be written: a taken one, or with `overwrite` one that holds no model."""
+    if out.exists() and not overwrite:
+        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
+    if out.exists() and not (out / "config.json").is_file():
+        raise InputError("it is no model, so it is not overwritten", file=str(out), expected="a model's folder or a new path")
+
+
 def stem(data: str) -> str:
     """A dataset's name, or a file's without folder and endings, as part of a file name."""
     name = data if "/fold" in data else Path(data).name

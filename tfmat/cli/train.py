@@ -10,7 +10,7 @@ import typer
 
 from tfmat.cli.materials import crystals_unread, make_targets, open_dataset, resolved, split_of, split_spec
 from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.runs import Settings, TrainingFolder, default_out, opened
+from tfmat.cli.runs import Settings, TrainingFolder, check_replaceable, default_out, opened
 from tfmat.cli.settings import builder_keywords, changed_recipe, known, layer_rates
 from tfmat.errors import InputError
 
@@ -211,12 +211,9 @@ def _refuse_options(ctx: typer.Context) -> None:
 def _check_free(out: Path | None, overwrite: bool) -> None:
     if out is None:
         return
+    check_replaceable(out, overwrite)
     if overwrite:
-        if out.exists() and not (out / "config.json").is_file():
-            raise InputError("it is no model, so it is not overwritten", file=str(out), expected="a model's folder or a new path")
         return
-    if out.exists():
-        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
     folder = TrainingFolder(out)
     if folder.path.exists():
         raise InputError(f"{folder.path} holds an unfinished run", expected=f"--resume {out} to continue it, or --overwrite to replace it")
