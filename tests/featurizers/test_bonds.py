@@ -118,6 +118,7 @@ def test_a_large_cell():
         (crystal([0, 8]), r"site 1 is"),
         (crystal([8, 8], 4.0, [[0, 0, 0], [0.001, 0, 0]]), "sites 1 and 2 of O2 are 0.004 Å apart"),
         (crystal([8, 8], 4.0, [[0, 0, 0], [1, 0, 0]]), "sites 1 and 2 of O2 are 0.000 Å apart"),
+        (crystal([8, 8], 4.0, [[0, 0, 0], [0.5, np.nan, 0]]), r"the coordinates of site 2 are \[0.5, nan, 0.0\]"),
         (Crystal(np.array([8], np.int32), np.array([[3.0, 0, 0], [6, 0, 0], [0, 0, 3]]), np.zeros((1, 3))), "lattice planes are 0 Å apart"),
         (Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]), "site 1 is partially occupied"),
         (Structure(Lattice.cubic(4), ["X"], [[0, 0, 0]]), "holds a dummy species"),

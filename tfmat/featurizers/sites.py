@@ -20,8 +20,8 @@ def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
         heaviest: largest atomic number that the model knows.
 
     Raises:
-        InputError: no sites, a partially occupied site, an element beyond `heaviest`, a lattice that spans no volume or is not periodic
-            in all three directions; ``index`` is the position of the bad one.
+        InputError: no sites, a partially occupied site, an element beyond `heaviest`, a coordinate that is no number, a lattice that spans
+            no volume or is not periodic in all three directions; ``index`` is the position of the bad one.
     """
     for index, material in enumerate(materials):
         try:
@@ -44,6 +44,9 @@ def _check(crystal: Crystal, heaviest: int) -> None:
             f"site {site + 1} is {name} (Z = {kind}), which the model does not know", expected=f"elements H to {SYMBOLS[heaviest]}"
         )
     check_lattice(crystal.lattice)
+    if not np.isfinite(crystal.frac_coords).all():
+        site = int(np.argmin(np.isfinite(crystal.frac_coords).all(axis=1)))
+        raise InputError(f"the coordinates of site {site + 1} are {crystal.frac_coords[site].tolist()}", expected="finite numbers")
 
 
 def _from_pymatgen(material: Any) -> Crystal:
