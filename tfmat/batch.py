@@ -1,4 +1,4 @@
-"""The batch layout: zero-padded arrays with the leading axis B, bucketed by size.
+"""The batch layout: zero-padded arrays with the leading axis B, bucketed by size (`tfmat.buckets`).
 
 0 means padding; masks are derived from the data, never stored. In training every batch of a bucket has the same shape: the last one
 is filled up with empty examples, whose targets are missing, so XLA compiles one program a bucket.
@@ -13,76 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfmat.buckets import SLOTTED, Sizes, largest, rows_of
 from tfmat.records import Records
 
 Arrays = dict[str, np.ndarray]
-
-
-SLOTS = 2**18
-"""Most padded slots (rows x longest axis) of a batch: bounds the memory where single examples are very large."""
-DISTINCT = 256
-"""Bucket bounds are chosen among so many sizes at most, which bounds the time of the choice."""
-
-
 CALL = 4096
-"""What starting one more batch costs without XLA, in slots."""
-
-
-def rows_of(width: int, batch_size: int, count: int | None = None, multiple: int = 8) -> int:
-    """Rows of a batch whose longest axis is `width`.
-
-    `batch_size`, halved until the batch has at most `SLOTS` slots; and where there are only `count` examples, no more than the next
-    `multiple`, if the rows are one.
-    """
-    rows = batch_size
-    while rows > 1 and rows * width > SLOTS:
-        rows = (rows + 1) // 2
-    step = multiple if rows % multiple == 0 else 1
-    return rows if count is None else min(rows, -(-max(count, 1) // step) * step)
-
-
-def choose_buckets(
-    sizes: np.ndarray, batch_size: int, limit: int = 8, gain: float = 0.05, least: float = 0.0, multiple: int = 8
-) -> tuple[int, ...]:
-    """Upper bounds of the buckets that need the fewest padded slots for an epoch.
-
-    Args:
-        sizes: int (N,), size of each example.
-        batch_size: rows of a batch.
-        limit: most buckets to use.
-        gain: a further bucket must save this share of the slots (each one costs XLA a compilation),
-        least: and so many slots.
-        multiple: see `rows_of`.
-
-    Returns:
-        Ascending bounds; the last one is the largest size.
-    """
-    values, counts = np.unique(np.asarray(sizes), return_counts=True)
-    if len(values) > DISTINCT:
-        bounds = np.unique(np.quantile(sizes, np.linspace(0, 1, DISTINCT + 1)[1:], method="higher"))
-        counts = np.bincount(np.searchsorted(bounds, values), counts, len(bounds)).astype(np.int64)
-        values = bounds
-    cumulative = np.concatenate([[0], np.cumsum(counts)])
-    full = [rows_of(int(value), batch_size) for value in values]
-
-    def cost(first: int, last: int) -> float:
-        count = int(cumulative[last + 1] - cumulative[first])
-        rows = full[last] if count >= full[last] else rows_of(int(values[last]), batch_size, count, multiple)
-        return float(-(-count // rows) * rows * int(values[last]))
-
-    number = len(values)
-    best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
-    for last in range(number):
-        best[1, last] = (cost(0, last), (int(values[last]),))
-        for used in range(2, min(limit, last + 1) + 1):
-            options = [(best[used - 1, cut][0] + cost(cut + 1, last), cut) for cut in range(used - 2, last)]
-            total, cut = min(options)
-            best[used, last] = (total, (*best[used - 1, cut][1], int(values[last])))
-    chosen = best[1, number - 1]
-    for used in range(2, min(limit, number) + 1):
-        if best[used, number - 1][0] <= (1 - gain) * chosen[0] - least * (used - len(chosen[1])):
-            chosen = best[used, number - 1]
-    return chosen[1]
+"""What starting one more batch costs without XLA, in the unit of `tfmat.buckets`."""
 
 
 class PlannedBatch(NamedTuple):
@@ -106,35 +42,43 @@ class BatchPlan:
     Every batch of a bucket has the same shape: `batch_size` rows, or fewer where examples are very large or few (see `rows_of`).
 
     Attributes:
-        sizes: int (N,), size of each example: the length of the bucketed axis.
+        sizes: of the N examples.
+        bucket_of: int (N,), number of the bucket of each example, see `tfmat.buckets.choose_buckets`.
         batch_size: rows of a batch.
-        buckets: ascending upper bounds of the sizes.
         seed: of the shuffling; None keeps the order of the data within each bucket.
         multiple: see `rows_of`.
     """
 
-    sizes: np.ndarray
+    sizes: Sizes
+    bucket_of: np.ndarray
     batch_size: int
-    buckets: tuple[int, ...]
     seed: int | None = None
     multiple: int = 8
 
-    @property
+    @cached_property
+    def buckets(self) -> tuple[int, ...]:
+        """Longest length in each bucket."""
+        return tuple(largest(self.sizes.lengths, self.bucket_of, len(self._counts)).tolist())
+
+    @cached_property
+    def slots(self) -> tuple[int, ...] | None:
+        """Most neighbour slots in each bucket; None for examples without slots."""
+        return None if self.sizes.slots is None else tuple(largest(self.sizes.slots, self.bucket_of, len(self._counts)).tolist())
+
+    @cached_property
     def rows(self) -> tuple[int, ...]:
         """Rows of the batches of each bucket."""
-        counts = np.bincount(self.bucket_of(), minlength=len(self.buckets))
-        pairs = zip(self.buckets, counts.tolist(), strict=True)
-        return tuple(rows_of(width, self.batch_size, count, self.multiple) for width, count in pairs)
+        shapes = zip(self.buckets, self._counts, self.slots or [None] * len(self._counts), strict=True)
+        return tuple(rows_of(width, self.batch_size, count, self.multiple, slots) for width, count, slots in shapes)
 
     @property
     def steps(self) -> int:
         """Batches an epoch, the same for every epoch."""
-        counts = np.bincount(self.bucket_of(), minlength=len(self.buckets))
-        return sum(-(-int(count) // rows) for count, rows in zip(counts, self.rows, strict=True))
+        return sum(-(-count // rows) for count, rows in zip(self._counts, self.rows, strict=True))
 
-    def bucket_of(self) -> np.ndarray:
-        """Number of the bucket of each example, int (N,)."""
-        return np.searchsorted(self.buckets, self.sizes)
+    @cached_property
+    def _counts(self) -> list[int]:
+        return np.bincount(self.bucket_of).tolist()
 
     def epoch(self, epoch: int) -> list[PlannedBatch]:
         """Batches of one epoch.
@@ -143,7 +87,7 @@ class BatchPlan:
         """
         rng = None if self.seed is None else np.random.default_rng((self.seed, epoch))
         order = np.arange(len(self.sizes)) if rng is None else rng.permutation(len(self.sizes))
-        bucket_of = self.bucket_of()[order]
+        bucket_of = self.bucket_of[order]
         batches = []
         for bucket, rows in enumerate(self.rows):
             members = order[bucket_of == bucket]
@@ -155,15 +99,15 @@ class BatchPlan:
 class SortedPlan:
     """Batches of examples of about the same size, each as short and as wide as its examples: little padding, but many shapes.
 
-    For prediction without XLA, where a new shape costs little. From the largest example to the smallest, a batch ends when it is full, or
-    when its padding has cost as much as another batch would.
+    For prediction without XLA, where a new shape costs little. From the examples with most neighbour slots, and of these the longest,
+    down to the smallest, a batch ends when it is full, or when its padding has cost as much as another batch would.
 
     Attributes:
-        sizes: int (N,), size of each example.
+        sizes: of the N examples.
         batch_size: most rows of a batch.
     """
 
-    sizes: np.ndarray
+    sizes: Sizes
     batch_size: int
     seed: None = None
 
@@ -177,12 +121,18 @@ class SortedPlan:
         """Number of batches."""
         return len(self._batches)
 
+    @cached_property
     def bucket_of(self) -> np.ndarray:
-        """Number of the batch of each example, int (N,)."""
+        """Number of the batch of each example, int64 (N,)."""
         buckets = np.empty(len(self.sizes), np.int64)
         for batch in self._batches:
             buckets[batch.indices] = batch.bucket
         return buckets
+
+    @cached_property
+    def slots(self) -> tuple[int, ...] | None:
+        """Most neighbour slots in each batch; None for examples without slots."""
+        return None if self.sizes.slots is None else tuple(largest(self.sizes.slots, self.bucket_of, self.steps).tolist())
 
     def epoch(self, epoch: int) -> list[PlannedBatch]:
         """The batches, from the largest examples to the smallest, the same in every epoch."""
@@ -190,20 +140,23 @@ class SortedPlan:
 
     @cached_property
     def _batches(self) -> list[PlannedBatch]:
-        order = np.argsort(-self.sizes, kind="stable")
+        lengths, pairs, slots = self.sizes.lengths, self.sizes.pairs, self.sizes.slots
+        order = np.lexsort((-lengths, -pairs))
         batches: list[PlannedBatch] = []
         start = 0
         while start < len(order):
-            width = int(self.sizes[order[start]])
-            most = order[start : start + rows_of(width, self.batch_size)]
-            padding = np.cumsum(width - self.sizes[most])
+            first = order[start]
+            rows = rows_of(int(lengths[first]), self.batch_size, slots=None if slots is None else int(slots[first]))
+            most = order[start : start + rows]
+            padded = np.arange(1, len(most) + 1) * np.maximum.accumulate(lengths[most]) * pairs[first]
+            padding = padded - np.cumsum(lengths[most] * pairs[most])  # only ever grows
             chosen = most[: max(1, int(np.searchsorted(padding, CALL, side="right")))]
             batches.append(PlannedBatch(chosen, len(chosen), len(batches)))
             start += len(chosen)
         return batches
 
 
-def pad(records: Records, indices: np.ndarray, widths: Mapping[str, int], rows: int) -> Arrays:
+def pad(records: Records, indices: np.ndarray, widths: Mapping[str, int], rows: int, slots: int | None = None) -> Arrays:
     """The examples at `indices` as zero-padded arrays.
 
     Args:
@@ -211,6 +164,7 @@ def pad(records: Records, indices: np.ndarray, widths: Mapping[str, int], rows: 
         indices: at most `rows` positions.
         widths: key -> length of axis 1 of the result.
         rows: length of axis 0; rows beyond the examples stay zero.
+        slots: length of axis 2 of the keys `tfmat.buckets.SLOTTED`: neighbour slots from here on are cut off; None for records without.
 
     Returns:
         key -> array (rows, widths[key], ...).
@@ -219,10 +173,11 @@ def pad(records: Records, indices: np.ndarray, widths: Mapping[str, int], rows: 
     for key, values in records.values.items():
         offsets = records.offsets[key]
         starts, lengths = offsets[indices], offsets[indices + 1] - offsets[indices]
-        padded = np.zeros((rows, widths[key], *values.shape[1:]), values.dtype)
         row = np.repeat(np.arange(len(indices)), lengths)
         column = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        padded[row, column] = values[np.repeat(starts, lengths) + column]
+        kept = values if slots is None or key not in SLOTTED else values[:, :slots]
+        padded = np.zeros((rows, widths[key], *kept.shape[1:]), values.dtype)
+        padded[row, column] = kept[np.repeat(starts, lengths) + column]
         batch[key] = padded
     return batch
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.batch import BatchPlan, SortedPlan, choose_buckets, pad, pad_targets
+from tfmat.batch import BatchPlan, SortedPlan, pad, pad_targets
+from tfmat.buckets import SLOTTED, Sizes, choose_buckets, largest
 from tfmat.records import Records
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Batches:
         least_saving: float = 0.0,
         multiple: int = 8,
     ) -> Batches:
-        """Bucket by the longest key and batch.
+        """Bucket by the longest key, and by neighbour slots where there are some, and batch.
 
         Args:
             records: featurized examples.
@@ -51,32 +52,35 @@ class Batches:
             batch_size: rows of a batch.
             seed: of the shuffling; None keeps the order of the data within each bucket.
             max_buckets: most buckets.
-            least_saving: padded slots an epoch that a further bucket must save.
+            least_saving: padded slots, or pairs of neighbour slots, an epoch that a further bucket must save.
             multiple: of the rows of a bucket that has fewer examples than `batch_size`.
         """
-        sizes = _sizes(records)
-        buckets = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving, multiple=multiple)
-        return cls._planned(records, targets, BatchPlan(sizes, batch_size, buckets, seed, multiple))
+        sizes = Sizes.of(records)
+        bucket_of = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving, multiple=multiple)
+        return cls._planned(records, targets, BatchPlan(sizes, bucket_of, batch_size, seed, multiple))
 
     @classmethod
     def sorted(cls, records: Records, batch_size: int) -> Batches:
         """For prediction without XLA: batches of about equal sizes, see `tfmat.batch.SortedPlan`."""
-        return cls._planned(records, {}, SortedPlan(_sizes(records), batch_size))
+        return cls._planned(records, {}, SortedPlan(Sizes.of(records), batch_size))
 
     @classmethod
     def _planned(cls, records: Records, targets: Mapping[str, np.ndarray], plan: BatchPlan | SortedPlan) -> Batches:
-        bucket_of, buckets = plan.bucket_of(), len(plan.rows)
-        longest = {key: np.zeros(buckets, np.int64) for key in records.values}
-        for key, widths in longest.items():
-            np.maximum.at(widths, bucket_of, records.lengths(key))
-        return cls(records, targets, plan, tuple({key: int(widths[b]) for key, widths in longest.items()} for b in range(buckets)))
+        longest = {key: largest(records.lengths(key), plan.bucket_of, len(plan.rows)).tolist() for key in records.values}
+        return cls(records, targets, plan, tuple({key: widths[b] for key, widths in longest.items()} for b in range(len(plan.rows))))
 
     def epoch(self, epoch: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]]:
         """Batches of one epoch: inputs, targets (B, 1), loss weights (B,), and the stamp (epoch, step) int32 (2,)."""
         for step, (indices, rows, bucket) in enumerate(self.plan.epoch(epoch)):
-            inputs = pad(self.records, indices, self.widths[bucket], rows)
+            slots = None if self.plan.slots is None else self.plan.slots[bucket]
+            inputs = pad(self.records, indices, self.widths[bucket], rows, slots)
             values, weights = pad_targets(self.targets, indices, rows)
             yield inputs, values, weights, np.array([epoch, step], np.int32)
+
+    def _trailing(self, key: str) -> tuple[int | None, ...]:
+        """Lengths of the axes behind the first of one example's array; None for neighbour slots."""
+        trailing = self.records.values[key].shape[1:]
+        return trailing if self.plan.slots is None or key not in SLOTTED else (None, *trailing[1:])
 
     def dataset(self, *, first_epoch: int = 0, repeat: bool = False, fraction_jitter: float = 0.0) -> tf.data.Dataset:
         """The batches as a `tf.data.Dataset` of (inputs, targets, weights).
@@ -98,7 +102,7 @@ class Batches:
 
         rows = self.plan.rows[0] if len(set(self.plan.rows)) == 1 else None
         signature = (
-            {key: tf.TensorSpec((rows, None, *value.shape[1:]), value.dtype) for key, value in self.records.values.items()},
+            {key: tf.TensorSpec((rows, None, *self._trailing(key)), value.dtype) for key, value in self.records.values.items()},
             {name: tf.TensorSpec((rows, 1), tf.float32) for name in self.targets},
             {name: tf.TensorSpec((rows,), tf.float32) for name in self.targets},
             tf.TensorSpec((2,), tf.int32),
@@ -115,11 +119,6 @@ class Batches:
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.map(finish, num_parallel_calls=1, deterministic=True).prefetch(4).with_options(options)
-
-
-def _sizes(records: Records) -> np.ndarray:
-    """Length of the longest key of each example, int (N,)."""
-    return np.max([records.lengths(key) for key in records.values], axis=0)
 
 
 def jitter_fractions(fractions: Any, scale: float, seed: Any) -> Any:

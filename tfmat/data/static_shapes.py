@@ -13,20 +13,27 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfmat.buckets import has_slots
 from tfmat.layers.activations import element_wise_fused
+from tfmat.layers.tracing import static_shapes_only
 
 COMPILE_SECONDS = 8.0
 """Of a training step with XLA, for one shape."""
 DENSE_RATE = 3e10
 """Training slots times weights in a second, on a core or two."""
+PAIR_SHARE = 0.25
+"""Share of the weights that a pair of neighbour slots is multiplied by. In Crysformer these are the weights of the line graph's edges
+(8 dim² a block, of 36 dim² in all); what each bond costs, spread over its pairs, is included."""
 
 
 def least_saving(model: keras.Model, epochs: int, jit_compile: bool) -> float:
     """Padded slots an epoch that another batch shape must save to be worth its compilation in a run of `epochs`.
 
-    A slot is taken to cost a multiplication by every weight, which is about right for networks of dense layers.
+    A slot is taken to cost a multiplication by every weight, which is about right for networks of dense layers. For a model with neighbour
+    slots these are pairs of slots, see `tfmat.buckets`, each of which costs a share of the weights.
     """
-    return COMPILE_SECONDS * DENSE_RATE / max(int(model.count_params()), 1) / epochs if jit_compile else 0.0
+    weights = int(model.count_params()) * (PAIR_SHARE if has_slots(model.input) else 1)
+    return COMPILE_SECONDS * DENSE_RATE / max(weights, 1) / epochs if jit_compile else 0.0
 
 
 def wants_static_shapes(model: keras.Model) -> bool:
@@ -95,5 +102,5 @@ class PerShape:
         key = tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(data))
         if key not in self.compiled:
             self.compiled[key] = tf.function(self.function, jit_compile=self.jit_compile, autograph=False)
-        with element_wise_fused(self.jit_compile):  # read while the first call traces
+        with element_wise_fused(self.jit_compile), static_shapes_only(self.jit_compile):  # read while the first call traces
             return self.compiled[key](data)
