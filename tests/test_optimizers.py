@@ -86,6 +86,12 @@ def test_a_cosine_of_its_own_length_and_end():
     assert values[100:] == pytest.approx(2e-4)
 
 
+def test_steps_down():
+    schedule = Recipe(learning_rate=1e-3, schedule="step", step_epochs=3, step_factor=0.2).build_optimizer(10, 80)._learning_rate
+    values = np.array([float(schedule(step)) for step in range(70)])
+    np.testing.assert_allclose(values, np.repeat([1e-3, 2e-4, 4e-5], 30)[:70], rtol=1e-5)
+
+
 def test_decay_spares_biases():
     optimizer = Recipe(weight_decay=0.5, schedule="constant", learning_rate=0.1).build_optimizer(1, 1)
     kernel, bias = keras.Variable(np.ones((2, 2), "float32"), name="kernel"), keras.Variable(np.ones(2, "float32"), name="bias")
@@ -101,7 +107,7 @@ def test_decay_spares_biases():
         {"loss": "huber"}, {"keep": "first"}, {"clip_norm": 1, "clip_norm_each": 1}, {"cosine_epochs": 0}, {"final_rate": -1},
         {"final_rate": 1}, {"keep": "best", "swa_epochs": 20}, {"patience": 3}, {"patience": 0, "keep": "best"},
         {"optimizer": "adam", "weight_decay": 0.1}, {"rates": "head"}, {"rates": [("head", -1)]}, {"rates": {"head": "x"}},
-        {"rates": [("head",)]}, {"rates": [("head", float("nan"))]},
+        {"rates": [("head",)]}, {"rates": [("head", float("nan"))]}, {"step_epochs": 0}, {"step_factor": -0.1},
     ],
     ids=str,
 )  # fmt: skip
@@ -118,7 +124,7 @@ def test_recipe_round_trip():
 
 
 def test_a_config_without_the_newer_options():
-    new = {"loss", "rates", "cosine_epochs", "final_rate", "clip_norm_each", "keep", "patience"}
+    new = {"loss", "rates", "cosine_epochs", "final_rate", "clip_norm_each", "keep", "patience", "step_epochs", "step_factor"}
     old = {key: value for key, value in Recipe(ema=0.9).to_config().items() if key not in new}
     assert Recipe.from_config(old) == Recipe(ema=0.9)
 

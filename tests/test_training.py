@@ -76,6 +76,26 @@ def test_a_seed_repeats_and_another_does_not():
     assert not same(fitted(), fitted(seed=2))
 
 
+def test_accumulated_parts_make_the_step_of_the_whole_batch():
+    """All rows are one batch, so its parts hold the same rows; a recipe with small batches learns something else."""
+    rows = table().subset(range(32))
+    alike = dataclasses.replace(rows, materials=[f"Na{1 + i % 7}Cl{1 + i % 5}" for i in range(32)])
+    whole, parts, small = (
+        fitted(
+            dataclasses.replace(RECIPE, batch_size=size, accumulation=steps, schedule="constant", ema=None, fraction_jitter=0), data=alike
+        )
+        for size, steps in ((32, 1), (32, 4), (8, 1))
+    )
+    for one, other in zip(weights(whole), weights(parts), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
+    assert max(np.abs(one - apart).max() for one, apart in zip(weights(whole), weights(small), strict=True)) > 1e-3
+    assert [r["loss"] for r in whole.history] == pytest.approx([r["loss"] for r in parts.history], rel=1e-4)
+    average = dataclasses.replace(RECIPE, accumulation=4, batch_size=16).build_optimizer(40, 10).ema_momentum
+    assert average**4 == pytest.approx(RECIPE.build_optimizer(10, 10).ema_momentum)
+    with pytest.raises(ValueError, match="multiple of `accumulation`"):
+        Recipe(batch_size=10, accumulation=4)
+
+
 PAPER = Recipe(optimizer="lookahead_lamb", schedule="triangular", swa_epochs=2, batch_size=16, epochs=5)
 
 

@@ -16,12 +16,12 @@ Loss = Literal["laplace", "mae", "mse", "mape", "mse_physical"]
 _CHOICES = {
     "loss": get_args(Loss),
     "optimizer": ("adamw", "adam", "lookahead_lamb"),
-    "schedule": ("cosine", "triangular", "constant"),
+    "schedule": ("cosine", "triangular", "step", "constant"),
     "keep": ("last", "best"),
 }
 _POSITIVE = (
-    *("learning_rate", "epochs", "cycle_epochs", "cosine_epochs", "batch_size", "ema", "clip_norm", "clip_norm_each"),
-    *("swa_epochs", "patience"),
+    *("learning_rate", "epochs", "cycle_epochs", "cosine_epochs", "step_epochs", "step_factor", "batch_size"),
+    *("ema", "clip_norm", "clip_norm_each", "swa_epochs", "patience", "accumulation"),
 )
 
 
@@ -38,12 +38,15 @@ class Recipe:
         rates: factors on the learning rate, and on the weight decay, of single layers: pairs of a layer's name (``*`` and ``?`` as in
             `fnmatch`; or the name of one of the architecture's parts) and a factor; the first that matches a layer counts. A mapping
             is accepted too. 0 leaves a layer as it is (with `ema`, up to rounding).
-        schedule: ``cosine`` to `final_rate` after a linear warm-up, ``triangular`` cycles, or ``constant``.
+        schedule: ``cosine`` to `final_rate` after a linear warm-up, ``triangular`` cycles, ``step`` (down every `step_epochs`), or
+            ``constant``.
         warmup: share of the cosine's steps with rising rate (cosine only).
         cosine_epochs: length of the cosine, warm-up included, if it is not the run's; afterwards the rate stays as it is (cosine only).
         final_rate: where the cosine ends (cosine only).
         cycle_epochs: epochs from the lowest to the highest rate (triangular only).
         lowest_rate: bottom of the triangular cycle.
+        step_epochs: epochs at one rate (step only).
+        step_factor: between one rate and the next (step only).
         weight_decay: decoupled weight decay.
         clip_norm: largest norm of the whole gradient; None = no clipping.
         clip_norm_each: largest norm of the gradient of each weight, instead.
@@ -55,6 +58,7 @@ class Recipe:
         batch_size: None chooses the power of two that gives about 2**`batch_shift` steps an epoch, within `batch_range`.
         batch_shift: 4 as published: 2**round(log2(training rows) - 4).
         batch_range: bounds of that choice.
+        accumulation: a step is made of so many parts of a batch, one after the other, whose gradients are averaged: less memory.
         epochs: default length.
         fraction_jitter: relative noise on the atomic fractions of training examples (compositions only).
     """
@@ -63,12 +67,14 @@ class Recipe:
     optimizer: Literal["adamw", "adam", "lookahead_lamb"] = "adamw"
     learning_rate: float = 1e-3
     rates: tuple[tuple[str, float], ...] = ()
-    schedule: Literal["cosine", "triangular", "constant"] = "cosine"
+    schedule: Literal["cosine", "triangular", "step", "constant"] = "cosine"
     warmup: float = 0.05
     cosine_epochs: int | None = None
     final_rate: float = 0.0
     cycle_epochs: int = 10
     lowest_rate: float = 1e-4
+    step_epochs: int = 20
+    step_factor: float = 0.1
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_norm_each: float | None = None
@@ -79,6 +85,7 @@ class Recipe:
     batch_size: int | None = None
     batch_shift: int = 6
     batch_range: tuple[int, int] = (32, 512)
+    accumulation: int = 1
     epochs: int = 100
     fraction_jitter: float = 0.0
 
@@ -100,6 +107,8 @@ class Recipe:
             raise ValueError("`keep='best'` and `swa_epochs` both choose the final weights: choose one")
         if self.patience is not None and self.keep != "best":
             raise ValueError(f"`patience` needs keep='best'. Received: keep={self.keep!r}")
+        if self.batch_size is not None and self.batch_size % self.accumulation:
+            raise ValueError(f"`batch_size` must be a multiple of `accumulation`. Received: {self.batch_size}, {self.accumulation}")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("`weight_decay` must be 0 for `adam`: choose `adamw`")
         object.__setattr__(self, "rates", _checked_rates(self.rates))
@@ -112,14 +121,22 @@ class Recipe:
         return int(min(max(2 ** round(math.log2(max(rows, 1)) - self.batch_shift), low), high, 2 ** math.ceil(math.log2(max(rows, 2)))))
 
     def build_optimizer(self, steps_per_epoch: int, epochs: int) -> keras.optimizers.Optimizer:
-        """The optimizer with its schedule for a run of `epochs`; `rates` are set once the model is known."""
+        """The optimizer with its schedule for a run of `epochs`; `rates` are set once the model is known.
+
+        With `accumulation` every part counts as a step here, as it does in Keras' schedules and moving averages.
+        """
         from tfmat.optimizers import Adam, AdamW, LookaheadLamb
 
         common: dict[str, Any] = {"learning_rate": self._schedule(steps_per_epoch, epochs)}
         common |= {"global_clipnorm": self.clip_norm, "clipnorm": self.clip_norm_each}
+        common |= {"gradient_accumulation_steps": self.accumulation} if self.accumulation > 1 else {}
         if self.ema is not None:
             # A short run cannot wait for a slow average to forget the initial weights.
-            common |= {"use_ema": True, "ema_momentum": min(self.ema, 1.0 - 1.0 / max(steps_per_epoch * epochs * 0.1, 1.1))}
+            common |= {
+                "use_ema": True,
+                "ema_momentum": min(self.ema, 1.0 - 1.0 / max(steps_per_epoch * epochs * 0.1 / self.accumulation, 1.1)),
+            }
+            common["ema_momentum"] **= 1.0 / self.accumulation
         if self.optimizer == "lookahead_lamb":
             return LookaheadLamb(weight_decay=self.weight_decay or None, **common)
         if self.optimizer == "adam":
@@ -135,6 +152,9 @@ class Recipe:
 
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "step":
+            steps = self.step_epochs * steps_per_epoch
+            return keras.optimizers.schedules.ExponentialDecay(self.learning_rate, steps, self.step_factor, staircase=True)
         if self.schedule == "triangular":
             return TriangularCycle(self.lowest_rate, self.learning_rate, self.cycle_epochs * steps_per_epoch)
         total = steps_per_epoch * (self.cosine_epochs or epochs)
