@@ -58,28 +58,30 @@ class BondGraph(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfmat")
 class GaussianExpansion(keras.layers.Layer):
-    """Distances on a grid of Gaussians: ``exp(-(d - c_k)**2 / width**2)``, K centres c_k from 0 to `highest`.
+    """Numbers such as distances on a grid of Gaussians: ``exp(-(d - c_k)**2 / width**2)``, K centres c_k from `lowest` to `highest`.
 
     Args:
-        highest: last centre [Å].
+        highest: last centre, in the unit of the numbers.
         number: K.
-        width: [Å].
+        width: in that unit too.
+        lowest: first centre.
 
     Call arguments:
-        distances: (B, E) [Å].
+        distances: (..., E).
 
     Returns:
-        (B, E, K).
+        (..., E, K).
     """
 
-    def __init__(self, highest: float, number: int = 100, width: float = 0.5, **layer_options: Any) -> None:
+    def __init__(self, highest: float, number: int = 100, width: float = 0.5, lowest: float = 0.0, **layer_options: Any) -> None:
         super().__init__(**layer_options)
-        if number < 2 or not highest > 0 or not width > 0:
-            raise ValueError(f"`highest` and `width` must be positive, `number` at least 2. Received: {highest}, {width}, {number}")
-        self.highest, self.number, self.width = highest, number, width
+        if number < 2 or not highest > lowest or not width > 0:
+            problem = "`highest` must be above `lowest`, `width` positive, `number` at least 2"
+            raise ValueError(f"{problem}. Received: {highest}, {lowest}, {width}, {number}")
+        self.highest, self.number, self.width, self.lowest = highest, number, width, lowest
 
     def call(self, distances: Any) -> Any:
-        centers = ops.linspace(0.0, self.highest, self.number, dtype=self.compute_dtype)
+        centers = ops.linspace(self.lowest, self.highest, self.number, dtype=self.compute_dtype)
         scaled = (ops.expand_dims(distances, -1) - centers) / self.width
         return ops.exp(-scaled * scaled)
 
@@ -87,7 +89,7 @@ class GaussianExpansion(keras.layers.Layer):
         return (*distances_shape, self.number)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"highest": self.highest, "number": self.number, "width": self.width}
+        return super().get_config() | {"highest": self.highest, "number": self.number, "width": self.width, "lowest": self.lowest}
 
 
 class JointDense(keras.layers.Layer):
