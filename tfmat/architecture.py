@@ -37,10 +37,12 @@ class Architecture:
         featurizer: class of its featurizer, a frozen dataclass with defaults.
         recipes: name -> how it is trained; one of them is ``default``.
         variants: name -> builder keywords of the named variants, for listings and contract tests.
+        counts_sites: variants whose predictions depend on how often the given cell repeats the primitive one.
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
             given learning rates by part; see `tfmat.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
             accepted wherever a model directory is, see `model_folder`.
+        xla: whether XLA makes it faster on a CPU. It does where there is much to fuse, and not where matrix products prevail.
     """
 
     name: str
@@ -50,8 +52,10 @@ class Architecture:
     featurizer: type[Featurizer]
     recipes: Mapping[str, Recipe]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    counts_sites: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     presets: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
+    xla: bool = True
 
     def default_featurizer(self, keywords: Mapping[str, Any]) -> Featurizer:
         """The featurizer for a model built with `keywords`: those that it has too go to both."""

@@ -29,6 +29,7 @@ from tfmat.data.user_data import check_material
 from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
+from tfmat.layers.summed_dense import set_floors
 from tfmat.model_directory import CARD, HISTORY, read_config, read_model, write_model
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
@@ -135,7 +136,7 @@ class Predictor:
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
-        jit_compile: bool = True,
+        jit_compile: bool | None = None,
         cache: RecordCache | None = None,
         report: Report | None = None,
     ) -> list[dict[str, float]]:
@@ -149,7 +150,7 @@ class Predictor:
             seed: of the shuffling and the noise.
             checkpoint: file for the state of the unfinished run.
             resume: continue from that file if it exists.
-            jit_compile: compile with XLA.
+            jit_compile: compile with XLA; None does so if the architecture is faster for it.
             cache: where featurized data is kept on disk.
             report: progress callback, see `tfmat.training.Report`.
 
@@ -164,14 +165,17 @@ class Predictor:
         check_targets(self.targets, training, learnable=True)
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
+        set_floors(self.model, self.targets, training.targets)
+        jit_compile = self.architecture.xla if jit_compile is None else jit_compile
         size, least = recipe.batch_size_for(len(training)), least_saving(self.model, epochs, jit_compile)
         records = featurize_table(training, self.featurizer, cache)
-        batches = Batches.of(records, self._scaled(training), size, seed=seed, least_saving=least)
+        part = max(size // recipe.accumulation, 1)
+        batches = Batches.of(records, self._scaled(training), part, seed=seed, least_saving=least)
         held_out = None
         if validation is not None:
             check_targets(self.targets, validation, learnable=True)
             held_out_records = featurize_table(validation, self.featurizer, cache)
-            held_out = Batches.of(held_out_records, self._scaled(validation), size, least_saving=3 * least)
+            held_out = Batches.of(held_out_records, self._scaled(validation), part, least_saving=3 * least)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume)
         parts = self.architecture.parts
         self.history = train(
@@ -230,10 +234,10 @@ class Predictor:
         Args:
             records: featurized materials.
             batch_size: rows at a time.
-            jit_compile: compile with XLA; None does so from `JIT_ROWS` materials on.
+            jit_compile: compile with XLA; None does so from `JIT_ROWS` materials on, if the architecture is faster for it.
             report: progress callback.
         """
-        jit = len(records) >= JIT_ROWS if jit_compile is None else jit_compile
+        jit = self.architecture.xla and len(records) >= JIT_ROWS if jit_compile is None else jit_compile
         if jit:
             batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=6, multiple=1)
         else:

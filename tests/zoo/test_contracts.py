@@ -17,6 +17,8 @@ from tfmat.target import Target
 
 CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
 SMALL = {
+    "atom_list_lstm": {"embedding_dim": 8, "site_units": 8, "crystal_units": 32, "layers": 2},
+    "crysformer": {"dim": 16, "blocks": 1},
     "lgdcnn": {"dim": 16, "conv_dim": 16},
     "megnet": {"dim": 8, "hidden_dim": 8, "gaussians": 16},
     "paraisite": {"dim": 8, "hidden_dim": 8, "gaussians": 16, "head_dims": (8, 8)},
@@ -41,6 +43,8 @@ def crystals():
     return st.builds(make_crystal, st.lists(st.integers(1, 94), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
 
 
+ROUNDING = {"composition": 1e-6, "crystal": 5e-6}
+"""Matrix products round differently for another number of rows; models of crystals have more of them, one after the other."""
 KINDS = {"composition": formulas(), "crystal": crystals()}
 MATERIALS = {
     "composition": ["Fe2O3", "NaCl", "Si", "SrTiO3", "Li0.5CoO2", "Ca3Al2Si3O12", "KAl3Si3O12H2"],
@@ -56,6 +60,12 @@ def case(request):
     keras.utils.set_random_seed(0)
     model = architecture.builder(("a", "b"), **architecture.variants.get(variant, {}))
     return architecture, model, architecture.featurizer()
+
+
+@pytest.fixture
+def variant(request):
+    """Name of the variant that `case` is."""
+    return request.node.callspec.params["case"][1]
 
 
 def widths(records, indices, padding=0):
@@ -95,7 +105,8 @@ def test_padding_changes_nothing(case, data, padding):
     architecture, model, featurizer = case
     materials = data.draw(st.lists(KINDS[architecture.material], min_size=1, max_size=6))
     records, everything = featurizer.featurize(materials), range(len(materials))
-    np.testing.assert_allclose(outputs(model, records, everything, padding), outputs(model, records, everything), rtol=0, atol=1e-6)
+    padded, exact = outputs(model, records, everything, padding), outputs(model, records, everything)
+    np.testing.assert_allclose(padded, exact, rtol=0, atol=ROUNDING[architecture.material])
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,7 +117,7 @@ def test_batch_mates_change_nothing(case, data):
     records = featurizer.featurize(materials)
     together = outputs(model, records, range(len(materials)))
     alone = np.concatenate([outputs(model, records, [i]) for i in range(len(materials))])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=ROUNDING[architecture.material])
 
 
 def same_crystal(crystal, kind, seed):
@@ -135,10 +146,12 @@ def same_crystal(crystal, kind, seed):
 @pytest.mark.parametrize("kind", ["site order", "rotation", "translation", "choice of cell", "supercell"])
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crystal=crystals(), seed=st.integers(0, 2**32 - 1))
-def test_the_description_of_a_crystal_does_not_matter(case, kind, crystal, seed):
+def test_the_description_of_a_crystal_does_not_matter(case, variant, kind, crystal, seed):
     architecture, model, featurizer = case
     if architecture.material != "crystal":
         pytest.skip("a model of compositions")
+    if kind == "supercell" and variant in architecture.counts_sites:
+        pytest.skip("a variant that counts the sites")
     records = featurizer.featurize([crystal, same_crystal(crystal, kind, seed)])
     one, other = outputs(model, records, [0, 1])
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
@@ -185,10 +198,10 @@ def test_save_and_load(name, variant, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(architectures()))
 def test_unknown_keyword(name):
-    with pytest.raises(TypeError, match="heads"):
-        architectures()[name].builder(("a",), heads=3)
-    with pytest.raises(ValueError, match=f"{name} has no keyword 'heads'"):
-        Predictor.create(name, [Target("a")], keywords={"heads": 3})
+    with pytest.raises(TypeError, match="wings"):
+        architectures()[name].builder(("a",), wings=3)
+    with pytest.raises(ValueError, match=f"{name} has no keyword 'wings'"):
+        Predictor.create(name, [Target("a")], keywords={"wings": 3})
 
 
 @pytest.mark.parametrize("name", sorted(architectures()))

@@ -64,7 +64,8 @@ def predict(
     wanted = collect(materials or [], input_ or [], formula_column, predictor.architecture.material)
     values = [material.value for material in wanted if material.error is None]
     with rows_done("predicting") as report:
-        frame = predictor.predict(values, batch_size=batch_size, jit_compile=len(values) >= JIT_ROWS, report=report)
+        jit = predictor.architecture.xla and len(values) >= JIT_ROWS
+        frame = predictor.predict(values, batch_size=batch_size, jit_compile=jit, report=report)
     frame = _with_unreadable(frame, wanted)
     failed = _report_errors(frame, wanted)
     _report_unseen(frame)

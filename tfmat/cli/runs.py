@@ -37,7 +37,7 @@ class Settings:
         recipe: config.
         epochs: total number.
         seed: of weights, shuffling and noise.
-        jit: compile with XLA.
+        jit: compile with XLA; None: if the architecture is faster for it.
         cache: keep featurized data on disk.
         overwrite: replace an existing model at the end.
         train_sha256: content hash of the training split.
@@ -58,7 +58,7 @@ class Settings:
     recipe: dict[str, Any]
     epochs: int
     seed: int
-    jit: bool
+    jit: bool | None
     cache: bool
     overwrite: bool
     train_sha256: str

@@ -61,7 +61,12 @@ _OUT_HELP = "New folder for the model. Default: runs/ARCHITECTURE-DATA, with a n
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out once the new model is trained.")]
 Resume = Annotated[Path | None, typer.Option(metavar="OUT", help="Continue an interrupted run; all its settings stay as they were.")]
-Jit = Annotated[bool, typer.Option("--jit/--no-jit", help="Compile with XLA: seconds to start, then several times faster.")]
+Jit = Annotated[
+    bool | None,
+    typer.Option(
+        "--jit/--no-jit", help="Compile with XLA: seconds to start, then several times faster for most architectures; default: for those."
+    ),
+]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep featurized data in TFMAT_CACHE_DIR (~/.cache/tfmat/records).")]
 
 
@@ -91,7 +96,7 @@ def train(
     out: Out = None,
     overwrite: Overwrite = False,
     resume: Resume = None,
-    jit: Jit = True,
+    jit: Jit = None,
     cache: Cache = True,
 ) -> None:
     """Train a model and write it to a folder.
@@ -190,7 +195,7 @@ def _settings(
     chosen_keywords = builder_keywords(architecture, variant, keywords)
     return Settings(
         architecture=name, keywords=chosen_keywords, recipe=chosen.to_config(), epochs=chosen.epochs, tfmat=__version__,
-        data="", label="", split=None, targets=[], seed=0, jit=True, cache=True, overwrite=False, train_sha256="",
+        data="", label="", split=None, targets=[], seed=0, jit=None, cache=True, overwrite=False, train_sha256="",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Bidirectional recurrent layers over short masked sequences."""
+"""Recurrent layers over masked sequences: the LSTM's cell, and bidirectional layers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from keras import ops
 
 UNROLL_LIMIT = 24
 """Sequences of a static length up to this are unrolled; longer or dynamic ones run in a loop."""
+
+
+def lstm_cell(gates: Any, carry: Any) -> tuple[Any, Any]:
+    """New hidden and cell state (N, D) of an LSTM.
+
+    Args:
+        gates: (N, 4 D), what enters the gates i, f, c, o.
+        carry: (N, D), the cell state before.
+    """
+    i, f, c, o = ops.split(gates, 4, axis=-1)
+    carry = ops.sigmoid(f) * carry + ops.sigmoid(i) * ops.tanh(c)
+    return ops.sigmoid(o) * ops.tanh(carry), carry
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -58,9 +70,7 @@ class BidirectionalRNN(keras.layers.Layer):
 
     def _lstm_step(self, projected: Any, states: tuple[Any, ...], recurrent: Any, _: Any) -> tuple[Any, ...]:
         hidden, carry = states
-        i, f, c, o = ops.split(projected + ops.matmul(hidden, recurrent), 4, axis=-1)
-        carry = ops.sigmoid(f) * carry + ops.sigmoid(i) * ops.tanh(c)
-        return ops.sigmoid(o) * ops.tanh(carry), carry
+        return lstm_cell(projected + ops.matmul(hidden, recurrent), carry)
 
     def _gru_step(self, projected: Any, states: tuple[Any, ...], recurrent: Any, bias: Any) -> tuple[Any, ...]:
         (hidden,) = states

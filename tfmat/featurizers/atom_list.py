@@ -1,0 +1,209 @@
+"""Lists of atoms: each site with its nearest neighbours, as elements and distances. The input of the atom-list LSTM."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from tfmat.crystal import Crystal
+from tfmat.elements import SYMBOLS
+from tfmat.errors import InputError
+from tfmat.featurizers.base import Spec
+from tfmat.featurizers.nearest import SHELL, Neighbors, nearest_neighbors
+from tfmat.featurizers.sites import each_crystal
+from tfmat.records import Records
+
+Order = Literal["canonical", "published"]
+
+TOLERANCE = 0.01
+"""Neighbours this much farther than the last one of a list are looked at too, so that the choice among equally far ones is a rule [Å]."""
+SAME = 1e-4
+"""Distances in the same place of two lists are taken to be the same if they are at most this far apart [Å]: files are rounded."""
+DIGITS = 6
+"""Decimals of the fractional coordinates by which ``order="published"`` sorts."""
+CRYSTALS = 256
+"""So many crystals are searched together."""
+
+
+@dataclass(frozen=True)
+class AtomListFeaturizer:
+    """A crystal as one list a site: the site itself, then its `n_list` - 1 nearest neighbours with their elements and distances.
+
+    Ties within a list: neighbours whose distances, in ascending order, are at most 0.001 Å apart are one shell; a shell is sorted by atomic
+    number, and the same elements in it by distance. Where the end of the list cuts through a shell, the light elements are kept. So a list
+    does not depend on the order of the sites, the origin, the rotation or the choice of the cell. What remains: two distances that differ
+    by 0.001 Å to within rounding, and a shell that spreads over more than 0.01 Å beyond the last neighbour, of which the far part is not
+    looked at. Distances close to `cutoff` are cut as rounding has it.
+
+    Equal lists are kept once: mp2018_subset's crystals with a gap have 33 sites on average and 12 different lists. Equal are those with the
+    same elements and the same distances, to within 0.0001 Å each, of which the mean is kept.
+
+    Order of the sites, which matters to a recurrent network:
+
+    - ``"canonical"``: by the element of the site, then by its list, entry by entry: distance, then element. Distances in the same place are
+      compared in steps that begin where the values that occur leave a gap of more than 0.0001 Å, so that noise well below decides nothing.
+      Sites with equal lists are interchangeable. So the sequence depends on the crystal alone, but for a gap of just that width; lists that
+      differ by less are sorted by the sum of their distances. A supercell repeats every list as often as it repeats the cell.
+    - ``"published"``: by fractional x, then y, then z, each within [0, 1) and rounded to six decimals. It depends on origin, choice of the
+      cell and orientation of its axes.
+
+    Oxidation states are ignored.
+
+    Attributes:
+        n_list: entries of a list, the site itself included.
+        cutoff: farthest neighbour [Å]; lists may then be shorter. None: as far as it takes.
+        order: of the sites.
+        heaviest: largest atomic number.
+    """
+
+    n_list: int = 20
+    cutoff: float | None = None
+    order: Order = "canonical"
+    heaviest: int = 95
+
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_list, int) or not 2 <= self.n_list <= 256:
+            raise ValueError(f"`n_list` must be a whole number from 2 to 256. Received: n_list={self.n_list}")
+        if self.cutoff is not None and not 0.1 <= self.cutoff <= 100:
+            raise ValueError(f"`cutoff` must be from 0.1 to 100 Å, or None. Received: cutoff={self.cutoff}")
+        if self.order not in get_args(Order):
+            raise ValueError(f"`order` must be one of {get_args(Order)}. Received: order={self.order!r}")
+        if not isinstance(self.heaviest, int) or not 1 <= self.heaviest < len(SYMBOLS):
+            raise ValueError(f"`heaviest` must be an atomic number from 1 to {len(SYMBOLS) - 1}. Received: heaviest={self.heaviest}")
+
+    @property
+    def slots(self) -> int:
+        """Neighbours in a list."""
+        return self.n_list - 1
+
+    @property
+    def spec(self) -> Spec:
+        """Key -> (dtype, shape of one example)."""
+        slots = (None, self.slots)
+        return {"species": ("int32", (None,)), "elements": ("int32", slots), "distances": ("float32", slots), "lists": ("int32", (None,))}
+
+    def __call__(self, material: Any) -> dict[str, np.ndarray]:
+        """Key -> array, with N = `n_list` - 1 and U different lists. The site itself, at distance 0, is not repeated in its list.
+
+        - ``species`` int32 (U,), atomic number of the sites that each list belongs to.
+        - ``elements`` int32 (U, N), atomic numbers of their neighbours, the nearest first; 0 where `cutoff` ends a list earlier.
+        - ``distances`` float32 (U, N), to these neighbours [Å]; 0 there.
+        - ``lists`` int32 (A,), number of each site's list, counted from 1; the sites in `order`.
+        """
+        try:
+            return self.featurize([material])[0]
+        except InputError as error:
+            raise InputError(error.problem, expected=error.expected) from None
+
+    def featurize(self, materials: Sequence[Any]) -> Records:
+        """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
+
+        Raises:
+            InputError: not an ordered crystal of elements up to `heaviest`, or two atoms closer than 0.1 Å; ``index`` is the position of
+                the bad one.
+        """
+        crystals = each_crystal(materials, self.heaviest)
+        parts: list[Records] = []
+        while (block := list(itertools.islice(crystals, CRYSTALS))) or not parts:
+            try:
+                parts.append(self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))
+            except InputError as error:
+                index = None if error.index is None else error.index + CRYSTALS * len(parts)
+                raise InputError(error.problem, expected=error.expected, index=index) from None
+        return Records.join(parts)
+
+    def _records(self, crystals: Sequence[Crystal], found: Neighbors) -> Records:
+        sites = self._sites(crystals, found)
+        order = sites.canonical_order()
+        new_list = sites.differ_from_before(order)
+        first = np.flatnonzero(new_list)
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = np.cumsum(new_list) - 1  # of each site's list, counted through all crystals
+        crystal_ends = np.arange(len(crystals) + 1)
+        list_offsets = np.searchsorted(sites.crystal[order[first]], crystal_ends)
+        if self.order == "published":
+            coords = np.concatenate([*(crystal.frac_coords for crystal in crystals), np.zeros((0, 3))])
+            order = np.lexsort((*(np.round(coords, DIGITS) % 1.0).T[::-1], sites.crystal))
+        mean = np.add.reduceat(sites.distances[np.argsort(numbers, kind="stable")], first, axis=0) / np.bincount(numbers)[:, None]
+        representative = np.unique(numbers, return_index=True)[1]
+        values = {
+            "species": sites.species[representative].astype(np.int32),
+            "elements": sites.elements[representative].astype(np.int32),
+            "distances": mean.astype(np.float32),
+            "lists": (numbers[order] - list_offsets[sites.crystal[order]] + 1).astype(np.int32),
+        }
+        site_offsets = np.searchsorted(sites.crystal, crystal_ends)
+        return Records(values, {key: site_offsets if key == "lists" else list_offsets for key in values})
+
+    def _sites(self, crystals: Sequence[Crystal], found: Neighbors) -> _Sites:
+        lengths = [len(crystal) for crystal in crystals]
+        crystal = np.repeat(np.arange(len(lengths)), lengths)
+        first = np.cumsum([0, *lengths], dtype=np.int64)
+        species = np.concatenate([*(crystal.species for crystal in crystals), np.zeros(0, np.int64)], dtype=np.int64)
+        kinds = species[found.neighbors + first[crystal[found.centers]]]
+        order, ranks = _ranked(found, kinds)
+        kept = ranks < self.slots
+        if self.cutoff is not None:
+            kept &= found.distances[order] <= self.cutoff
+        order = order[kept]
+        place = found.centers[order], ranks[kept]
+        elements, distances = np.zeros((len(species), self.slots), np.int64), np.zeros((len(species), self.slots))
+        elements[place], distances[place] = kinds[order], found.distances[order]
+        return _Sites(crystal, species, elements, distances)
+
+
+def _ranked(found: Neighbors, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the pairs by site, shell, element and distance, int64 (P,); and the number of each within its site.
+
+    Args:
+        found: P pairs.
+        kinds: int (P,), elements of the neighbours.
+    """
+    by_distance = np.lexsort((found.distances, found.centers))
+    distances, centers = found.distances[by_distance], found.centers[by_distance]
+    new_site = np.diff(centers, prepend=-1) != 0
+    shells = np.cumsum(new_site | (np.diff(distances, prepend=0.0) > SHELL))
+    order = by_distance[np.lexsort((distances, shells * len(SYMBOLS) + kinds[by_distance]))]
+    first = np.flatnonzero(new_site)
+    return order, np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """The sites of several crystals and their lists.
+
+    Attributes:
+        crystal: int (S,), which one a site belongs to, ascending.
+        species: int (S,), its element.
+        elements: int (S, N), of its neighbours.
+        distances: float (S, N), of its neighbours [Å].
+    """
+
+    crystal: np.ndarray
+    species: np.ndarray
+    elements: np.ndarray
+    distances: np.ndarray
+
+    def canonical_order(self) -> np.ndarray:
+        """The sites, crystal after crystal, in an order that their lists alone determine, int64 (S,); see `AtomListFeaturizer`."""
+        keys = [self.distances.sum(axis=1)]  # `np.lexsort` looks at its last key first
+        for entry in reversed(range(self.distances.shape[1])):
+            column = self.distances[:, entry]
+            ascending = np.lexsort((column, self.crystal))
+            level = np.empty(len(column), np.int64)
+            level[ascending] = np.cumsum(np.diff(column[ascending], prepend=0.0) > SAME)  # compared within a crystal only
+            keys.append(level * len(SYMBOLS) + self.elements[:, entry])
+        return np.lexsort((*keys, self.species, self.crystal))
+
+    def differ_from_before(self, order: np.ndarray) -> np.ndarray:
+        """Whether each site, in this order, has another list than the one before it, bool (S,)."""
+        kinds = np.column_stack([self.crystal, self.species, self.elements])[order]
+        distances = self.distances[order]
+        other = (kinds[1:] != kinds[:-1]).any(axis=1) | (np.abs(np.diff(distances, axis=0)) > SAME).any(axis=1)
+        return np.concatenate([np.ones(min(len(order), 1), bool), other])
