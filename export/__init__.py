@@ -38,6 +38,7 @@ def export_model(
     max_elements: int | None = None,
     max_sites: int | None = None,
     max_bonds: int | None = None,
+    max_neighbors: int | None = None,
     batch_size: int | None = None,
 ) -> ExportReport:
     """Write a model in one of the `FORMATS`.
@@ -49,7 +50,8 @@ def export_model(
         examples: formulas or crystals on which the result is compared with the Keras model; built-in ones if None.
         max_elements: ``litert``, models of compositions: largest number of elements, 8 if None.
         max_sites: ``litert``, models of crystals: largest number of sites of a cell, 32 if None.
-        max_bonds: ``litert``, models of crystals: largest number of bonds of a cell, 1024 if None.
+        max_bonds: ``litert``, models that read bonds within a radius: largest number of bonds of a cell, 1024 if None.
+        max_neighbors: ``litert``, models that read nearest neighbours: largest number of neighbours of a site, the featurizer's if None.
         batch_size: ``litert`` only: number of materials in a call, 1 if None.
 
     Raises:
@@ -58,8 +60,8 @@ def export_model(
     """
     if format not in FORMATS:
         raise InputError(f"unknown export format {format!r}", expected=f"one of {', '.join(FORMATS)}")
-    asked = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "batch_size": batch_size}
-    sizes = {name: size for name, size in asked.items() if size is not None}
+    asked = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
+    sizes = {name: size for name, size in (asked | {"batch_size": batch_size}).items() if size is not None}
     if sizes and format != "litert":
         raise InputError(f"a {format} takes any number of materials of any size, so `{next(iter(sizes))}` has no meaning")
     module, function = FORMATS[format].split(":")

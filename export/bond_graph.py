@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.assertions import require
+from tfmat.export.assertions import require_rows
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 
 SLACK = 1e-4
@@ -74,7 +74,7 @@ def checked(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
     ]
     with tf.control_dependencies(shapes):
         arrays = {key: tf.identity(value) for key, value in arrays.items()}
-        checks = [require(holds, sentence, tf.range(rows)) for sentence, holds in row_checks(arrays, featurizer).items()]
+        checks = require_rows(row_checks(arrays, featurizer))
     with tf.control_dependencies(checks):
         return {key: tf.identity(value) for key, value in arrays.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.export.bond_graph import checked, harmless
 from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import Input, Interface, Size
+from tfmat.export.interface import BEFORE, Input, Interface, Size
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 
 _SITES, _BONDS = ("B", "A"), ("B", "E")
@@ -73,7 +73,7 @@ class BondInterface(Interface):
         return np.cos(index + np.arange(self.featurizer.state_dim, dtype=np.float64))
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Padding on both sides of sites and bonds."""
+        """See `Interface.displaced`; bonds join the same sites as before."""
         real = batch["distances"] > 0
-        moved = dict(batch) | {key: np.where(real, batch[key] + 2, 0).astype(np.int32) for key in ("centers", "neighbors")}
-        return {key: np.pad(array, ((0, 0), (0, 0) if key == "state" else (2, 5))) for key, array in moved.items()}
+        moved = {key: np.where(real, batch[key] + BEFORE, 0).astype(np.int32) for key in ("centers", "neighbors")}
+        return super().displaced(dict(batch) | moved)

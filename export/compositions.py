@@ -65,10 +65,6 @@ class CompositionInterface(Interface):
         """`EXAMPLES`."""
         return EXAMPLES
 
-    def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Padding on both sides."""
-        return {name: np.pad(array, ((0, 0), (2, 1))) for name, array in batch.items()}
-
     @staticmethod
     def _network(arrays: tuple[Any, Any]) -> dict[str, Any]:
         return {"species": arrays[0], "fractions": arrays[1]}

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from tfmat.predictor import Predictor
 
 INTERFACES: dict[str, str] = {
+    "AtomListFeaturizer": "tfmat.export.atom_lists:AtomListInterface",
     "CompositionFeaturizer": "tfmat.export.compositions:CompositionInterface",
     "BondFeaturizer": "tfmat.export.bonds:BondInterface",
+    "NeighborFeaturizer": "tfmat.export.neighbors:NeighborInterface",
 }
 """Name of a featurizer -> ``module:class`` of its interface."""
 
 SERVING = "serving_default"
 """The signature that every exported model has: it takes the featurizer's arrays."""
+
+BEFORE, BEHIND = 2, 5
+"""Padding that `Interface.displaced` adds on either side of every axis of any length."""
 
 Example = Mapping[str, np.ndarray]
 """What a featurizer makes of one material."""
@@ -86,12 +91,14 @@ class Size:
         default: if the user asks for none.
         highest: that may be asked for.
         counted: what lies along the axis, such as ``elements``.
+        lowest: that may be asked for.
     """
 
     axis: str
     default: int
     highest: int
     counted: str
+    lowest: int = 1
 
 
 class Interface(ABC):
@@ -142,9 +149,19 @@ class Interface(ABC):
     def examples(self) -> Sequence[Any]:
         """Built-in materials; what the featurizer refuses of them is skipped."""
 
-    @abstractmethod
+    def arrays_of(self, material: Any) -> Example:
+        """The featurizer's arrays of a material, without padding."""
+        return self.featurizer(material)
+
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The same materials with more padding, and not at the end only."""
+        """The same materials with more padding, and not at the end only: on both sides of every axis of any length.
+
+        Values that are positions on such an axis must be raised by `BEFORE`, which is left to the interfaces that have any.
+        """
+        sides = {
+            name: [(BEFORE, BEHIND) if isinstance(axis, str) else (0, 0) for axis in given.axes[1:]] for name, given in self.inputs.items()
+        }
+        return {name: np.pad(array, [(0, 0), *sides[name]]) for name, array in batch.items()}
 
     def lengths(self, requested: Mapping[str, int], model: str) -> dict[str, int]:
         """Axis -> length in a LiteRT file, from the options that the user gave.
@@ -159,9 +176,9 @@ class Interface(ABC):
         result = {}
         for name, size in self.sizes.items():
             result[size.axis] = requested.get(name, size.default)
-            if not 1 <= result[size.axis] <= size.highest:
+            if not size.lowest <= result[size.axis] <= size.highest:
                 problem = f"`{name}` is out of range. Received: {name}={result[size.axis]}"
-                raise InputError(problem, expected=f"from 1 to {size.highest}")
+                raise InputError(problem, expected=f"from {size.lowest} to {size.highest}")
         return result
 
     def featurize(self, materials: Sequence[Any] | None, lengths: Mapping[str, int]) -> tuple[list[Any], list[Example]]:
@@ -177,7 +194,7 @@ class Interface(ABC):
         kept: list[tuple[Any, Example]] = []
         for index, material in enumerate(self.examples() if materials is None else materials):
             try:
-                example = self.featurizer(material)
+                example = self.arrays_of(material)
                 self._check_fit(example, lengths, material, index)
             except InputError:
                 if materials is not None:
@@ -201,19 +218,24 @@ class Interface(ABC):
 
     def lengths_of(self, example: Example) -> dict[str, int]:
         """Axis -> its length in an example."""
-        return {axis: len(example[name]) for name, given in self.inputs.items() if isinstance(axis := given.axes[1], str)}
+        return {
+            axis: length
+            for name, given in self.inputs.items()
+            for axis, length in zip(given.axes[1:], example[name].shape, strict=True)
+            if isinstance(axis, str)
+        }
 
     def pad(self, examples: Sequence[Example], lengths: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
         """A batch, zeros at the end; as long as the longest example if no `lengths` are given."""
         found = [self.lengths_of(example) for example in examples]
         longest = {axis: max(one[axis] for one in found) for axis in found[0]} if lengths is None else lengths
 
-        def padded(array: np.ndarray, axis: str | int) -> np.ndarray:
-            missing = longest[axis] - len(array) if isinstance(axis, str) else 0
-            return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        def padded(array: np.ndarray, axes: Sequence[str | int]) -> np.ndarray:
+            present = zip(axes, array.shape, strict=True)
+            return np.pad(array, [(0, longest[axis] - length if isinstance(axis, str) else 0) for axis, length in present])
 
         return {
-            name: np.stack([padded(example[name], given.axes[1]) for example in examples]).astype(given.dtype)
+            name: np.stack([padded(example[name], given.axes[1:]) for example in examples]).astype(given.dtype)
             for name, given in self.inputs.items()
         }
 

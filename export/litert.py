@@ -22,6 +22,7 @@ from tfmat.export.metadata import FILE, describe
 from tfmat.export.outputs import output_names, physical_outputs
 from tfmat.export.report import ExportReport
 from tfmat.export.verification import compare, keras_outputs, median_seconds
+from tfmat.layers.tracing import static_shapes_only
 from tfmat.model_directory import CARD
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def export_litert(
     max_elements: int | None = None,
     max_sites: int | None = None,
     max_bonds: int | None = None,
+    max_neighbors: int | None = None,
     batch_size: int = 1,
     examples: Sequence[Any] | None = None,
 ) -> ExportReport:
@@ -43,9 +45,12 @@ def export_litert(
 
     Its signature ``serving_default`` takes the featurizer's arrays, 0 = padding. Of compositions ``species`` int32 and ``fractions``
     float32, both (batch_size, max_elements): positive amounts in any scale and order. Of crystals ``species`` int32
-    (batch_size, max_sites), ``centers`` and ``neighbors`` int32 and ``distances`` float32 [Å] (batch_size, max_bonds), in any order, and
-    ``state`` where the model has one. It gives for every target ``<target>`` float32 (batch_size, 1) in its unit, and
-    ``<target>_uncertainty`` where the network predicts it. LiteRT has no assertions: a row that is no such material gives NaN.
+    (batch_size, max_sites); with bonds within a radius ``centers`` and ``neighbors`` int32 and ``distances`` float32 [Å]
+    (batch_size, max_bonds), in any order, and ``state`` where the model has one; with nearest neighbours ``neighbors`` int32
+    (batch_size, max_sites, max_neighbors) and ``vectors`` float32 (batch_size, max_sites, max_neighbors, 3) [Å]; with lists of atoms
+    ``elements`` int32 and ``distances`` float32 [Å] (batch_size, max_sites, n_list - 1), the nearest first, and ``lists`` int32
+    (batch_size, max_sites). It gives for every target ``<target>`` float32 (batch_size, 1) in its unit, and ``<target>_uncertainty`` where
+    the network predicts it. LiteRT has no assertions: a row that is no such material gives NaN.
 
     ``tfmat.json`` and the card are packed into the file as the format's "associated files", a ZIP archive behind the model:
     ``unzip -p model.tflite tfmat.json``.
@@ -55,7 +60,9 @@ def export_litert(
         file: path to write to, which must be free.
         max_elements: compositions: largest number of elements, 8 if None; the time of a call grows with it.
         max_sites: crystals: largest number of sites of a cell, 32 if None.
-        max_bonds: crystals: largest number of bonds of a cell, 1024 if None; the time of a call grows with it.
+        max_bonds: crystals with bonds: largest number of bonds of a cell, 1024 if None; the time of a call grows with it.
+        max_neighbors: crystals with nearest neighbours: largest number of neighbours of a site, the featurizer's if None; the time of a
+            call grows with it, with its square where the model looks at angles.
         batch_size: number of materials in a call.
         examples: formulas or crystals on which the result is compared with the Keras model; the built-in ones that fit if None.
 
@@ -67,7 +74,7 @@ def export_litert(
     """
     start, out = time.perf_counter(), Path(file)
     interface = interface_of(predictor)
-    sizes = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds}
+    sizes = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
     lengths = _lengths(interface, predictor.architecture.name, sizes, batch_size)
     check_free(out)
     if importlib.util.find_spec("ai_edge_litert") is None:
@@ -111,7 +118,8 @@ def _convert(predictor: Predictor, interface: Interface, lengths: Mapping[str, i
     @tf.function(autograph=False)
     def serving_default(**arrays: Any) -> dict[str, Any]:
         inputs, sound = interface.prepare_static(arrays)
-        outputs = physical_outputs(predictor, inputs)
+        with static_shapes_only(True):
+            outputs = physical_outputs(predictor, inputs)
         return {name: tf.where(sound[:, None], value, float("nan")) for name, value in outputs.items()}
 
     function = serving_default.get_concrete_function(**{name: given.spec(name, lengths) for name, given in interface.inputs.items()})

@@ -35,8 +35,10 @@ def export_saved_model(predictor: Predictor, directory: str | Path, examples: Se
     Signatures, for any number B of materials:
 
     - ``serving_default``: the featurizer's arrays, 0 = padding. Of compositions ``species`` int32 and ``fractions`` float32 (B, E):
-      positive amounts in any scale and order. Of crystals ``species`` int32 (B, A), ``centers`` and ``neighbors`` int32 (B, E),
-      ``distances`` float32 (B, E) [Å], bonds in any order, and ``state`` where the model has one.
+      positive amounts in any scale and order. Of crystals ``species`` int32 (B, A); with bonds within a radius ``centers`` and
+      ``neighbors`` int32 (B, E), ``distances`` float32 (B, E) [Å], in any order, and ``state`` where the model has one; with nearest
+      neighbours ``neighbors`` int32 (B, A, K) and ``vectors`` float32 (B, A, K, 3) [Å], in any order; with lists of atoms ``species``
+      int32 (B, U), ``elements`` int32 and ``distances`` float32 (B, U, N) [Å], the nearest first, and ``lists`` int32 (B, A).
     - ``from_formula`` (compositions): ``formula`` string (B,), without brackets.
 
     All give for every target ``<target>`` float32 (B, 1) in its unit (the probability of class 1 for a binary one), and

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from bond_cases import ALONE, BONDS, CASES, SITES, arrays, bad_batches, crystals, make, names, same
+from exported_crystals import ALONE, CASES, arrays, bad_batches, crystals, family_of, lengths, make, names, same, shapes
 
 from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
@@ -28,7 +28,12 @@ pytest.importorskip("ai_edge_litert")
 
 @pytest.fixture(scope="module", params=CASES)
 def predictor(request):
-    return make(*CASES[request.param])
+    return make(request.param)
+
+
+@pytest.fixture(scope="module")
+def family(predictor):
+    return family_of(predictor)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +42,8 @@ def saved(predictor, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lite(predictor, tmp_path_factory):
-    out = tmp_path_factory.mktemp("lite") / "model.tflite"
-    return export_model(predictor, out, "litert", max_sites=SITES, max_bonds=BONDS, batch_size=2)
+def lite(predictor, family, tmp_path_factory):
+    return export_model(predictor, tmp_path_factory.mktemp("lite") / "model.tflite", "litert", batch_size=2, **family.SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_every_architecture_of_crystals_is_exported():
     assert {name for name, _ in CASES.values()} == supported
 
 
-def test_saved_model(predictor, saved, serve):
+def test_saved_model(predictor, family, saved, serve):
     assert saved.format == "savedmodel" and saved.signatures == ("serving_default",)
     assert 0 <= saved.max_difference <= 1e-5 and saved.examples == len(EXAMPLES) and saved.latency > 0
     materials = crystals(predictor)
@@ -74,15 +78,7 @@ def test_saved_model(predictor, saved, serve):
     outputs = serve(**{key: tf.constant(value) for key, value in batch.items()})
     assert set(outputs) == names(predictor)
     same(outputs, frame)
-
-    # Sites and bonds in another order, and padding anywhere among them.
-    order = np.random.default_rng(2).permutation(SITES)
-    place, real = np.argsort(order), batch["distances"] > 0
-    moved = batch | {key: np.where(real, place[batch[key]], 0).astype(np.int32) for key in ("centers", "neighbors")}
-    moved["species"] = batch["species"][:, order]
-    shuffle = np.random.default_rng(3).permutation(BONDS)
-    moved |= {key: moved[key][:, shuffle] for key in ("centers", "neighbors", "distances")}
-    same(serve(**{key: tf.constant(value) for key, value in moved.items()}), frame)
+    same(serve(**{key: tf.constant(value) for key, value in family.shuffled(batch).items()}), frame)
 
     empty = {key: tf.constant(value[:0, : 0 if key != "state" else None]) for key, value in batch.items()}
     assert serve(**empty)["metal"].shape == (0, 1)
@@ -94,10 +90,7 @@ def test_litert(predictor, lite, run):
     assert [path.name for path in lite.path.parent.iterdir()] == ["model.tflite"] and lite.size_bytes == lite.path.stat().st_size
     assert custom_operations(lite.path.read_bytes()) == []
     details = run.get_input_details()
-    shapes = {"species": (2, SITES)} | {key: (2, BONDS) for key in ("centers", "neighbors", "distances")}
-    if "state" in predictor.featurizer.spec:
-        shapes["state"] = (2, *predictor.featurizer.spec["state"][1])
-    assert {name: tuple(detail["shape"]) for name, detail in details.items()} == shapes
+    assert {name: list(detail["shape"]) for name, detail in details.items()} == shapes(predictor, lengths(predictor) | {"B": 2})
     assert {name: np.dtype(detail["dtype"]).name for name, detail in details.items()} == {
         name: dtype for name, (dtype, _) in predictor.featurizer.spec.items()
     }
@@ -125,37 +118,32 @@ def test_litert_gives_nan_for_bad_rows(predictor, run):
             assert np.isfinite(expected[name]).all()
 
 
-def test_saved_model_refuses_shapes(predictor, serve):
-    batch = {key: tf.constant(value) for key, value in arrays(predictor, crystals(predictor)[:2]).items()}
-    for key in ("neighbors", "distances"):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="one of each for every bond"):
-            serve(**batch | {key: batch[key][:, :-1]})
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must have a row for every crystal"):
-        serve(**batch | {"species": batch["species"][:1]})
+def test_saved_model_refuses_shapes(predictor, family, serve):
+    for batch, sentence in family.bad_shapes(arrays(predictor, crystals(predictor)[:2])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+            serve(**{key: tf.constant(value) for key, value in batch.items()})
 
 
-def test_metadata(predictor, saved, lite):
+def test_metadata(predictor, family, saved, lite):
     extra = saved.path / "assets.extra"
     with zipfile.ZipFile(lite.path) as archive:
         packed = {name: archive.read(name).decode() for name in archive.namelist()}
     assert packed["README.md"] == (extra / "README.md").read_text(encoding="utf-8") == predictor.card
-    for text, (rows, sites, bonds) in (
-        ((extra / "tfmat.json").read_text("utf-8"), ("B", "A", "E")),
-        (packed["tfmat.json"], (2, SITES, BONDS)),
+    for text, fixed in (
+        ((extra / "tfmat.json").read_text("utf-8"), {}),
+        (packed["tfmat.json"], lengths(predictor) | {"B": 2}),
     ):
         metadata = json.loads(text, parse_constant=pytest.fail)
         signature = metadata["signatures"]["serving_default"]
         assert set(signature["inputs"]) == set(predictor.featurizer.spec) and set(signature["outputs"]) == names(predictor)
-        assert signature["inputs"]["species"]["shape"] == [rows, sites] and signature["inputs"]["distances"]["shape"] == [rows, bonds]
-        assert signature["inputs"]["distances"]["unit"] == "Å" and signature["outputs"]["energy"]["unit"] == "eV/atom"
-        assert (
-            metadata["bonds"]["cutoff"] == 4.0
-            and metadata["bonds"]["unit"] == "Å"
-            and "(i, j) and (j, i)" in metadata["bonds"]["definition"]
-        )
+        assert {name: given["shape"] for name, given in signature["inputs"].items()} == shapes(predictor, fixed)
+        assert {given.get("unit") for given in signature["inputs"].values()} == {None, "Å"}
+        assert signature["outputs"]["energy"]["unit"] == "eV/atom"
+        key, values, definition = family.NOTE
+        assert values.items() <= metadata[key].items() and definition in metadata[key]["definition"]
 
 
-@pytest.mark.parametrize("predictor", ["megnet, fidelities"], indirect=True)
+@pytest.mark.parametrize("predictor", ["megnet, fidelities", "crysformer, uncertainty"], indirect=True)
 def test_fresh_processes(predictor, saved, lite, tmp_path):
     """TensorFlow alone; LiteRT alone."""
     materials = crystals(predictor)[:2]

@@ -32,11 +32,15 @@ def export(
     max_elements: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most elements in a formula (default 8).")] = None,
     max_sites: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most sites in a cell (default 32).")] = None,
     max_bonds: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: most bonds in a cell (default 1024).")] = None,
+    max_neighbors: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="litert: most neighbours of a site (default: the model's own limit).")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert: materials in a call (default 1).")] = None,
 ) -> None:
     """Write a model for serving, after running it and comparing it with the original.
 
-    TensorFlow Serving wants a numbered folder: --out serving/NAME/1. A model of crystals takes sites and bonds, as tfmat.json in it tells.
+    TensorFlow Serving wants a numbered folder: --out serving/NAME/1. A model of crystals takes sites and bonds or
+    neighbours, as tfmat.json in it tells.
 
     \b
     Examples:
@@ -44,6 +48,7 @@ def export(
       tfmat export runs/gap --format litert --max-elements 6
       tfmat export mp-2018.6.1/formation_energy --out serving/energy/1
       tfmat export runs/megnet --format litert --max-sites 64 --max-bonds 2048
+      tfmat export runs/crysformer --format litert --max-sites 64 --max-neighbors 16
     """  # noqa: D301
     known("export format", format_, ENDINGS)
     target = out or Path(model.resolve().name + ENDINGS[format_])
@@ -60,6 +65,7 @@ def export(
             max_elements=max_elements,
             max_sites=max_sites,
             max_bonds=max_bonds,
+            max_neighbors=max_neighbors,
             batch_size=batch_size,
         )
     checked = f"{report.examples} {CHECKED[predictor.architecture.material]}"

@@ -1,0 +1,91 @@
+"""Crystals as lists of atoms in the TensorFlow graph: what makes a row a crystal, with assertions and without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmat.crystal import OVERLAP
+from tfmat.export.assertions import require_rows
+from tfmat.featurizers.atom_list import AtomListFeaturizer
+from tfmat.featurizers.nearest import SHELL
+
+SLACK = 1e-4
+"""How far beyond the smallest distance or the cut-off a distance may lie that a client computed in float32 [Å]."""
+
+Arrays = Mapping[str, Any]
+
+
+def row_checks(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
+    """What every row must satisfy -> whether it does, bool (B,). A NaN satisfies nothing.
+
+    Args:
+        arrays: ``species`` int32 (B, U), ``elements`` int32 (B, U, N), ``distances`` float32 (B, U, N) [Å], ``lists`` int32 (B, A).
+        featurizer: gives the elements, the cut-off and the length of a list.
+    """
+    species, elements, distances, lists = (arrays[key] for key in ("species", "elements", "distances", "lists"))
+    is_list, filled = species > 0, elements > 0
+    farthest = float(np.finfo(np.float32).max) if featurizer.cutoff is None else featurizer.cutoff + SLACK
+    proper = tf.logical_and(distances >= OVERLAP - SLACK, distances <= farthest)
+    shell = SHELL * featurizer.slots  # within a shell the order is by element
+    ascending = tf.where(filled[:, :, 1:], distances[:, :, 1:] - distances[:, :, :-1] >= -(shell + SLACK), True)
+    if featurizer.cutoff is None:
+        complete = tf.reduce_all(filled, axis=-1)
+        sentence = f"every list must have {featurizer.slots} neighbours; see row"
+    else:
+        complete = tf.reduce_all(tf.logical_or(filled[:, :, :-1], tf.logical_not(filled[:, :, 1:])), axis=-1)
+        sentence = "every list must be filled from the front; see row"
+
+    width = tf.shape(species)[1]
+    occupied = tf.pad(species, [[0, 0], [1, 1]])  # list 0 is none, and what lies outside is looked up behind the last one
+    inside = tf.logical_and(lists >= 0, lists <= width)
+    leads_to_list = tf.gather(occupied, tf.where(inside, lists, width + 1), batch_dims=1) > 0
+    limits = f"from {OVERLAP:g} Å" + (" on" if featurizer.cutoff is None else f" to {featurizer.cutoff:g} Å")
+    checks = {
+        f"`species` must be atomic numbers from 1 to {featurizer.heaviest}, with 0 as padding; see row": _within(species, featurizer),
+        f"`elements` must be atomic numbers from 1 to {featurizer.heaviest}, with 0 as padding; see row": _within(elements, featurizer),
+        f"`distances` must be {limits} where `elements` is not 0, and 0 where it is; see row": tf.where(
+            filled, proper, tf.equal(distances, 0)
+        ),
+        "`elements` must be 0 where `species` is 0; see row": tf.logical_or(is_list, tf.logical_not(tf.reduce_any(filled, axis=-1))),
+        sentence: tf.logical_or(complete, tf.logical_not(is_list)),
+        "`distances` must be sorted, the nearest first; see row": ascending,
+        "`lists` must be positions in `species`, counted from 1, with 0 as padding; see row": tf.logical_or(
+            leads_to_list, tf.equal(lists, 0)
+        ),
+    }
+    of_rows = {sentence: tf.reduce_all(holds, axis=list(range(1, holds.shape.rank))) for sentence, holds in checks.items()}
+    return of_rows | {"a crystal needs at least one site; see row": tf.reduce_any(lists > 0, axis=1)}
+
+
+def _within(numbers: Any, featurizer: AtomListFeaturizer) -> Any:
+    return tf.logical_and(numbers >= 0, numbers <= featurizer.heaviest)
+
+
+def checked(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
+    """The same arrays, once every row is a crystal.
+
+    Raises:
+        tf.errors.InvalidArgumentError: with a sentence and the number of the row, counted from 0.
+    """
+    species, elements, distances, lists = (tf.shape(arrays[key]) for key in ("species", "elements", "distances", "lists"))
+    shapes = [
+        tf.debugging.assert_equal(elements[:2], species, "`elements` must have a list for every one in `species`"),
+        tf.debugging.assert_equal(distances, elements, "there must be one distance for every element"),
+        tf.debugging.assert_equal(lists[0], species[0], "`lists` must have a row for every crystal"),
+    ]
+    with tf.control_dependencies(shapes):
+        arrays = {key: tf.identity(value) for key, value in arrays.items()}
+        checks = require_rows(row_checks(arrays, featurizer))
+    with tf.control_dependencies(checks):
+        return {key: tf.identity(value) for key, value in arrays.items()}
+
+
+def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> tuple[dict[str, Any], Any]:
+    """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
+    sound = tf.reduce_all(tf.stack(list(row_checks(arrays, featurizer).values())), axis=0)
+    kept = {key: tf.reshape(sound, [-1] + [1] * (value.shape.rank - 1)) for key, value in arrays.items()}
+    return {key: tf.where(kept[key], value, tf.zeros_like(value)) for key, value in arrays.items()}, sound
