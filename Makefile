@@ -32,7 +32,7 @@ lint: $(INSTALLED) ## style, formatting, types and who imports whom
 benchmarks: $(INSTALLED) ## print the tables of the README
 	@for script in $(basename $(notdir $(wildcard benchmarks/*.py))); do $(BIN)/python -m "benchmarks.$$script" || exit 1; done
 
-peers: .venv-peers/.installed .venv-peers/.installed-matgl .venv-megnet/.installed ## install what the speed benchmarks compare with (crabnet, matgl, megnet)
+peers: .venv-peers/.installed .venv-peers/.installed-matgl .venv-megnet/.installed .venv-alignn/.installed ## install what the speed benchmarks compare with (crabnet, matgl, megnet, alignn)
 
 .venv-peers/.installed:
 	@"$(PYTHON)" -m venv --clear .venv-peers
@@ -42,6 +42,12 @@ peers: .venv-peers/.installed .venv-peers/.installed-matgl .venv-megnet/.install
 
 .venv-peers/.installed-matgl: .venv-peers/.installed
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check matgl==4.1.2
+	@touch $@
+
+# This version of alignn runs on PyTorch alone, without DGL. pymatgen reads the crystals.
+.venv-alignn/.installed:
+	@"$(PYTHON)" -m venv --clear .venv-alignn
+	@.venv-alignn/bin/python -m pip install -qq --disable-pip-version-check "torch>=2.4" alignn==2026.8.11 jarvis-tools==2026.6.12 pymatgen
 	@touch $@
 
 # megnet needs Keras 2. Its published weights are in the source package only.

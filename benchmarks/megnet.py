@@ -8,8 +8,8 @@ The packages need environments of their own: ``make peers`` creates them. Those 
 with its source package, those of matgl from the data mirror (`TFMAT_DATA_DIR`); without them its predictions are timed, not compared.
 
 Examples:
-    python benchmarks/megnet.py --threads 1 2 --save
-    python benchmarks/megnet.py --contestants megnet matgl --rounds 3
+    python -m benchmarks.megnet --threads 1 2 --save
+    python -m benchmarks.megnet --contestants megnet matgl --rounds 3
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.contestants import PEERS, ROOT, Died, Process, load, matmul_rate, print_table, processor, spread
+
 SCRIPTS = {"tfmat": "tfmat_megnet.py", "megnet": "megnet_peer.py", "matgl": "matgl_peer.py"}
 COUNT, EPOCHS = 200, 9  # of the epochs of a request the first is left out
 MEASURES: dict[str, dict[str, Any]] = {
@@ -51,74 +51,6 @@ def flops(atoms: int, bonds: int, crystals: int = 0) -> int:
     bond = dense(100, 64, 32) + forward + 3 * dense(128, 64, 64, 32) + projection
     crystal = dense(2, 64, 32) + forward + 3 * dense(96, 64, 64, 32) + 2 * 3 * dense(32, 64) + dense(96, 32, 16, 1)
     return atoms * atom + bonds * bond + crystals * crystal
-
-
-def environment(threads: int, settings: dict[str, str]) -> dict[str, str]:
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return os.environ | settings | dict.fromkeys(pools, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-
-
-class Died(Exception):
-    """A contestant's process has ended; with the last line that it wrote."""
-
-
-class Process:
-    """A contestant."""
-
-    def __init__(self, name: str, python: str, structures: str, threads: int, settings: dict[str, str]) -> None:
-        variables = environment(threads, settings) | {"PYTHONPATH": str(ROOT) if name == "tfmat" else ""}
-        variables |= {"TF_USE_LEGACY_KERAS": "1"} if name == "megnet" else {}
-        self.name, self.errors = name, tempfile.TemporaryFile("w+")
-        command = [python, str(ROOT / "benchmarks/peers" / SCRIPTS[name]), structures, str(threads)]
-        self.process = subprocess.Popen(
-            command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
-        )
-        self.about = self._read()
-        self.rates: dict[str, list[float]] = {measure: [] for measure in MEASURES}  # structures/s
-        self.first: dict[str, float] = {}  # seconds of the first call or epoch
-
-    def _read(self) -> Any:
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        if not line:
-            self.errors.seek(0)
-            raise Died(f"{self.name}: {(self.errors.read().strip() or 'no message').splitlines()[-1]}")
-        return json.loads(line)
-
-    def ask(self, request: dict[str, Any]) -> Any:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def measure(self, name: str, targets: list[float]) -> None:
-        if name.startswith("training"):
-            first, *steady = self.ask({"task": "train", "arguments": [targets, 128, EPOCHS]})
-            self.first.setdefault(name, first)
-            self.rates[name].append(COUNT / float(np.median(steady)))
-            return
-        if name not in self.first:
-            self.first[name] = self.ask(MEASURES[name] | {"once": True})
-            self.ask(MEASURES[name])  # warm-up
-        self.rates[name].append(COUNT / self.ask(MEASURES[name]))
-
-    def close(self) -> None:
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait()
-
-
-def matmul_rate(threads: int) -> float:
-    """GFLOP/s of a product of float32 matrices of 1024 x 1024: the practical limit."""
-    code = (
-        "import time, tensorflow as tf\n"
-        f"tf.config.threading.set_intra_op_parallelism_threads({threads})\n"
-        "a = tf.random.normal((1024, 1024)); b = tf.random.normal((1024, 1024))\n"
-        "def run():\n    t = time.perf_counter()\n    for _ in range(50): c = tf.matmul(a, b)\n"
-        "    c.numpy(); return time.perf_counter() - t\n"
-        "run(); print(50 * 2 * 1024**3 / min(run() for _ in range(7)) / 1e9)"
-    )
-    command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, env=environment(threads, {}), capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def agreement(contestants: list[Process]) -> list[float]:
@@ -146,18 +78,13 @@ def table(contestants: list[Process], work: float, peak: float) -> list[dict[str
                 {
                     "measure": measure,
                     "contestant": contestant.name,
-                    "structures/s": f"{np.median(rates):.0f} ({rates.min():.0f}-{rates.max():.0f})",
-                    f"{contestants[0].name} : this": f"{np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})",
+                    "structures/s": spread(rates, 0),
+                    f"{contestants[0].name} : this": spread(ratios, 2),
                     "first [s]": f"{contestant.first[measure]:.2f}",
                     "share of matmul rate": f"{np.median(rates) / COUNT * work / peak:.3f}" if counted else "",
                 }
             )
     return rows
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
 def start(arguments: argparse.Namespace, path: str, threads: int) -> list[Process]:
@@ -172,14 +99,15 @@ def start(arguments: argparse.Namespace, path: str, threads: int) -> list[Proces
     contestants = []
     for name in arguments.contestants:
         try:
-            contestants.append(Process(name, pythons[name], path, threads, settings))
+            own = {"TF_USE_LEGACY_KERAS": "1"} if name == "megnet" else {}
+            contestants.append(Process(name, pythons[name], SCRIPTS[name], path, threads, settings | own))
         except (OSError, Died) as error:
             print(f"{name} is not timed ({error}); `make peers` installs megnet and matgl", file=sys.stderr)
     return contestants
 
 
 def run(arguments: argparse.Namespace, threads: int, folder: str) -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks/peers"))
+    sys.path.insert(0, str(PEERS))
     from strained_crystals import strained_crystals
 
     structures = strained_crystals(COUNT, arguments.seed)
@@ -189,27 +117,24 @@ def run(arguments: argparse.Namespace, threads: int, folder: str) -> None:
     contestants = start(arguments, str(path), threads)
     if not contestants:
         return
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"  # of other work: the contestants are idle
+    busy = load()
     print(f"{COUNT} crystals, {atoms:,} atoms, {bonds:,} bonds within 4 Å")
-    print(f"{processor()}, threads: {threads}, load {load}, {arguments.rounds} rounds")
-    targets: list[float] = []
-    for measure in MEASURES:
-        if MEASURES[measure]["task"] == "train":
-            targets = agreement(contestants)
+    print(f"{processor()}, threads: {threads}, load {busy}, {arguments.rounds} rounds")
+    for measure, request in MEASURES.items():
+        if request["task"] == "train":
+            request = request | {"arguments": [agreement(contestants), 128, EPOCHS]}
         for _ in range(arguments.rounds):
             for contestant in contestants:
-                contestant.measure(measure, targets)
+                contestant.measure(measure, request, COUNT)
     for contestant in contestants:
         contestant.close()
         print(f"{contestant.name}: {contestant.about}")
     work, peak = flops(atoms, bonds, COUNT) / 1e9, matmul_rate(threads)
     print(f"dense layers: {work:.2f} GFLOP a pass; matrix product 1024 x 1024: {peak:.0f} GFLOP/s")
     rows = table(contestants, work, peak)
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-    for row in [{key: key for key in widths}, *rows]:
-        print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+    print_table(rows)
     if arguments.save:
-        facts = {"rounds": arguments.rounds, "seed": arguments.seed, "load": load, "atoms": atoms, "bonds": bonds}
+        facts = {"rounds": arguments.rounds, "seed": arguments.seed, "load": busy, "atoms": atoms, "bonds": bonds}
         save(rows, contestants, threads, facts | {"GFLOP": f"{work:.2f}", "matmul GFLOP/s": f"{peak:.0f}"})
 
 
