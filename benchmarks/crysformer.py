@@ -186,13 +186,20 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
 
 
 def memory(arguments: argparse.Namespace, threads: int) -> None:
-    """Peak memory of training steps without and with rematerialisation, each in a process of its own."""
+    """Peak memory of training steps, in parts, without and with rematerialisation; each in a process of its own."""
     rows = []
     options = ["--limit", str(arguments.limit), *({None: [], True: ["--jit"], False: ["--no-jit"]}[arguments.jit])]
-    for remat in (False, True):
-        command = [sys.executable, str(PEERS / "tfmat_crysformer_memory.py"), *options, *(["--remat"] if remat else [])]
+    for remat, parts in ((False, 4), (False, 8), (True, 4)):
+        command = [sys.executable, str(PEERS / "tfmat_crysformer_memory.py"), *options, "--accumulation", str(parts)]
+        command += ["--remat"] if remat else []
         done = subprocess.run(command, env=environment(threads, {"PYTHONPATH": str(ROOT)}), capture_output=True, text=True)
-        row = {"remat": str(remat), "peak [GB]": f"died, more than {arguments.limit:g}?", "before [GB]": "", "step [s]": ""}
+        row = {
+            "remat": str(remat),
+            "accumulation": str(parts),
+            "peak [GB]": f"died, more than {arguments.limit:g}?",
+            "before [GB]": "",
+            "step [s]": "",
+        }
         if not done.returncode:
             found = json.loads(done.stdout.splitlines()[-1])
             row |= {key: f"{found[key]:.2f}" for key in ("peak [GB]", "before [GB]", "step [s]")}

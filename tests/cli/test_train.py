@@ -256,8 +256,9 @@ def test_default_out(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_listings(tfmat: Command) -> None:
-    architectures = json.loads(tfmat("models", "--json").out)["architectures"]
-    assert architectures[0]["name"] == "lgdcnn" and "gru" in architectures[0]["variants"] and architectures[0]["parameters"] > 8_000_000
+    architectures = {listed["name"]: listed for listed in json.loads(tfmat("models", "--json").out)["architectures"]}
+    assert set(architectures) >= {"lgdcnn", "megnet", "paraisite", "crysformer", "atom_list_lstm"}
+    assert "gru" in architectures["lgdcnn"]["variants"] and architectures["lgdcnn"]["parameters"] > 8_000_000
     assert "no trained models" in tfmat("models").out
     assert json.loads(tfmat("datasets", "--json").out)[0]["name"] == "exp_formation_enthalpy"
     assert "exp_formation_enthalpy" in tfmat("datasets").out

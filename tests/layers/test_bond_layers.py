@@ -67,7 +67,7 @@ def test_gaussian_expansion_has_the_width_of_each_package():
 
 @pytest.mark.parametrize("wrong", [{"highest": 0.0}, {"highest": 5.0, "number": 1}, {"highest": 5.0, "width": 0.0}])
 def test_gaussian_expansion_refuses(wrong):
-    with pytest.raises(ValueError, match="must be positive, `number` at least 2"):
+    with pytest.raises(ValueError, match="`highest` must be above `lowest`, `width` positive, `number` at least 2"):
         GaussianExpansion(**wrong)
 
 
