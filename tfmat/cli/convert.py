@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfmat.target import Target
     from tfmat.zoo.conversion.foreign import ForeignModel
 
-TRANSFORMS = ("none", "log10", "log10_1p")
+TRANSFORMS = ("none", "log10", "log10_1p")  # those of `tfmat.target`, which would load NumPy for `--help`
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, invoke_without_command=True)
 
