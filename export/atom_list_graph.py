@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.assertions import require_rows
+from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
 from tfmat.featurizers.atom_list import AtomListFeaturizer
 from tfmat.featurizers.nearest import SHELL
 
 SLACK = 1e-4
 """How far beyond the smallest distance or the cut-off a distance may lie that a client computed in float32 [Å]."""
-
-Arrays = Mapping[str, Any]
 
 
 def row_checks(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
@@ -57,8 +54,7 @@ def row_checks(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]
             leads_to_list, tf.equal(lists, 0)
         ),
     }
-    of_rows = {sentence: tf.reduce_all(holds, axis=list(range(1, holds.shape.rank))) for sentence, holds in checks.items()}
-    return of_rows | {"a crystal needs at least one site; see row": tf.reduce_any(lists > 0, axis=1)}
+    return by_rows(checks) | {"a crystal needs at least one site; see row": tf.reduce_any(lists > 0, axis=1)}
 
 
 def _within(numbers: Any, featurizer: AtomListFeaturizer) -> Any:
@@ -77,15 +73,9 @@ def checked(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
         tf.debugging.assert_equal(distances, elements, "there must be one distance for every element"),
         tf.debugging.assert_equal(lists[0], species[0], "`lists` must have a row for every crystal"),
     ]
-    with tf.control_dependencies(shapes):
-        arrays = {key: tf.identity(value) for key, value in arrays.items()}
-        checks = require_rows(row_checks(arrays, featurizer))
-    with tf.control_dependencies(checks):
-        return {key: tf.identity(value) for key, value in arrays.items()}
+    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
 
 
 def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> tuple[dict[str, Any], Any]:
     """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    sound = tf.reduce_all(tf.stack(list(row_checks(arrays, featurizer).values())), axis=0)
-    kept = {key: tf.reshape(sound, [-1] + [1] * (value.shape.rank - 1)) for key, value in arrays.items()}
-    return {key: tf.where(kept[key], value, tf.zeros_like(value)) for key, value in arrays.items()}, sound
+    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))

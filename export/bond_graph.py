@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.assertions import require_rows
+from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 
 SLACK = 1e-4
 """How far above the cut-off a distance may lie that a client computed in float32 [Å]."""
 
 BOND_KEYS = ("centers", "neighbors", "distances")
-
-Arrays = Mapping[str, Any]
 
 
 def row_checks(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
@@ -52,8 +49,7 @@ def row_checks(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
     if featurizer.fidelities:
         sentence = f"`state` must be a fidelity from 0 to {featurizer.fidelities - 1}; see row"
         checks[sentence] = tf.logical_and(arrays["state"] >= 0, arrays["state"] < featurizer.fidelities)
-    of_rows = {sentence: tf.reduce_all(holds, axis=1) for sentence, holds in checks.items()}
-    return of_rows | {"a crystal needs at least one bond; see row": tf.reduce_any(is_bond, axis=1)}
+    return by_rows(checks) | {"a crystal needs at least one bond; see row": tf.reduce_any(is_bond, axis=1)}
 
 
 def checked(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
@@ -72,14 +68,9 @@ def checked(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
         for key in arrays
         if key != "species"
     ]
-    with tf.control_dependencies(shapes):
-        arrays = {key: tf.identity(value) for key, value in arrays.items()}
-        checks = require_rows(row_checks(arrays, featurizer))
-    with tf.control_dependencies(checks):
-        return {key: tf.identity(value) for key, value in arrays.items()}
+    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
 
 
 def harmless(arrays: Arrays, featurizer: BondFeaturizer) -> tuple[dict[str, Any], Any]:
     """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    sound = tf.reduce_all(tf.stack(list(row_checks(arrays, featurizer).values())), axis=0)
-    return {key: tf.where(sound[:, None], value, tf.zeros_like(value)) for key, value in arrays.items()}, sound
+    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))

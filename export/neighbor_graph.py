@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.assertions import require_rows
+from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 
 SLACK = 1e-4
 """How far below the smallest distance the length of a vector may lie that a client computed in float32 [Å]."""
-
-Arrays = Mapping[str, Any]
 
 
 def row_checks(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]:
@@ -52,8 +49,7 @@ def row_checks(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]
         "`vectors` must be 0 where `species` is 0; see row": tf.logical_or(is_site, tf.equal(count, 0)),
         f"every site must have {number} neighbours; see row": tf.logical_or(enough, tf.logical_not(is_site)),
     }
-    of_rows = {sentence: tf.reduce_all(holds, axis=list(range(1, holds.shape.rank))) for sentence, holds in checks.items()}
-    return of_rows | {"a crystal needs at least one site; see row": tf.reduce_any(is_site, axis=1)}
+    return by_rows(checks) | {"a crystal needs at least one site; see row": tf.reduce_any(is_site, axis=1)}
 
 
 def checked(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]:
@@ -67,15 +63,9 @@ def checked(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]:
         tf.debugging.assert_equal(neighbors[:2], species, "`neighbors` must have a row for every crystal, and a list for every site"),
         tf.debugging.assert_equal(vectors[:3], neighbors, "there must be one vector for every neighbour"),
     ]
-    with tf.control_dependencies(shapes):
-        arrays = {key: tf.identity(value) for key, value in arrays.items()}
-        checks = require_rows(row_checks(arrays, featurizer))
-    with tf.control_dependencies(checks):
-        return {key: tf.identity(value) for key, value in arrays.items()}
+    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
 
 
 def harmless(arrays: Arrays, featurizer: NeighborFeaturizer) -> tuple[dict[str, Any], Any]:
     """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    sound = tf.reduce_all(tf.stack(list(row_checks(arrays, featurizer).values())), axis=0)
-    kept = {key: tf.reshape(sound, [-1] + [1] * (value.shape.rank - 1)) for key, value in arrays.items()}
-    return {key: tf.where(kept[key], value, tf.zeros_like(value)) for key, value in arrays.items()}, sound
+    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))

@@ -163,7 +163,7 @@ def test_keys_types_and_sizes():
 def test_many_are_as_one_by_one(order, monkeypatch):
     rng = np.random.default_rng(3)
     materials = [random_crystal(rng, sites) for sites in (1, 4, 2, 9)] + [prototype(name) for name in PROTOTYPES]
-    monkeypatch.setattr("tfmat.featurizers.atom_list.CRYSTALS", 3)
+    monkeypatch.setattr("tfmat.featurizers.sites.BLOCK", 3)
     featurizer = AtomListFeaturizer(order=order)
     records = featurizer.featurize(Crystals.of(materials))
     for index, material in enumerate(materials):
@@ -192,7 +192,7 @@ def test_structures_and_crystals_give_the_same():
     ],
 )
 def test_bad_crystals(material, message, monkeypatch):
-    monkeypatch.setattr("tfmat.featurizers.atom_list.CRYSTALS", 2)
+    monkeypatch.setattr("tfmat.featurizers.sites.BLOCK", 2)
     featurizer = AtomListFeaturizer(heaviest=85)
     with pytest.raises(InputError, match=message) as caught:
         featurizer.featurize([crystal(), crystal(), crystal(), material])

@@ -183,7 +183,7 @@ def test_keys_types_and_slots():
 def test_many_are_as_one_by_one(monkeypatch):
     rng = np.random.default_rng(3)
     materials = [random_crystal(rng, sites) for sites in (1, 4, 2, 9)] + [prototype(name) for name in PROTOTYPES]
-    monkeypatch.setattr("tfmat.featurizers.neighbors.CRYSTALS", 3)
+    monkeypatch.setattr("tfmat.featurizers.sites.BLOCK", 3)
     records = NeighborFeaturizer().featurize(Crystals.of(materials))
     for index, material in enumerate(materials):
         for key, value in NeighborFeaturizer()(material).items():
@@ -221,7 +221,7 @@ def test_structures_and_crystals_give_the_same():
     ],
 )
 def test_bad_crystals(material, message, monkeypatch):
-    monkeypatch.setattr("tfmat.featurizers.neighbors.CRYSTALS", 2)
+    monkeypatch.setattr("tfmat.featurizers.sites.BLOCK", 2)
     with pytest.raises(InputError, match=message) as caught:
         NeighborFeaturizer().featurize([crystal(), crystal(), crystal(), material])
     assert caught.value.index == 3 and "\n" not in str(caught.value)

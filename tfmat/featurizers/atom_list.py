@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
@@ -11,10 +10,9 @@ import numpy as np
 
 from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
-from tfmat.errors import InputError
-from tfmat.featurizers.base import Spec
+from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.nearest import SHELL, Neighbors, nearest_neighbors
-from tfmat.featurizers.sites import each_crystal
+from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
 Order = Literal["canonical", "published"]
@@ -25,8 +23,6 @@ SAME = 1e-4
 """Distances in the same place of two lists are taken to be the same if they are at most this far apart [Å]: files are rounded."""
 DIGITS = 6
 """Decimals of the fractional coordinates by which ``order="published"`` sorts."""
-CRYSTALS = 256
-"""So many crystals are searched together."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +92,7 @@ class AtomListFeaturizer:
         - ``distances`` float32 (U, N), to these neighbours [Å]; 0 there.
         - ``lists`` int32 (A,), number of each site's list, counted from 1; the sites in `order`.
         """
-        try:
-            return self.featurize([material])[0]
-        except InputError as error:
-            raise InputError(error.problem, expected=error.expected) from None
+        return featurize_one(self, material)
 
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
@@ -108,15 +101,7 @@ class AtomListFeaturizer:
             InputError: not an ordered crystal of elements up to `heaviest`, or two atoms closer than 0.1 Å; ``index`` is the position of
                 the bad one.
         """
-        crystals = each_crystal(materials, self.heaviest)
-        parts: list[Records] = []
-        while (block := list(itertools.islice(crystals, CRYSTALS))) or not parts:
-            try:
-                parts.append(self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))
-            except InputError as error:
-                index = None if error.index is None else error.index + CRYSTALS * len(parts)
-                raise InputError(error.problem, expected=error.expected, index=index) from None
-        return Records.join(parts)
+        return block_by_block(materials, self.heaviest, lambda block: self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))
 
     def _records(self, crystals: Sequence[Crystal], found: Neighbors) -> Records:
         sites = self._sites(crystals, found)

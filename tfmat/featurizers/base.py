@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
+from tfmat.errors import InputError
 from tfmat.records import Records
 
 Spec = Mapping[str, tuple[str, tuple[int | None, ...]]]
@@ -35,6 +36,14 @@ class Featurizer(Protocol):
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many materials at once. An `InputError` carries the position of the bad one as ``index``."""
         ...
+
+
+def featurize_one(featurizer: Featurizer, material: Any) -> dict[str, np.ndarray]:
+    """The arrays of a single material; an error then has no position."""
+    try:
+        return featurizer.featurize([material])[0]
+    except InputError as error:
+        raise InputError(error.problem, expected=error.expected) from None
 
 
 def configuration(featurizer: Featurizer) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmat.crystal import OVERLAP, Crystal
 from tfmat.errors import InputError
-from tfmat.featurizers.base import Spec
+from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.sites import each_crystal
 from tfmat.records import Records
 
@@ -75,10 +75,7 @@ class BondFeaturizer:
 
         ``state`` is there if the featurizer has one: float32 (state_dim,), or int32 (1,) the fidelity.
         """
-        try:
-            return self.featurize([material])[0]
-        except InputError as error:
-            raise InputError(error.problem, expected=error.expected) from None
+        return featurize_one(self, material)
 
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.

@@ -12,7 +12,7 @@ import numpy as np
 from tfmat.crystal import Crystal, Crystals
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
-from tfmat.featurizers.base import Spec
+from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.records import Records
 
 MAX_CHARACTERS = 1000
@@ -147,10 +147,7 @@ class CompositionFeaturizer:
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
         """Key -> array: ``species`` int32 (E,) atomic numbers, ``fractions`` float32 (E,) with sum 1."""
-        try:
-            return self.featurize([material])[0]
-        except InputError as error:
-            raise InputError(error.problem, expected=error.expected) from None
+        return featurize_one(self, material)
 
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many materials at once. An `InputError` carries the position of the bad one as ``index``."""

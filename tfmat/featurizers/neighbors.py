@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,16 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfmat.crystal import Crystal
-from tfmat.errors import InputError
-from tfmat.featurizers.base import Spec
+from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.nearest import Neighbors, nearest_neighbors
-from tfmat.featurizers.sites import each_crystal
+from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
 HEAVIEST = 95
 """Americium: the last element of Crysformer's table."""
-CRYSTALS = 256
-"""So many crystals are searched together."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +81,7 @@ class NeighborFeaturizer:
         - ``neighbors`` int32 (A, K), number of each neighbour's site, the nearest first; 0 in empty slots, which come last.
         - ``vectors`` float32 (A, K, 3), from the site to that image of the neighbour [Å]; all zero in empty slots.
         """
-        try:
-            return self.featurize([material])[0]
-        except InputError as error:
-            raise InputError(error.problem, expected=error.expected) from None
+        return featurize_one(self, material)
 
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
@@ -97,15 +90,7 @@ class NeighborFeaturizer:
             InputError: not an ordered crystal of elements up to Am, or two atoms closer than 0.1 Å; ``index`` is the position of the bad
                 one.
         """
-        crystals = each_crystal(materials, HEAVIEST)
-        parts: list[Records] = []
-        while (block := list(itertools.islice(crystals, CRYSTALS))) or not parts:
-            try:
-                parts.append(self._records(block, nearest_neighbors(block, self.k, self.tolerance)))
-            except InputError as error:
-                index = None if error.index is None else error.index + CRYSTALS * len(parts)
-                raise InputError(error.problem, expected=error.expected, index=index) from None
-        return Records.join(parts)
+        return block_by_block(materials, HEAVIEST, lambda block: self._records(block, nearest_neighbors(block, self.k, self.tolerance)))
 
     def _records(self, crystals: Sequence[Crystal], found: Neighbors) -> Records:
         lengths = [len(crystal) for crystal in crystals]

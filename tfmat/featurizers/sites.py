@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,10 @@ import numpy as np
 from tfmat.crystal import Crystal, check_lattice
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
+from tfmat.records import Records
+
+BLOCK = 256
+"""So many crystals are searched for neighbours together."""
 
 
 def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
@@ -30,6 +35,25 @@ def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
         except InputError as error:
             raise InputError(error.problem, expected=error.expected, index=index) from None
         yield crystal
+
+
+def block_by_block(materials: Sequence[Any], heaviest: int, records_of: Callable[[Sequence[Crystal]], Records]) -> Records:
+    """Featurize a block of crystals at a time.
+
+    Args:
+        materials: see `each_crystal`.
+        heaviest: see there.
+        records_of: of `BLOCK` checked crystals, or fewer; the ``index`` of its errors is a position among them.
+    """
+    crystals = each_crystal(materials, heaviest)
+    parts: list[Records] = []
+    while (block := list(itertools.islice(crystals, BLOCK))) or not parts:
+        try:
+            parts.append(records_of(block))
+        except InputError as error:
+            index = None if error.index is None else error.index + BLOCK * len(parts)
+            raise InputError(error.problem, expected=error.expected, index=index) from None
+    return Records.join(parts)
 
 
 def _check(crystal: Crystal, heaviest: int) -> None:
