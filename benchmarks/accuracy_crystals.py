@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy_composition import stored
 from benchmarks.accuracy_crystals_table import DATASETS, RUN, table
 
 HERE = Path(__file__).resolve().parent
@@ -169,13 +170,6 @@ def train(run: Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads or os.cpu_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-
-
-def stored(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
