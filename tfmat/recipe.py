@@ -132,11 +132,8 @@ class Recipe:
         common |= {"gradient_accumulation_steps": self.accumulation} if self.accumulation > 1 else {}
         if self.ema is not None:
             # A short run cannot wait for a slow average to forget the initial weights.
-            common |= {
-                "use_ema": True,
-                "ema_momentum": min(self.ema, 1.0 - 1.0 / max(steps_per_epoch * epochs * 0.1 / self.accumulation, 1.1)),
-            }
-            common["ema_momentum"] **= 1.0 / self.accumulation
+            momentum = min(self.ema, 1.0 - 1.0 / max(steps_per_epoch * epochs * 0.1 / self.accumulation, 1.1))
+            common |= {"use_ema": True, "ema_momentum": momentum ** (1.0 / self.accumulation)}
         if self.optimizer == "lookahead_lamb":
             return LookaheadLamb(weight_decay=self.weight_decay or None, **common)
         if self.optimizer == "adam":

@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.featurizers.nearest import SHELL, Neighbors, nearest_neighbors
+from tfmat.featurizers.nearest import Neighbors, nearest_neighbors, shells
 from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
@@ -132,19 +132,19 @@ class AtomListFeaturizer:
         first = np.cumsum([0, *lengths], dtype=np.int64)
         species = np.concatenate([*(crystal.species for crystal in crystals), np.zeros(0, np.int64)], dtype=np.int64)
         kinds = species[found.neighbors + first[crystal[found.centers]]]
-        order, ranks = _ranked(found, kinds)
-        kept = ranks < self.slots
+        order = _by_shells(found, kinds)
+        kept = found.ranks < self.slots  # sites keep their places, so the i-th of the ordered pairs has the rank of the i-th pair
         if self.cutoff is not None:
             kept &= found.distances[order] <= self.cutoff
         order = order[kept]
-        place = found.centers[order], ranks[kept]
+        place = found.centers[order], found.ranks[kept]
         elements, distances = np.zeros((len(species), self.slots), np.int64), np.zeros((len(species), self.slots))
         elements[place], distances[place] = kinds[order], found.distances[order]
         return _Sites(crystal, species, elements, distances)
 
 
-def _ranked(found: Neighbors, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the pairs by site, shell, element and distance, int64 (P,); and the number of each within its site.
+def _by_shells(found: Neighbors, kinds: np.ndarray) -> np.ndarray:
+    """Order of the pairs by site, shell, element and distance, int64 (P,).
 
     Args:
         found: P pairs.
@@ -152,11 +152,7 @@ def _ranked(found: Neighbors, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     by_distance = np.lexsort((found.distances, found.centers))
     distances, centers = found.distances[by_distance], found.centers[by_distance]
-    new_site = np.diff(centers, prepend=-1) != 0
-    shells = np.cumsum(new_site | (np.diff(distances, prepend=0.0) > SHELL))
-    order = by_distance[np.lexsort((distances, shells * len(SYMBOLS) + kinds[by_distance]))]
-    first = np.flatnonzero(new_site)
-    return order, np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+    return by_distance[np.lexsort((distances, shells(centers, distances) * len(SYMBOLS) + kinds[by_distance]))]
 
 
 @dataclass(frozen=True)

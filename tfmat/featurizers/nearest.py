@@ -86,6 +86,11 @@ def nearest_neighbors(crystals: Sequence[Crystal], count: int, tolerance: float)
     return Neighbors(*(column[order] for column in joined))
 
 
+def shells(centers: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Number of the shell of each pair, counted through all sites, int64 (P,); see `SHELL`. The pairs are sorted by site and distance."""
+    return np.cumsum((np.diff(centers, prepend=-1) != 0) | (np.diff(distances, prepend=0.0) > SHELL))
+
+
 class _Search(NamedTuple):
     """What is still to do: a crystal, sites in it (None for all), and the radius around them [Å]."""
 
@@ -225,10 +230,8 @@ def _neighbors(cells: _Cells, found: _Found, order: np.ndarray) -> Neighbors:
     centers, neighbors, distances = found.sites[found.centers[order]], found.neighbors[order], found.distances[order]
     crystal = cells.crystal[centers]
     vectors = _cartesian(found.images[order], cells.lattices, crystal) + cells.coords[neighbors] - cells.coords[centers]
-    new_site = np.diff(centers, prepend=-1) != 0
-    shells = np.cumsum(new_site | (np.diff(distances, prepend=0.0) > SHELL))
-    final = np.lexsort((vectors @ DIRECTION, shells * 128 + cells.species[neighbors]))
-    first = np.flatnonzero(new_site)
+    final = np.lexsort((vectors @ DIRECTION, shells(centers, distances) * 128 + cells.species[neighbors]))
+    first = np.flatnonzero(np.diff(centers, prepend=-1) != 0)
     ranks = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
     vectors = vectors[final]
     return Neighbors(centers, neighbors[final] - cells.first[crystal], ranks, vectors, np.sqrt((vectors**2).sum(axis=1)))

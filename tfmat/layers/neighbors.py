@@ -29,6 +29,12 @@ def gather_slots(values: Any, senders: Any, slots: int | Any) -> Any:
     return ops.reshape(rows, (*ops.shape(values)[:2], slots, dim))
 
 
+def flat_senders(neighbors: Any) -> Any:
+    """Row of the flattened sites (B A, ...) that each slot holds, int (B A K,); from the site within its crystal, int (B, A, K)."""
+    rows, sites, _ = ops.shape(neighbors)
+    return ops.reshape(neighbors + ops.reshape(ops.arange(rows, dtype="int32") * sites, (-1, 1, 1)), (-1,))
+
+
 @keras.saving.register_keras_serializable("tfmat")
 class NeighborGraph(keras.layers.Layer):
     """The atom graph and the line graph of a padded batch of crystals, computed once for all blocks, in float32.
@@ -55,8 +61,7 @@ class NeighborGraph(keras.layers.Layer):
 
     def call(self, species: Any, neighbors: Any, vectors: Any) -> dict[str, Any]:
         rows, sites, slots = ops.shape(neighbors)
-        first = ops.reshape(ops.arange(rows, dtype="int32") * sites, (-1, 1, 1))
-        senders = ops.reshape(neighbors + first, (-1,))
+        senders = flat_senders(neighbors)
         squares = ops.sum(ops.square(vectors), axis=-1)
         real = ops.cast(squares > 0, "float32")
         distances = ops.sqrt(ops.where(squares > 0, squares, 1.0))
@@ -119,9 +124,7 @@ class SiteNoise(keras.layers.Layer):
             return vectors
         rows, sites, slots = ops.shape(neighbors)
         moves = self.scale * keras.random.normal((rows, sites, 3), seed=self.random)
-        first = ops.reshape(ops.arange(rows, dtype="int32") * sites, (-1, 1, 1))
-        theirs = ops.take(ops.reshape(moves, (-1, 3)), ops.reshape(neighbors + first, (-1,)), axis=0)
-        moved = vectors + ops.reshape(theirs, (rows, sites, slots, 3)) - ops.expand_dims(moves, 2)
+        moved = vectors + gather_slots(moves, flat_senders(neighbors), slots) - ops.expand_dims(moves, 2)
         return ops.where(ops.any(vectors != 0, axis=-1, keepdims=True), moved, 0.0)
 
     def compute_output_shape(self, neighbors_shape: Any, vectors_shape: Any) -> Any:
