@@ -4,36 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tiny
+from small_models import MATERIALS, SMALL
 from test_training import table
 
 from tfmat.architecture import architectures, get
 from tfmat.batch import pad
-from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.precision import in_precision
 from tfmat.predictor import Predictor
 from tfmat.target import Target
-
-SMALL = {
-    "atom_list_lstm": {"embedding_dim": 8, "site_units": 8, "crystal_units": 32, "layers": 2},
-    "crysformer": {"dim": 16, "blocks": 1},
-    "lgdcnn": {"dim": 16, "conv_dim": 16},
-    "megnet": {"dim": 8, "hidden_dim": 8, "gaussians": 16},
-    "paraisite": {"dim": 8, "hidden_dim": 8, "gaussians": 16, "head_dims": (8, 8)},
-}
-
-
-def materials(kind):
-    if kind == "composition":
-        return ["Fe2O3", "NaCl", "Si", "Li0.5CoO2", "KAl3Si3O12H2"]
-    rng = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*[[0.0, 0.5]] * 3), -1).reshape(-1, 3)
-    return [
-        Crystal(
-            rng.integers(3, 90, count).astype(np.int32), np.eye(3) * rng.uniform(3.2, 3.8), grid[:count] + rng.normal(0, 0.02, (count, 3))
-        )
-        for count in (1, 2, 4, 6)
-    ]
 
 
 @pytest.mark.parametrize("name", sorted(architectures()))
@@ -49,13 +28,13 @@ def test_mixed_precision_gives_about_the_same(name):
     assert keras.config.dtype_policy().name == "float32"
     assert {weight.dtype for weight in mixed.trainable_weights} == {"float32"}
     assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
-    records = architecture.default_featurizer(SMALL[name]).featurize(materials(architecture.material))
+    records = architecture.default_featurizer(SMALL[name]).featurize(MATERIALS[architecture.material])
     lengths = {key: int(records.lengths(key).max()) for key in records.values}
     batch = pad(records, np.arange(len(records)), lengths, len(records))
     exact, rounded = model(batch)["y"], mixed(batch)["y"]
     assert keras.backend.standardize_dtype(rounded.dtype) == "float32"
     difference = np.abs(np.asarray(exact) - np.asarray(rounded))
-    assert 0 < difference.max() < 0.02 * max(np.abs(np.asarray(exact)).max(), 0.5)
+    assert 0 < difference.max() < 0.1 * max(np.abs(np.asarray(exact)).max(), 0.5)  # rounding: in float16 an eighth of it
 
 
 def test_float32_is_the_model_itself_and_frozen_layers_stay_frozen(monkeypatch):

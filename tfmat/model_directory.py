@@ -6,8 +6,10 @@ plots. The config carries its own checksum and that of the weights, so an edited
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,22 @@ def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> 
     config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
     config["config_sha256"] = _config_sha256(config)
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def write_history(directory: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write one row an epoch."""
+    with (directory / HISTORY).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([list(history[0]), *(row.values() for row in history)] if history else [])
+
+
+def read_history(directory: Path) -> list[dict[str, float]]:
+    """What `write_history` wrote; empty where the file is missing."""
+    path = directory / HISTORY
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,9 @@ from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.best_epoch import best_epoch
 from tfmat.card import model_card
-from tfmat.crystal import Crystal
 from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.featurized import Featurized
-from tfmat.data.featurizing import featurize_each
 from tfmat.data.pipeline import Batches
+from tfmat.data.readable import featurize_readable, name_of, sites_of
 from tfmat.data.static_shapes import Programs, forward, least_saving, most_buckets, uses_xla
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
@@ -32,7 +29,7 @@ from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.layers.summed_dense import set_floors
-from tfmat.model_directory import CARD, HISTORY, read_config, read_model, write_model
+from tfmat.model_directory import CARD, read_config, read_history, read_model, write_history, write_model
 from tfmat.precision import Precision, in_precision
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
@@ -194,17 +191,9 @@ class Predictor:
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
         set_floors(self.model, self.targets, training.targets)
-        jit_compile = uses_xla(jit_compile, self.architecture.xla)
-        size, least = recipe.batch_size_for(len(training)), least_saving(self.model, epochs, jit_compile)
-        most = most_buckets(self.model, jit_compile)
-        records = featurize_table(training, self.featurizer, cache)
+        jit_compile, size = uses_xla(jit_compile, self.architecture.xla), recipe.batch_size_for(len(training))
         part = max(size // recipe.accumulation, 1)
-        batches = Batches.of(records, self._scaled(training), part, seed=seed, max_buckets=most, least_saving=least)
-        held_out = None
-        if validation is not None:
-            check_targets(self.targets, validation, learnable=True)
-            held_out_records = featurize_table(validation, self.featurizer, cache)
-            held_out = Batches.of(held_out_records, self._scaled(validation), part, max_buckets=most, least_saving=3 * least)
+        batches, held_out = self._batches(training, validation, part, epochs, seed, jit_compile, cache)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume, until)
         parts, before = self.architecture.parts, Programs(self.programs)
         with scope(self.strategy):
@@ -215,13 +204,38 @@ class Predictor:
         )  # fmt: skip
         if model is not self.model:
             self.model.set_weights(model.get_weights())
+        self._tell_training(recipe, size, seed, precision, batches)
+        if validation is not None:
+            self.info["validation"] = self._calibrate(validation, cache)
+        if compiled := dict(self.programs - before):
+            self.info["xla_programs"] = compiled
+        return self.history
+
+    def _batches(
+        self, training: Table, validation: Table | None, rows: int, epochs: int, seed: int, jit_compile: bool, cache: RecordCache | None
+    ) -> tuple[Batches, Batches | None]:
+        """Training and validation data in batches of `rows`."""
+        most, least = most_buckets(self.model, jit_compile), least_saving(self.model, epochs, jit_compile)
+
+        def batches(table: Table, saving: float, seed: int | None = None) -> Batches:
+            records = featurize_table(table, self.featurizer, cache)
+            return Batches.of(records, self._scaled(table), rows, seed=seed, max_buckets=most, least_saving=saving)
+
+        learnt = batches(training, least, seed)
+        if validation is None:
+            return learnt, None
+        check_targets(self.targets, validation, learnable=True)
+        return learnt, batches(validation, 3 * least)
+
+    def _tell_training(self, recipe: Recipe, size: int, seed: int, precision: str, batches: Batches) -> None:
+        """What `info` says about the training that has ended."""
         self.info |= {
             "recipe": recipe.to_config(),
             "epochs": len(self.history),
             "batch_size": size,
             "seed": seed,
-            "training_rows": len(training),
-            "elements": sorted({int(z) for z in np.unique(records.values["species"])} - {0}),
+            "training_rows": len(batches.records),
+            "elements": sorted({int(z) for z in np.unique(batches.records.values["species"])} - {0}),
             "training_seconds": round(sum(row["seconds"] for row in self.history), 1),
             "versions": versions(),
             "hardware": hardware(),
@@ -234,11 +248,6 @@ class Predictor:
             self.info["strategy"] = description(self.strategy)
         if recipe.keep == "best":
             self.info["best_epoch"] = best_epoch(self.history)
-        if validation is not None:
-            self.info["validation"] = self._calibrate(validation, cache)
-        if compiled := dict(self.programs - before):
-            self.info["xla_programs"] = compiled
-        return self.history
 
     def _built_again(self) -> keras.Model:
         return self.architecture.builder(tuple(t.name for t in self.targets), **self.keywords)
@@ -318,8 +327,9 @@ class Predictor:
         """
         import pandas as pd
 
-        records, kept, errors = self._featurize_each(materials)
-        frame = pd.DataFrame({"material": [_name_of(m) for m in materials]})
+        crystals = self.architecture.material == "crystal"
+        records, kept, errors = featurize_readable(materials, self.featurizer, crystals=crystals, model=self.architecture.name)
+        frame = pd.DataFrame({"material": [name_of(m) for m in materials]})
         outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile, report=report) if records is not None else {}
         for target in self.targets:
             frame[target.name] = np.nan
@@ -329,8 +339,8 @@ class Predictor:
                 frame.loc[kept, target.name] = _numpy(target.unscale(outputs[target.name]))
                 if f"{target.name}_uncertainty" in frame:
                     frame.loc[kept, f"{target.name}_uncertainty"] = _numpy(target.unscale_uncertainty(outputs[target.name]))
-        if self.architecture.material == "crystal":
-            frame["sites"] = pd.array([_sites(material) for material in materials], dtype="Int64")
+        if crystals:
+            frame["sites"] = pd.array([sites_of(material) for material in materials], dtype="Int64")
         inside, unseen = known_elements(records, self.info.get("elements"))
         frame["in_domain"], frame["unseen_elements"] = False, ""
         frame.loc[kept, "in_domain"], frame.loc[kept, "unseen_elements"] = inside, unseen
@@ -340,23 +350,6 @@ class Predictor:
 
     def _has_uncertainty(self, target: Target) -> bool:
         return int(dict(zip(self.model.output_names, self.model.outputs, strict=True))[target.name].shape[-1]) == 2
-
-    def _featurize_each(self, materials: Sequence[Any]) -> tuple[Records | None, np.ndarray, list[str | None]]:
-        """Records of the readable materials, their positions, and the error of each material."""
-        errors: list[str | None] = [None] * len(materials)
-        if isinstance(materials, Featurized):
-            return materials.records_for(self.featurizer), np.arange(len(materials)), errors
-        offered = np.arange(len(materials))
-        if self.architecture.material == "crystal":
-            for index, material in enumerate(materials):
-                if isinstance(material, str):
-                    errors[index] = str(_no_crystal(material, self.architecture.name))
-            offered = np.flatnonzero([error is None for error in errors])
-        chosen = materials if len(offered) == len(materials) else [materials[index] for index in offered.tolist()]
-        records, kept, refused = featurize_each(self.featurizer, chosen)
-        for index, error in refused.items():
-            errors[offered[index]] = str(InputError(error.problem, expected=error.expected))
-        return records, offered[kept], errors
 
     def evaluate(
         self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
@@ -371,7 +364,7 @@ class Predictor:
 
         scores, columns = self._scored(table, batch_size=batch_size, cache=cache, report=report)
         about: dict[str, Any] = {"id": table.ids, "material": [str(m) for m in table.materials]}
-        sites = [_sites(material) for material in table.materials]
+        sites = [sites_of(material) for material in table.materials]
         if None not in sites:
             about["sites"] = sites
         frame = pd.DataFrame(about | columns)
@@ -432,7 +425,7 @@ class Predictor:
         """
         with new_directory(directory, overwrite=overwrite) as temporary:
             write_model(temporary, self.model, self.to_config())
-            _write_history(temporary / HISTORY, self.history)
+            write_history(temporary, self.history)
             (temporary / CARD).write_text(self.card, encoding="utf-8")
             if extras is not None:
                 extras(temporary)
@@ -457,40 +450,9 @@ class Predictor:
             )
         predictor = cls(architecture, config["keywords"], installed(**stored["config"]), read.targets, read.model)
         predictor.info = config["info"]
-        predictor.history = _read_history(source / HISTORY)
+        predictor.history = read_history(source)
         return predictor
 
 
 def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)[:, 0]
-
-
-def _write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([list(history[0]), *(row.values() for row in history)] if history else [])
-
-
-def _read_history(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _sites(material: Any) -> int | None:
-    """Number of sites of a crystal; None for anything else."""
-    return len(material) if isinstance(material, Crystal) else getattr(material, "num_sites", None)
-
-
-def _no_crystal(text: str, model: str) -> InputError:
-    problem = f"{' '.join(text[:60].split())!r} is no crystal, and {model} predicts crystals"
-    return InputError(problem, expected="a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'")
-
-
-def _name_of(material: Any) -> str:
-    """What the prediction's row is called."""
-    if isinstance(material, str):
-        return material
-    formula = getattr(material, "formula", None)  # of a Structure it is worked out at every call
-    return str(material) if formula is None else str(formula)

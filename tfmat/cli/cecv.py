@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.evaluate import SPLITS, joined, own_data, own_dataset
+from tfmat.cli.evaluate import SPLITS, given_or_own, joined, own_dataset
 from tfmat.cli.failures import tell
-from tfmat.cli.materials import is_path, open_dataset, resolved
+from tfmat.cli.materials import is_path, open_dataset
 from tfmat.cli.progress import rows_done
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.results import check_out, file_name, results_folder
@@ -111,12 +111,7 @@ def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | Non
     from tfmat.data.user_data import read_user_data
 
     (predictor, *_) = predictors.values()
-    own = own_data(predictor)
-    if data is None:
-        if not own:
-            raise InputError("the model does not say what it was trained on", expected="--data with a dataset or a file")
-        data = str(own["name"])
-    same = bool(own) and resolved(data) == resolved(str(own["name"]))
+    data, same = given_or_own(predictor, data)
     if not same and is_path(data):
         if split not in (None, "all"):
             raise InputError(f"{data} has no split that the models know", expected="no --split, which takes all rows")

@@ -106,6 +106,15 @@ def own_data(predictor: Predictor) -> dict[str, Any]:
     return own
 
 
+def given_or_own(predictor: Predictor, data: str | None) -> tuple[str, bool]:
+    """The data that were asked for, by default the model's own, and whether they are its own."""
+    own = own_data(predictor)
+    if data is None and not own:
+        raise InputError("the model does not say what it was trained on", expected="--data with a dataset or a file")
+    chosen = str(own["name"]) if data is None else data
+    return chosen, bool(own) and resolved(chosen) == resolved(str(own["name"]))
+
+
 @dataclass(frozen=True)
 class _Opened:
     """What is to be scored.
@@ -130,16 +139,11 @@ class _Opened:
 def _open(predictor: Predictor, model: Path, data: str | None, split: str | None, cache: RecordCache | None) -> _Opened:
     from tfmat.datasets import is_packed
 
-    own = own_data(predictor)
-    if data is None:
-        if not own:
-            raise InputError("the model does not say what it was trained on", expected="--data with a dataset or a file")
-        data = str(own["name"])
-    same = bool(own) and resolved(data) == resolved(str(own["name"]))
+    data, same = given_or_own(predictor, data)
     if not same and is_path(data) and not is_packed(data):
         return _foreign(predictor, data, split, cache)
     dataset = own_dataset(predictor, model, data, cache) if same else open_dataset(data, _targets(predictor))
-    if same and dataset.splits["train"].content_hash() != own.get("train_sha256"):
+    if same and dataset.splits["train"].content_hash() != own_data(predictor).get("train_sha256"):
         tell(f"warning: {data} has changed: its training rows are not those that the model was trained on")
     return _chosen(dataset, data, split or "test", same)
 
