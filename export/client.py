@@ -23,6 +23,7 @@ from tfmat.crystal import Crystal
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.export.crystal_arrays import composition_arrays, crystal_arrays, with_empty_slot
+from tfmat.extras import require
 from tfmat.featurizers.composition import parse_formula
 from tfmat.featurizers.sites import each_crystal
 
@@ -156,10 +157,9 @@ def _transport(protocol: str, host: str, port: int, model: str, version: int | N
         from tfmat.export.client_rest import Rest
 
         return Rest(host, port, model, version, timeout)
-    try:
-        from tfmat.export.client_grpc import Grpc
-    except ImportError as error:
-        raise InputError(f"gRPC needs the package {error.name}", expected="pip install 'tfmat[export]', or protocol='rest'") from error
+    require("export", "gRPC, unlike protocol='rest',", "grpc", "tensorflow", "tensorflow_serving")
+    from tfmat.export.client_grpc import Grpc
+
     return Grpc(host, port, model, version, timeout)
 
 

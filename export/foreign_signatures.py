@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfmat.errors import InputError
+from tfmat.extras import require
 
 Signatures = dict[str, dict[str, dict[str, dict[str, Any]]]]
 """Name -> ``inputs`` and ``outputs`` -> name -> ``dtype``, ``shape``; a length that is not fixed is ``"?"``."""
@@ -59,8 +59,7 @@ def litert_signatures(content: bytes, file: Path) -> Signatures:
     Raises:
         InputError: it cannot be read.
     """
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        raise InputError("to read a LiteRT file the package `ai_edge_litert` is needed", expected="pip install tfmat[export]")
+    require("export", "reading a LiteRT file", "ai_edge_litert")
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -106,8 +105,7 @@ def onnx_model(file: Path) -> Any:
     Raises:
         InputError: it cannot be read, or the package `onnx` is not installed.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise InputError("to read an ONNX file the package `onnx` is needed", expected="pip install tfmat[onnx]")
+    require("onnx", "reading an ONNX file", "onnx")
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import tempfile
 import time
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfmat.atomic import check_free, staged
-from tfmat.errors import InputError
 from tfmat.export.contents import FILE
 from tfmat.export.errors import ExportError
 from tfmat.export.fixed_sizes import fixed_lengths, in_batches, one_call, serve_fixed, specs
@@ -26,6 +24,7 @@ from tfmat.export.precision import Loss, Rows, check_precision, measure, rows_of
 from tfmat.export.report import ExportReport
 from tfmat.export.signatures import SERVING
 from tfmat.export.verification import compare, keras_outputs, median_seconds
+from tfmat.extras import require
 from tfmat.model_directory import CARD
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ def export_litert(
     sizes = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
     lengths = fixed_lengths(interface, predictor.architecture.name, sizes, batch_size)
     check_free(out)
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        raise InputError("a LiteRT export needs the package `ai_edge_litert` to check its result", expected="pip install tfmat[export]")
+    require("export", "a LiteRT export, which checks its result,", "ai_edge_litert")
     names = output_names(predictor)
     materials, prepared = interface.featurize(examples, lengths)
     _log.info("converting to LiteRT")

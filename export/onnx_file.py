@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.atomic import check_free, staged
-from tfmat.errors import InputError
 from tfmat.export.contents import FILE
 from tfmat.export.errors import ExportError
 from tfmat.export.fixed_sizes import Run, fixed_lengths, in_batches, one_call, serve_fixed, specs
@@ -23,6 +21,7 @@ from tfmat.export.outputs import output_names
 from tfmat.export.report import ExportReport
 from tfmat.export.signatures import SERVING
 from tfmat.export.verification import compare, keras_outputs, median_seconds
+from tfmat.extras import require
 from tfmat.model_directory import CARD
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ def export_onnx(
     sizes = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
     lengths = fixed_lengths(interface, predictor.architecture.name, sizes, batch_size)
     check_free(out)
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        raise InputError(f"an ONNX export needs the package `{absent[0]}`", expected="pip install tfmat[onnx]")
+    require("onnx", "an ONNX export", *PACKAGES)
     names = output_names(predictor)
     _, prepared = interface.featurize(examples, lengths)
     _log.info("converting to ONNX")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmat.errors import InputError
 from tfmat.export.crystal_arrays import with_empty_slot
 from tfmat.export.interface import Interface
 from tfmat.export.signatures import SERVING, Entry
+from tfmat.extras import require
 
 FILE = "tf_serving_warmup_requests"
 """Name of the file in the folder ``assets.extra``, which the server gives."""
@@ -27,11 +27,10 @@ def serving_stubs() -> Any:
     Raises:
         InputError: the package is not installed.
     """
-    try:
-        import tensorflow_serving.apis as apis
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc  # noqa: F401
-    except ImportError as error:
-        raise InputError("this needs the package tensorflow-serving-api", expected="pip install 'tfmat[export]'") from error
+    require("export", "what speaks to TensorFlow Serving", "tensorflow_serving", "grpc")
+    import tensorflow_serving.apis as apis
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc  # noqa: F401
+
     return apis
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.usable import usable_table
 from tfmat.errors import InputError
+from tfmat.extras import require
 from tfmat.featurizers.base import Featurizer
 from tfmat.recipe import Recipe
 from tfmat.target import Target
@@ -216,9 +216,7 @@ def prepare(
 
 def check_installed() -> None:
     """Refuse to go on without the extra ``tuning``."""
-    for name in ("keras_tuner", "tensorboard", "sklearn"):
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed, which a search needs", expected="pip install 'tfmat[tuning]'")
+    require("tuning", "a search", "keras_tuner", "tensorboard", "sklearn")
 
 
 def _usable(ready: Search, cache: RecordCache | None) -> tuple[Table, Table]:

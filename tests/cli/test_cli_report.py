@@ -235,7 +235,7 @@ def test_own_data_are_gone(tfmat: Command, table: pathlib.Path, model: pathlib.P
 def test_without_the_extra(tfmat: Command, evaluated: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "jinja2" else find(name, *rest))
-    refused(tfmat("report", evaluated), "a report needs jinja2. Expected pip install 'tfmat[report]'")
+    refused(tfmat("report", evaluated), "a report needs jinja2, which is not installed. Expected pip install 'tfmat[report]'")
 
 
 def test_comparison(tfmat: Command, evaluated: pathlib.Path, copy: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -223,7 +223,7 @@ def test_without_ase(tfmat: Command, model: pathlib.Path, tmp_path: pathlib.Path
     (tmp_path / "t.extxyz").write_text(FRAMES)
     result = tfmat("predict", model, "t.extxyz")
     assert result.code == 2 and result.lines[-1].startswith("tfmat: t.extxyz: ")
-    assert "t.extxyz: the package ase, which reads such files, is not installed. Expected pip install 'tfmat[ase]'" in result.err
+    assert "t.extxyz: reading such files needs ase, which is not installed. Expected pip install 'tfmat[ase]'" in result.err
 
 
 def test_a_frame_of_predictions(model: pathlib.Path) -> None:

@@ -189,7 +189,11 @@ def test_missing_extra(tfmat: Command, table: pathlib.Path, monkeypatch: pytest.
     for package in ("keras_tuner", "tensorboard", "sklearn"):
         with monkeypatch.context() as patch:
             patch.setattr(importlib.util, "find_spec", lambda name, missing=package: None if name == missing else find(name))
-            refused(tfmat("tune", "tiny", "--data", table, *GAP), f"{package} is not installed", "pip install 'tfmat[tuning]'")
+            refused(
+                tfmat("tune", "tiny", "--data", table, *GAP),
+                f"a search needs {package}, which is not installed",
+                "pip install 'tfmat[tuning]'",
+            )
 
 
 def test_all_trials_fail(tfmat: Command, table: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

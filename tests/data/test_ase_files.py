@@ -104,4 +104,4 @@ def test_without_ase(tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ase" else found(name, *rest))
     ((error,),) = read(tmp_path, a__xyz=SALT)
-    assert error == "the package ase, which reads such files, is not installed. Expected pip install 'tfmat[ase]'"
+    assert error == "reading such files needs ase, which is not installed. Expected pip install 'tfmat[ase]'"

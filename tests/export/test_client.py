@@ -122,7 +122,7 @@ def test_rest_needs_no_tensorflow(ports, tmp_path):
     text, value, sites = json.loads(told)
     assert value == pytest.approx(crystal_model().predict([NACL])["energy"][0], rel=1e-4)
     assert text == f"{value:.6g} eV/atom" and sites == 8
-    assert re.fullmatch(r"gRPC needs the package grpc\. Expected pip install 'tfmat\[export\]', or protocol='rest'", refusal)
+    assert re.fullmatch(r"gRPC, unlike protocol='rest', needs grpc.*not installed\. Expected pip install 'tfmat\[export\]'", refusal)
 
 
 def test_another_server(ports):

@@ -97,6 +97,6 @@ def test_refused_requests(small, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="`max_sites` has no meaning for lgdcnn"):
         export_model(small, tmp_path / "x", "onnx", max_sites=3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else True)
-    with pytest.raises(InputError, match=r"needs the package `tf2onnx`. Expected pip install tfmat\[onnx\]"):
+    with pytest.raises(InputError, match=r"an ONNX export needs tf2onnx, which is not installed. Expected pip install 'tfmat\[onnx\]'"):
         export_model(small, tmp_path / "x", "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"]

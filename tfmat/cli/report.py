@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +15,13 @@ from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import SUFFIX, opened
 from tfmat.cli.tables import aligned, number, scores_table, with_unit
 from tfmat.errors import InputError
+from tfmat.extras import require
 
 if TYPE_CHECKING:
     from tfmat.report import Paired, Run
     from tfmat.target import Target
 
 PAGE, COMPARISON = "report.html", Path("comparison.html")
-_NEEDED = {"matplotlib": "matplotlib", "jinja2": "jinja2", "markdown_it": "markdown-it-py"}
 
 
 def report(
@@ -51,7 +50,7 @@ def report(
       tfmat report runs/gap-lstm runs/gap-gru runs/gap-seed1 --out gaps.html
     """  # noqa: D301
     target = _out(models, out, overwrite)
-    _check_installed()
+    require("report", "a report", "matplotlib", "jinja2", "markdown_it")
     load_tensorflow()
     runs = [_run(model, name, evaluation) for model, name in zip(models, _names(models), strict=True)]
     if len(runs) == 1:
@@ -118,12 +117,6 @@ def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
     if target.exists() and not (overwrite or renewed):
         raise InputError("it exists already", file=str(target), expected="a new --out, or --overwrite")
     return target
-
-
-def _check_installed() -> None:
-    absent = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
-    if absent:
-        raise InputError(f"a report needs {' and '.join(absent)}", expected="pip install 'tfmat[report]'")
 
 
 def _names(models: Sequence[Path]) -> list[str]:

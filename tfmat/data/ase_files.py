@@ -7,7 +7,6 @@ that hold pickles or databases, and one (CASTEP's) whose reader runs the program
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from tfmat.data.checks import make_crystal, too_many_sites
 from tfmat.data.structures import Reading
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
+from tfmat.extras import require
 
 FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".xsf": "xsf", ".gen": "gen", ".pwi": "espresso-in"}
 """Ending -> ASE's name of the format: extended XYZ, XCrySDen, DFTB+ and the input of Quantum ESPRESSO."""
@@ -41,8 +41,9 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | I
         paths: names that `ase_format` knows.
         how: see there; nothing is cached.
     """
-    if importlib.util.find_spec("ase") is None:
-        missing = InputError("the package ase, which reads such files, is not installed", expected="pip install 'tfmat[ase]'")
+    try:
+        require("ase", "reading such files", "ase")
+    except InputError as missing:
         return [[missing.located(file=str(path))] for path in paths]
     limits, found = how.limits, list[list[Crystal | InputError]]()
     tasks = ((path, _request(path, limits)) for path in paths)

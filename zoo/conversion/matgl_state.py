@@ -13,6 +13,7 @@ import numpy as np
 
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
+from tfmat.extras import require
 from tfmat.model_directory import file_sha256
 from tfmat.target import Target
 from tfmat.zoo.conversion.foreign import ForeignModel
@@ -55,10 +56,9 @@ def read_matgl(file: str | os.PathLike[str], *, target: Target | None = None) ->
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state file."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError("PyTorch is needed to read it", expected="pip install 'tfmat[matgl]'", file=str(path)) from None
+    require("matgl", f"reading {path}", "torch")
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         arrays = {str(name): np.asarray(tensor.detach().numpy(), np.float32) for name, tensor in state.items()}
