@@ -58,11 +58,14 @@ class Interface(ABC):
     Attributes:
         materials: what the model takes, in the plural.
         arrays_signature: name of the signature of a SavedModel that takes the featurizer's arrays.
+        work: letters of the axes of `inputs` whose lengths, multiplied, give the network's work on a material, where that differs so much
+            that a SavedModel works on groups of about equal size, see `tfmat.export.row_groups`.
         featurizer: the featurizer.
     """
 
     materials: ClassVar[str]
     arrays_signature: ClassVar[str] = SERVING
+    work: ClassVar[Sequence[str]] = ()
 
     def __init__(self, featurizer: Any) -> None:
         self.featurizer = featurizer

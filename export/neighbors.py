@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class NeighborInterface(CrystalInterface):
     """`tfmat.featurizers.NeighborFeaturizer` in the graph."""
 
     featurizer: NeighborFeaturizer
+    work: ClassVar[Sequence[str]] = ("A", "K", "K")
 
     @property
     def heaviest(self) -> int:

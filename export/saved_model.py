@@ -20,6 +20,7 @@ from tfmat.export.interface import interface_of
 from tfmat.export.metadata import describe
 from tfmat.export.outputs import DOMAIN, SITES, material_outputs, output_names, physical_outputs
 from tfmat.export.report import ExportReport, size_of
+from tfmat.export.row_groups import in_groups
 from tfmat.export.server_signatures import about, batchable
 from tfmat.export.signatures import ABOUT, SERVING, Entry, Input
 from tfmat.export.verification import LIMIT, compare, expected_of_materials, keras_outputs, median_seconds
@@ -93,8 +94,15 @@ def as_module(predictor: Predictor, entries: Mapping[str, Entry]) -> tuple[tf.Mo
     module = tf.Module()
     module.weights = [variable.value for variable in predictor.model.variables]
     module.resources = [resource for entry in entries.values() for resource in entry.resources]
-    inputs = _specs(interface_of(predictor).inputs)
-    network = tf.function(lambda arrays: physical_outputs(predictor, arrays), autograph=False, input_signature=[inputs])
+    interface, names = interface_of(predictor), output_names(predictor)
+
+    def whole(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return physical_outputs(predictor, arrays)
+
+    def grouped(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return in_groups(whole, arrays, interface.inputs, interface.work, names)
+
+    network = tf.function(grouped if interface.work else whole, autograph=False, input_signature=[_specs(interface.inputs)])
 
     def signature(entry: Entry) -> Any:
         def serve(**arrays: Any) -> dict[str, Any]:

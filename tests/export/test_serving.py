@@ -166,8 +166,10 @@ def test_refused(repository, predictor, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="'energy' takes frac_coords, lattice, species already, not fractions, species"):
         serving.export_to_repository(predictor, copy, "energy")
     monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(InputError, match=re.escape("tensorflow-serving-api. Expected pip install 'tfmat[export]'")):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    with pytest.raises(
+        InputError, match=re.escape("needs tensorflow_serving, which is not installed. Expected pip install 'tfmat[export]'")
+    ):
         serving.export_to_repository(predictor, tmp_path / "new", "gap")
     assert tree(tmp_path) == before
 
