@@ -167,9 +167,7 @@ def test_refused(repository, predictor, tmp_path, monkeypatch):
         serving.export_to_repository(predictor, copy, "energy")
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
-    with pytest.raises(
-        InputError, match=re.escape("needs tensorflow_serving, which is not installed. Expected pip install 'tfmat[export]'")
-    ):
+    with pytest.raises(InputError, match=r"needs tensorflow_serving, .* Expected pip install 'tfmat\[export\]'"):
         serving.export_to_repository(predictor, tmp_path / "new", "gap")
     assert tree(tmp_path) == before
 
