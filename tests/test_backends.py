@@ -32,6 +32,7 @@ print(json.dumps([frame.iloc[:, 1].tolist(), [row["loss"] for row in predictor.h
 """
 
 
+@pytest.mark.slow  # tests/zoo/test_architectures_jax.py is the fast one
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_a_model_trained_with_jax_predicts_the_same_with_tensorflow(tmp_path):
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}

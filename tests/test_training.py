@@ -117,7 +117,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, sig
     assert os.listdir(tmp_path) == ["checkpoint.h5"]
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("recipe", [pytest.param(RECIPE, id="default"), pytest.param(PAPER, id="paper", marks=pytest.mark.slow)])
 def test_the_first_epochs_of_a_run_and_the_rest_of_it_are_the_run(recipe, tmp_path):
     whole = fitted(recipe)
     first = fitted(recipe, checkpoint=tmp_path / "c.h5", until=2)

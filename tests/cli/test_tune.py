@@ -141,6 +141,7 @@ def split_file(path: pathlib.Path, table: pathlib.Path, factor: float, formula: 
     return path
 
 
+@pytest.mark.slow
 def test_the_test_split_has_no_influence(
     tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +229,7 @@ def test_interrupted(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path
     assert trials(tmp_path / "s")[0] == first and len(calls) == 3
 
 
+@pytest.mark.slow
 def test_disk_full(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tfmat.tuning import folder
 
@@ -262,7 +264,8 @@ def cutoffs(hp: Any) -> Any:
     return {"keywords": {"cutoff": hp.Choice("cutoff", [4.0, 6.0], default=4.0), "dim": hp.Choice("dim", [4, 8])}, "recipe": {}}
 
 
-@pytest.mark.parametrize("cache", ["--cache", pytest.param("--no-cache", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["--cache", "--no-cache"])
 def test_featurizer_settings_are_searched(cache: str, tfmat: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cut-off is featurized once, whatever the number of trials, and all trials have the rows that both accept."""
     nearest = dataclasses.replace(ARCHITECTURE, name="nearest", builder=model, featurizer=Counting)

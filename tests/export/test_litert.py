@@ -118,6 +118,6 @@ def test_refused_requests(predictor, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="example 'LiFePO4' holds 4 elements"):
         export_model(predictor, out, "litert", max_elements=3, examples=["NaCl", "LiFePO4"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install tfmat\[export\]"):
+    with pytest.raises(InputError, match=r"pip install 'tfmat\[export\]'"):
         export_model(predictor, out, "litert")
     assert not any(tmp_path.iterdir())

@@ -53,7 +53,7 @@ def check(arrays):
     return shapes
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12), st.integers(0, 2), st.integers(0, 3))
 def test_every_row_gets_its_own_result(sizes, before, behind):
     shapes = check(batch(sizes, before, behind))
@@ -62,7 +62,7 @@ def test_every_row_gets_its_own_result(sizes, before, behind):
     assert max(shape[2] for shape in shapes) == before + max(k for _, k in sizes)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(10, 24)), min_size=1, max_size=30))
 def test_groups_hold_little_padding(sizes):
     shapes = check(batch(sizes))

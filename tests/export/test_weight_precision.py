@@ -25,7 +25,7 @@ def test_every_architecture_is_here():
     assert set(fixed_cases.MODELS) == set(SIZES) == set(architectures())
 
 
-@pytest.fixture(scope="module", params=fixed_cases.params("paraisite", "crysformer"))
+@pytest.fixture(scope="module", params=fixed_cases.params("paraisite", "crysformer", "atom_list_lstm"))
 def predictor(request):
     return make(request.param)
 

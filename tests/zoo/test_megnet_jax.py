@@ -31,6 +31,7 @@ print(json.dumps([values, predictor.predict(SALTS)["y"].tolist(), [row["loss"] f
 """
 
 
+@pytest.mark.slow  # test_architectures_jax.py is the fast one
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_jax_gives_the_same_numbers_and_trains(tmp_path):
     before = {}

@@ -56,7 +56,10 @@ def read_matgl(file: str | os.PathLike[str], *, target: Target | None = None) ->
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state file."""
-    require("matgl", f"reading {path}", "torch")
+    try:
+        require("matgl", "reading PyTorch's file", "torch")
+    except InputError as error:
+        raise error.located(file=str(path)) from None
     import torch
 
     try:
