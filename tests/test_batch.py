@@ -11,7 +11,7 @@ from tfmat.records import Records
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=60).map(np.array)
 CRYSTALS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 6)), min_size=1, max_size=60).map(np.array)
-SIZES = LENGTHS.map(Sizes) | CRYSTALS.map(lambda crystals: Sizes(*crystals.T))
+SIZES = LENGTHS.map(Sizes) | st.builds(lambda crystals, flat: Sizes(*crystals.T, flat=flat), CRYSTALS, st.booleans())
 
 
 @given(SIZES, st.integers(1, 16), st.integers(0, 5), st.integers(0, 100), st.integers(1, 8))

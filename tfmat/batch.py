@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmat.buckets import SLOTTED, Sizes, largest, rows_of
+from tfmat.buckets import PAIRS, SLOTTED, Sizes, largest, rows_of
+from tfmat.flat_batches import flat_rows
 from tfmat.records import Records
 
 Arrays = dict[str, np.ndarray]
@@ -39,7 +40,8 @@ class PlannedBatch(NamedTuple):
 class BatchPlan:
     """Which examples form which batch, for every epoch of a run.
 
-    Every batch of a bucket has the same shape: `batch_size` rows, or fewer where examples are very large or few (see `rows_of`).
+    Every batch of a bucket has the same shape: `batch_size` rows, or fewer where examples are very large or few (see `rows_of`; where only
+    real sites count, `flat_rows`).
 
     Attributes:
         sizes: of the N examples.
@@ -68,6 +70,10 @@ class BatchPlan:
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """Rows of the batches of each bucket."""
+        if self.sizes.flat:
+            lengths = [self.sizes.lengths[self.bucket_of == bucket] for bucket in range(len(self._counts))]
+            slotted = zip(lengths, self.slots or [1] * len(lengths), strict=True)
+            return tuple(flat_rows(members, slots, self.batch_size, PAIRS) for members, slots in slotted)
         shapes = zip(self.buckets, self._counts, self.slots or [None] * len(self._counts), strict=True)
         return tuple(rows_of(width, self.batch_size, count, self.multiple, slots) for width, count, slots in shapes)
 
@@ -140,16 +146,19 @@ class SortedPlan:
 
     @cached_property
     def _batches(self) -> list[PlannedBatch]:
-        lengths, pairs, slots = self.sizes.lengths, self.sizes.pairs, self.sizes.slots
+        lengths, pairs, slots, flat = self.sizes.lengths, self.sizes.pairs, self.sizes.slots, self.sizes.flat
         order = np.lexsort((-lengths, -pairs))
         batches: list[PlannedBatch] = []
         start = 0
         while start < len(order):
             first = order[start]
             rows = rows_of(int(lengths[first]), self.batch_size, slots=None if slots is None else int(slots[first]))
-            most = order[start : start + rows]
+            most = order[start : start + (self.batch_size if flat else rows)]
             padded = np.arange(1, len(most) + 1) * np.maximum.accumulate(lengths[most]) * pairs[first]
-            padding = padded - np.cumsum(lengths[most] * pairs[most])  # only ever grows
+            if flat:
+                padded = np.cumsum(lengths[most]) * pairs[first]
+                most = most[: max(1, int(np.searchsorted(padded, PAIRS, side="right")))]
+            padding = padded[: len(most)] - np.cumsum(lengths[most] * pairs[most])  # only ever grows
             chosen = most[: max(1, int(np.searchsorted(padding, CALL, side="right")))]
             batches.append(PlannedBatch(chosen, len(chosen), len(batches)))
             start += len(chosen)

@@ -1,16 +1,18 @@
 """Which examples share the shape of a batch: the choice that costs least padding.
 
 An example with neighbour slots has two sizes, sites and used slots; any other one has one. What a padded batch costs is taken to be
-rows x longest axis, times the square of the slots where there are some: the work of a model on pairs of neighbours, its line graph.
+rows x longest axis, times the square of the slots where there are some: the work of a model on pairs of neighbours, its line graph. Where a
+model works on real sites only, they count instead of rows x longest axis (`tfmat.flat_batches`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from tfmat.flat_batches import FlatHistogram
 from tfmat.records import Records
 
 SLOTTED = ("neighbors", "vectors")
@@ -19,11 +21,14 @@ SLOTS = 2**18
 """Most padded places (rows x longest axis) of a batch: bounds the memory where single examples are very large."""
 PAIRS = 2**18
 """The same for examples with neighbour slots, in rows x sites x slots x slots. Training Crysformer keeps about 28 kB a pair (width 128,
-four blocks, float32), so 7 GB; 64 crystals of 16 sites with 16 neighbours fit."""
+four blocks, float32), so 7 GB; 64 crystals of 16 sites with 16 neighbours fit. Where real sites count, rows x sites are those of the
+largest crystals that may meet in a batch."""
 DISTINCT = 256
 """Bucket bounds are chosen among so many lengths at most, which bounds the time of the choice,"""
 LEVELS = 24
 """and among so many numbers of slots."""
+GAIN, FLAT_GAIN = 0.05, 0.001
+"""Share of the cost that a further bucket must save: each one costs XLA a compilation, but none where real sites count."""
 CHUNK = 2**14
 """Sites whose slots are counted at a time."""
 _Parts = tuple[tuple[int, int, int], ...]  # classes as (low, high, buckets)
@@ -41,16 +46,19 @@ class Sizes:
     Attributes:
         lengths: int (N,), length of the longest key.
         slots: int (N,), neighbour slots in use, 1 at least; None for examples without slots.
+        flat: whether the model leaves out padded sites, so that they cost nothing.
     """
 
     lengths: np.ndarray
     slots: np.ndarray | None = None
+    flat: bool = False
 
     @classmethod
-    def of(cls, records: Records) -> Sizes:
+    def of(cls, records: Records, flat: bool = False) -> Sizes:
         """Sizes of the examples of `records`."""
         lengths = np.max([records.lengths(key) for key in records.values], axis=0)
-        return cls(lengths, used_slots(records.values["vectors"], records.offsets["vectors"]) if has_slots(records.values) else None)
+        slots = used_slots(records.values["vectors"], records.offsets["vectors"]) if has_slots(records.values) else None
+        return cls(lengths, slots, flat)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -100,7 +108,9 @@ def rows_of(width: int, batch_size: int, count: int | None = None, multiple: int
     return rows if count is None else min(rows, -(-max(count, 1) // step) * step)
 
 
-def choose_buckets(sizes: Sizes, batch_size: int, limit: int = 8, gain: float = 0.05, least: float = 0.0, multiple: int = 8) -> np.ndarray:
+def choose_buckets(
+    sizes: Sizes, batch_size: int, limit: int = 8, gain: float | None = None, least: float = 0.0, multiple: int = 8
+) -> np.ndarray:
     """The buckets that cost least in an epoch.
 
     Examples are cut into classes by their slots, as many as pay, and each class by length; both cuts are the best ones.
@@ -109,19 +119,26 @@ def choose_buckets(sizes: Sizes, batch_size: int, limit: int = 8, gain: float = 
         sizes: of the examples, one at least.
         batch_size: rows of a batch.
         limit: most buckets to use.
-        gain: a further bucket must save this share of the cost (each one costs XLA a compilation),
+        gain: a further bucket must save this share of the cost; None: `GAIN` or `FLAT_GAIN`,
         least: and so much of it.
-        multiple: see `rows_of`.
+        multiple: see `rows_of`; without meaning if `sizes` are flat.
 
     Returns:
         Number of the bucket of each example, int64 (N,); ascending with the slots, then with the length. No bucket is empty.
     """
     lengths, length_of = _grid(sizes.lengths, DISTINCT)
     slots, slots_of = (np.ones(1, np.int64), np.zeros(len(sizes), np.int64)) if sizes.slots is None else _grid(sizes.slots, LEVELS)
-    counts = np.zeros((len(slots), len(lengths)), np.int64)
+    if gain is None:
+        gain = FLAT_GAIN if sizes.flat else GAIN
+    counts, sites = np.zeros((2, len(slots), len(lengths)), np.int64)
     np.add.at(counts, (slots_of, length_of), 1)
-    full = [[rows_of(w, batch_size, slots=k if sizes.slots is not None else None) for w in lengths.tolist()] for k in slots.tolist()]
-    classes = _Histogram(lengths, slots, counts, np.array(full), multiple).classes(limit)
+    np.add.at(sites, (slots_of, length_of), sizes.lengths)
+    if sizes.flat:
+        costs = FlatHistogram(lengths, slots, counts, sites, batch_size, PAIRS).costs
+    else:
+        full = [[rows_of(w, batch_size, slots=k if sizes.slots is not None else None) for w in lengths.tolist()] for k in slots.tolist()]
+        costs = _Histogram(lengths, slots, counts, np.array(full), multiple).costs
+    classes = _classes(costs, len(slots), limit)
     best = _cheapest_classes(classes, len(slots), limit)
     chosen = best[1]
     for used in range(2, limit + 1):
@@ -183,12 +200,7 @@ class _Histogram:
     full: np.ndarray
     multiple: int
 
-    def classes(self, limit: int) -> dict[tuple[int, int], _Class]:
-        """For all positions low <= high of `slots`: the examples with as many slots as from low to high."""
-        ranges = [(low, high) for high in range(len(self.slots)) for low in range(high + 1)]
-        return {(low, high): _cheapest_cuts(*self._costs(low, high), limit) for low, high in ranges}
-
-    def _costs(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def costs(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """The n lengths of a class, as positions; cost (n, n) of a bucket from the first to the last of them, infinite if none."""
         counts = self.counts[low : high + 1]
         present = np.flatnonzero(counts.any(axis=0))
@@ -202,6 +214,12 @@ class _Histogram:
         cost = (-(-count // rows) * rows * self.lengths[present] * self.slots[most] ** 2).astype(np.float64)
         cost[np.tril_indices(len(present), -1)] = np.inf
         return present, cost
+
+
+def _classes(costs: Callable[[int, int], tuple[np.ndarray, np.ndarray]], levels: int, limit: int) -> dict[tuple[int, int], _Class]:
+    """For all positions low <= high of the numbers of slots: the examples with as many slots as from low to high."""
+    ranges = [(low, high) for high in range(levels) for low in range(high + 1)]
+    return {(low, high): _cheapest_cuts(*costs(low, high), limit) for low, high in ranges}
 
 
 def _cheapest_cuts(present: np.ndarray, cost: np.ndarray, limit: int) -> _Class:

@@ -20,7 +20,7 @@ from tfmat.card import model_card
 from tfmat.data.cache import RecordCache, featurize_table
 from tfmat.data.pipeline import Batches
 from tfmat.data.readable import featurize_readable, name_of, sites_of
-from tfmat.data.static_shapes import Programs, forward, least_saving, most_buckets, uses_xla
+from tfmat.data.static_shapes import Programs, drops_padding, forward, least_saving, most_buckets, uses_xla
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
@@ -216,10 +216,11 @@ class Predictor:
     ) -> tuple[Batches, Batches | None]:
         """Training and validation data in batches of `rows`."""
         most, least = most_buckets(self.model, jit_compile), least_saving(self.model, epochs, jit_compile)
+        flat = drops_padding(self.model, jit_compile)
 
         def batches(table: Table, saving: float, seed: int | None = None) -> Batches:
             records = featurize_table(table, self.featurizer, cache)
-            return Batches.of(records, self._scaled(table), rows, seed=seed, max_buckets=most, least_saving=saving)
+            return Batches.of(records, self._scaled(table), rows, seed=seed, max_buckets=most, least_saving=saving, flat=flat)
 
         learnt = batches(training, least, seed)
         if validation is None:
@@ -292,7 +293,7 @@ class Predictor:
             least = least_saving(self.model, 1, jit) if len(records) < JIT_ROWS else 0.0
             batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=6, multiple=1, least_saving=least)
         else:
-            batches = Batches.sorted(records, batch_size)
+            batches = Batches.sorted(records, batch_size, flat=drops_padding(self.model, jit))
         if jit not in self._forward:
             self._forward[jit] = forward(self.model, jit, self.programs)
         run = self._forward[jit]

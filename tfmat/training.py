@@ -25,6 +25,7 @@ from tfmat.data.pipeline import Batches
 from tfmat.data.static_shapes import Programs, specialise
 from tfmat.distribution import replicas, replicate, scope, seed_replicas, split
 from tfmat.errors import InputError
+from tfmat.layers.tracing import static_shapes_only
 from tfmat.losses import loss_for
 from tfmat.metrics import PhysicalMAE
 from tfmat.parts import Parts, layer_of, rate_factors
@@ -246,7 +247,8 @@ def compile_model(
     _check_loss(model, targets, loss)
     losses = {t.name: loss_for(loss, t) for t in targets}
     metrics = {t.name: [PhysicalMAE(t)] for t in targets}
-    model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile=jit_compile)
+    with static_shapes_only(jit_compile):  # a layer may tell Keras that it is compiled in this case only
+        model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile=jit_compile)
     optimizer.build(model.trainable_variables)
     if strategy is None:
         specialise(model, jit_compile, programs)

@@ -14,6 +14,7 @@ from tfmat.architecture import Architecture
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 from tfmat.layers.attention import CrysformerLayer, EdgeEmbedding, Gate
 from tfmat.layers.composition import ElementEmbedding
+from tfmat.layers.flat_sites import FlatSites, PaddedSites
 from tfmat.layers.neighbors import MeanOverSites, NeighborGraph, SiteNoise
 from tfmat.recipe import Recipe
 
@@ -53,6 +54,8 @@ def Crysformer(
     Data flow (B crystals, A sites, K slots for neighbours, D = `dim`): atoms h = a map of the features of Z; bonds e and angles t are
     Gaussians of the distance and of the cosine, each through a dense layer, normalisation and ReLU. `blocks` times: `CrysformerLayer` on
     the line graph updates (e, t), then another one on the atom graph updates (h, e). Mean of h over the sites, and one output a target.
+    All but this mean goes site by site. So under TensorFlow without XLA `FlatSites` puts the real sites of the batch in one row, (1, S) in
+    place of (B, A), and `PaddedSites` takes them apart before the mean; not with `remat` or `stochastic_depth`, which act on crystals.
 
     Inputs: dict of ``species`` int32 (B, A) atomic numbers, ``neighbors`` int32 (B, A, K) site in each slot, ``vectors`` (B, A, K, 3) [Å]
     from the site to that neighbour; 0 = padding.
@@ -109,13 +112,16 @@ def Crysformer(
     neighbors = keras.Input((None, None), dtype="int32", name="neighbors")
     vectors = keras.Input((None, None, 3), name="vectors")
     noisy = SiteNoise(site_noise, name="site_noise")(neighbors, vectors) if site_noise else vectors
-    graph = NeighborGraph(name="graph")(species, neighbors, noisy)
+    batch = {"species": species, "neighbors": neighbors, "vectors": noisy}
+    flat = None if remat or stochastic_depth else FlatSites(name="flat_sites")(**batch)  # these two act on one crystal at a time
+    sites = batch if flat is None else flat
+    graph = NeighborGraph(name="graph")(*(sites[key] for key in batch))
 
     # Algorithm 1: h0, e0 and t0
     if elements == "learned":
         atoms = keras.layers.Embedding(HEAVIEST, dim, name="atom_embedding")(graph["elements"])
     else:
-        atoms = ElementEmbedding(dim, elements, name="atom_embedding")(species)
+        atoms = ElementEmbedding(dim, elements, name="atom_embedding")(sites["species"])
     edges = {"norm_act": embed_norm_act, "remat": remat}
     bonds = EdgeEmbedding(dim, 0.0, REACH, distance_gaussians, **edges, name="bond_embedding")(graph["distances"])
     angles = EdgeEmbedding(dim, -1.0, 1.0, angle_gaussians, **edges, name="angle_embedding")(graph["cosines"])
@@ -132,7 +138,10 @@ def Crysformer(
         bonds, angles = layer("line_graph", block, update_edges)(bonds, angles, graph["senders"], graph["real_pairs"])
         atoms, bonds = layer("atom_graph", block, update_edges)(atoms, bonds, graph["senders"], graph["real_bonds"])
 
-    crystal = MeanOverSites(name="crystal")(atoms, graph["real_atoms"])
+    real_atoms = graph["real_atoms"]
+    if flat is not None:
+        atoms, real_atoms = PaddedSites(name="padded_sites")(atoms, flat["rows"], flat["real_sites"]), flat["real_sites"]
+    crystal = MeanOverSites(name="crystal")(atoms, real_atoms)
     if head == "mlp":
         crystal = keras.layers.Dense(dim, "relu", dtype="float32", name="head")(crystal)
     columns = 2 if uncertainty else 1

@@ -44,8 +44,9 @@ def graph_size(records: Any) -> dict[str, int]:
 
 def padded_size(batches: Any) -> dict[str, int]:
     """The same of one epoch of batches, padding included: what is computed."""
-    shapes = [inputs["vectors"].shape[:3] for inputs, *_ in batches.epoch(0)]
-    return {f"padded_{name}": sum(b * a * k**power for b, a, k in shapes) for name, power in (("atoms", 0), ("edges", 1), ("angles", 2))}
+    arrays, flat = [inputs for inputs, *_ in batches.epoch(0)], batches.plan.sizes.flat
+    shapes = [(int((x["species"] > 0).sum()) if flat else x["species"].size, x["vectors"].shape[2]) for x in arrays]
+    return {f"padded_{name}": sum(sites * k**power for sites, k in shapes) for name, power in (("atoms", 0), ("edges", 1), ("angles", 2))}
 
 
 class Tfmat:
@@ -95,13 +96,16 @@ class Tfmat:
         if self.batches is not None:
             return
         from tfmat.data.pipeline import Batches
-        from tfmat.data.static_shapes import least_saving, most_buckets
+        from tfmat.data.static_shapes import drops_padding, least_saving, most_buckets
         from tfmat.training import compile_model
 
         recipe = self.predictor.recipe("paper")
         least = least_saving(self.model, recipe.epochs, self.jit)
         most = most_buckets(self.model, self.jit)
-        self.batches = Batches.of(self.records, {"y": np.array(targets)}, batch_size, seed=0, max_buckets=most, least_saving=least)
+        flat = drops_padding(self.model, self.jit)
+        self.batches = Batches.of(
+            self.records, {"y": np.array(targets)}, batch_size, seed=0, max_buckets=most, least_saving=least, flat=flat
+        )
         recipe = dataclasses.replace(recipe, loss="mse", ema=None, clip_norm=None, clip_norm_each=None, schedule="constant")
         optimizer = recipe.build_optimizer(self.batches.plan.steps, recipe.epochs)
         compile_model(self.model, self.predictor.targets, optimizer, self.jit, loss="mse")

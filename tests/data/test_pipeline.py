@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import least_saving, most_buckets
+from tfmat.data.static_shapes import drops_padding, least_saving, most_buckets
 from tfmat.records import Records
 
 WIDTH = 24
@@ -27,11 +27,11 @@ def crystals(shapes):
 SHAPES = st.lists(st.tuples(st.integers(1, 8), st.integers(1, WIDTH)), min_size=1, max_size=30)
 
 
-@given(SHAPES, st.integers(1, 8), st.integers(1, 6), st.booleans())
+@given(SHAPES, st.integers(1, 8), st.integers(1, 6), st.booleans(), st.booleans())
 @settings(max_examples=50)
-def test_every_crystal_comes_whole_and_once(shapes, batch, limit, ordered):
+def test_every_crystal_comes_whole_and_once(shapes, batch, limit, ordered, flat):
     records = crystals(shapes)
-    batches = Batches.sorted(records, batch) if ordered else Batches.of(records, {}, batch, seed=1, max_buckets=limit)
+    batches = Batches.sorted(records, batch, flat) if ordered else Batches.of(records, {}, batch, seed=1, max_buckets=limit, flat=flat)
     assert ordered or len(batches.widths) <= limit
     seen, widths = [], {}
     for (inputs, *_), planned in zip(batches.epoch(2), batches.plan.epoch(2), strict=True):
@@ -100,3 +100,14 @@ def test_more_shapes_where_none_is_compiled():
     layer = keras.layers.Dense(2)
     layer.unrolls = True
     assert most_buckets(keras.Model(x, layer(x)), False) == most_buckets(plain, True)
+
+
+def test_padded_sites_cost_nothing_in_one_program_for_all_shapes():
+    x = keras.Input((None, 3))
+    layer = keras.layers.Dense(2)
+    model = keras.Model(x, keras.layers.Dense(2)(layer(x)))
+    assert not drops_padding(model, False)
+    layer.drops_padding = True
+    assert drops_padding(model, False) and not drops_padding(model, True)
+    layer.unrolls = True
+    assert not drops_padding(model, False)

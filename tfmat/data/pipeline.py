@@ -43,6 +43,7 @@ class Batches:
         max_buckets: int = 8,
         least_saving: float = 0.0,
         multiple: int = 8,
+        flat: bool = False,
     ) -> Batches:
         """Bucket by the longest key, and by neighbour slots where there are some, and batch.
 
@@ -54,15 +55,16 @@ class Batches:
             max_buckets: most buckets.
             least_saving: padded slots, or pairs of neighbour slots, an epoch that a further bucket must save.
             multiple: of the rows of a bucket that has fewer examples than `batch_size`.
+            flat: the model works on real sites only, see `tfmat.data.static_shapes.drops_padding`.
         """
-        sizes = Sizes.of(records)
+        sizes = Sizes.of(records, flat)
         bucket_of = choose_buckets(sizes, batch_size, limit=max_buckets, least=least_saving, multiple=multiple)
         return cls._planned(records, targets, BatchPlan(sizes, bucket_of, batch_size, seed, multiple))
 
     @classmethod
-    def sorted(cls, records: Records, batch_size: int) -> Batches:
-        """For prediction without XLA: batches of about equal sizes, see `tfmat.batch.SortedPlan`."""
-        return cls._planned(records, {}, SortedPlan(Sizes.of(records), batch_size))
+    def sorted(cls, records: Records, batch_size: int, flat: bool = False) -> Batches:
+        """For prediction without XLA: batches of about equal sizes, see `tfmat.batch.SortedPlan`; `flat` as in `of`."""
+        return cls._planned(records, {}, SortedPlan(Sizes.of(records, flat), batch_size))
 
     @classmethod
     def _planned(cls, records: Records, targets: Mapping[str, np.ndarray], plan: BatchPlan | SortedPlan) -> Batches:
