@@ -18,6 +18,8 @@ WORK = 2**13
 """Most work of a group, padding included: product of the lengths, times the rows. One row may have more."""
 WASTE = 2**9
 """Most work on padding in a group: about what another pass through the network costs in small operations."""
+AT_ONCE = 4
+"""Most groups that go through the network at the same time, where there are threads: one group is too small for many."""
 _WINDOW = 64  # most rows of a group
 
 Network = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -44,23 +46,35 @@ def in_groups(
     order = tf.range(tf.shape(lengths)[1])
     for axis in range(len(axes)):  # the last axis matters most
         order = tf.gather(order, tf.argsort(tf.gather(lengths[axis], order), stable=True))
-    rows = tf.size(order)
+    ends = _ends(tf.gather(lengths, order, axis=1), powers)
 
-    def body(turn: Any, start: Any, *parts: Any) -> list[Any]:
-        window = order[start : start + _WINDOW]
-        number, longest = _together(tf.gather(lengths, window, axis=1), powers)
-        group = window[:number]
+    def body(turn: Any, *parts: Any) -> list[Any]:
+        group = order[ends[turn] : ends[turn + 1]]
+        longest = tf.reduce_max(tf.pad(tf.gather(lengths, group, axis=1), [[0, 0], [0, 1]], constant_values=1), axis=1)
         cut = dict(zip(axes, tf.unstack(longest, len(axes)), strict=True))
-        given = {name: _cut(tf.gather(array, group), inputs[name], cut) for name, array in arrays.items()}
-        outputs = network(given)
-        return [turn + 1, start + number, *(part.write(turn, outputs[name]) for part, name in zip(parts, names, strict=True))]
+        outputs = network({name: _cut(tf.gather(array, group), inputs[name], cut) for name, array in arrays.items()})
+        return [turn + 1, *(part.write(turn, outputs[name]) for part, name in zip(parts, names, strict=True))]
 
-    parts = [tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=(None, 1)) for _ in names]
-    _, _, *parts = tf.while_loop(
-        lambda turn, start, *_: tf.logical_or(start < rows, turn < 1), body, [tf.constant(0), tf.constant(0), *parts], parallel_iterations=1
-    )
+    groups = tf.size(ends) - 1
+    parts = [tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=(None, 1)) for _ in names]
+    _, *parts = tf.while_loop(lambda turn, *_: turn < groups, body, [tf.constant(0), *parts], parallel_iterations=AT_ONCE)
     back = tf.math.invert_permutation(order)
     return {name: tf.gather(part.concat(), back) for name, part in zip(names, parts, strict=True)}
+
+
+def _ends(lengths: Any, powers: Sequence[int]) -> Any:
+    """Where groups of sorted rows end, int32 (groups + 1,), 0 first; from int32 (axes, B). Without rows there is one empty group."""
+    rows = tf.shape(lengths)[1]
+
+    def body(ends: Any) -> list[Any]:
+        start = ends[-1]
+        return [tf.concat([ends, [tf.minimum(start + _together(lengths[:, start : start + _WINDOW], powers), rows)]], 0)]
+
+    def unfinished(ends: Any) -> Any:
+        return tf.logical_or(ends[-1] < rows, tf.size(ends) < 2)
+
+    (ends,) = tf.while_loop(unfinished, body, [tf.constant([0])], [tf.TensorShape([None])])
+    return ends
 
 
 def _used(arrays: Mapping[str, Any], inputs: Mapping[str, Input], axis: str) -> Any:
@@ -75,16 +89,15 @@ def _used(arrays: Mapping[str, Any], inputs: Mapping[str, Input], axis: str) -> 
     return tf.reduce_max(tf.stack(found), axis=0)
 
 
-def _together(lengths: Any, powers: Sequence[int]) -> tuple[Any, Any]:
-    """How many of the first rows go together, int32, at least 1; and their longest lengths (axes,). From int32 (axes, rows)."""
+def _together(lengths: Any, powers: Sequence[int]) -> Any:
+    """How many of the first rows go together, int32, at least 1; from int32 (axes, rows)."""
     rows = tf.shape(lengths)[1]
     before = tf.linalg.band_part(tf.ones([rows, rows], tf.int32), -1, 0)  # row n: the first n + 1
     longest = tf.reduce_max(lengths[:, None, :] * before, axis=2)  # (axes, rows)
     real, padded = (tf.reduce_prod(tf.cast(x, tf.float32) ** tf.cast(powers, tf.float32)[:, None], axis=0) for x in (lengths, longest))
     padded *= tf.cast(tf.range(1, rows + 1), tf.float32)
     fits = tf.logical_and(padded <= WORK, padded - tf.cumsum(real) <= WASTE)
-    number = tf.maximum(tf.reduce_sum(tf.math.cumprod(tf.cast(fits, tf.int32))), 1)
-    return number, tf.reduce_max(tf.pad(lengths[:, :number], [[0, 0], [0, 1]], constant_values=1), axis=1)
+    return tf.maximum(tf.reduce_sum(tf.math.cumprod(tf.cast(fits, tf.int32))), 1)
 
 
 def _cut(array: Any, given: Input, longest: Mapping[str, Any]) -> Any:
