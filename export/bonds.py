@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class BondInterface(CrystalInterface):
     """`tfmat.featurizers.bonds.BondFeaturizer` in the graph."""
 
     featurizer: BondFeaturizer
+    work: ClassVar[Sequence[str]] = ("E",)
 
     @property
     def heaviest(self) -> int:

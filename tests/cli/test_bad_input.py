@@ -232,6 +232,7 @@ def test_disk_full_while_saving(
     assert not listing(tmp_path) and not (model / "evaluations").exists()
 
 
+@pytest.mark.slow
 def test_no_space_for_weights_in_a_process_of_its_own(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """The kernel refuses to let a file grow beyond 30 kB: HDF5 then fails while it writes the weights."""
     arguments = ("train", "lgdcnn", "--data", table, "--target", "gap", *SMALL, "--batch-size", "96", "--epochs", "1", "--out", "m")

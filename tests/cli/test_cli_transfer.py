@@ -74,6 +74,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(fitting.TrainingProgress, "report", report)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_beginning(
     tfmat: Command, table: pathlib.Path, model: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,7 +210,10 @@ def killed_at(epoch: int, step: int, signum: int) -> Iterator[None]:
 @pytest.mark.usefixtures("unplotted")
 @pytest.mark.parametrize(
     ("epoch", "said"),
-    [(1, "interrupted before the first epoch ended; continue with"), (2, "interrupted after epoch 1 of 3; continue with")],
+    [
+        pytest.param(1, "interrupted before the first epoch ended; continue with", marks=pytest.mark.slow),
+        (2, "interrupted after epoch 1 of 3; continue with"),
+    ],
 )
 def test_interrupted_and_resumed(
     epoch: int, said: str, tfmat: Command, table: pathlib.Path, model: pathlib.Path, tmp_path: pathlib.Path

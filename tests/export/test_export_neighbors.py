@@ -96,6 +96,7 @@ def test_padding():
     assert sound(moved, interface.featurizer)
 
 
+@pytest.mark.slow
 def test_fewer_slots(predictor, tmp_path):
     """A SavedModel takes any number of them, and a LiteRT file of fewer gives the same numbers for what fits."""
     chosen = [EXAMPLES[2], EXAMPLES[4]]  # bcc and CsCl: 14 neighbours

@@ -17,8 +17,8 @@ from tfmat.predictor import Predictor
 from tfmat.target import Target
 
 CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
-SLOW = [("crysformer", "crysformer")]
-"""At its full size; its other variant is the same with fewer layers."""
+SLOW = [("crysformer", "crysformer"), *(("lgdcnn", variant) for variant in ("dcnn_k1", "gdcnn", "gru", "ldcnn"))]
+"""Another variant of theirs has the same layers: fewer of them, or all."""
 
 
 def formulas():

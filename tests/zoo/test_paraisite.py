@@ -196,7 +196,8 @@ def test_a_frozen_backbone_stays_and_the_head_learns(aflow_model, tmp_path):
     assert not changed(after, values(Predictor.load(predictor.save(tmp_path / "model")).model))
 
 
-@pytest.mark.parametrize(("factor", "moved"), [pytest.param(0.0, False, marks=pytest.mark.slow), (0.1, True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "moved"), [(0.0, False), (0.1, True)])
 def test_a_learning_rate_of_the_backbone(aflow_model, factor, moved):
     predictor = Predictor.create("paraisite", [KAPPA], keywords=HEAD, init=aflow_model)
     before = values(predictor.model)
