@@ -21,7 +21,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from benchmarks.contestants import load, print_table, processor
-from benchmarks.serving_search import crystals, sizes
+from benchmarks.serving_search import LEAST, crystals, in_turns, sizes
 from tfmat import datasets
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
@@ -49,7 +48,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "atom_list_lstm": {"embedding_dim": 8, "site_units": 8, "crystal_units": 16, "layers": 1},
 }
 KERAS = "Keras, Predictor.predict"
-LEAST = 20  # counted calls of each kind
 
 
 def chosen(predictor: Predictor, low: int, high: int, count: int) -> tuple[str, list[Any]]:
@@ -108,21 +106,6 @@ def lite_calls(
         run = Interpreter(model_path=str(file), num_threads=threads).get_signature_runner("serving_default")
         calls[name], bytes_of[name] = lambda run=run: run(**batch), report.size_bytes
     return calls, bytes_of
-
-
-def in_turns(calls: Mapping[str, Callable[[], Any]], repeats: int, seconds: float) -> dict[str, np.ndarray]:
-    """Milliseconds of each call, `repeats` times after three that do not count; fewer, but `LEAST`, where that takes so many seconds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    started = time.perf_counter()
-    for turn in range(-3, repeats):
-        if turn >= LEAST and time.perf_counter() - started > seconds:
-            break
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            if turn >= 0:
-                times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: np.array(values) for name, values in times.items()}
 
 
 def measured(predictor: Predictor, materials: Sequence[Any], threads: int, repeats: int, seconds: float) -> list[dict[str, str]]:

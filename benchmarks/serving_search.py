@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tfmat.errors import InputError
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+LEAST = 20  # counted calls of each kind, where time is limited
 ARCHITECTURES = ("megnet", "paraisite", "crysformer", "atom_list_lstm")
 
 
@@ -59,14 +61,17 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
-def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Milliseconds of each call, `repeats` times, after two that do not count."""
+def in_turns(calls: Mapping[str, Callable[[], Any]], repeats: int, seconds: float = math.inf) -> dict[str, np.ndarray]:
+    """Milliseconds of each call, `repeats` times after three that do not count; fewer, but `LEAST`, where that takes so many seconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 2):
+    started = time.perf_counter()
+    for turn in range(-3, repeats):
+        if turn >= LEAST and time.perf_counter() - started > seconds:
+            break
         for name, call in calls.items():
             began = time.perf_counter()
             call()
-            if turn >= 2:
+            if turn >= 0:
                 times[name].append(1e3 * (time.perf_counter() - began))
     return {name: np.array(values) for name, values in times.items()}
 

@@ -152,12 +152,14 @@ class SortedPlan:
         start = 0
         while start < len(order):
             first = order[start]
-            rows = rows_of(int(lengths[first]), self.batch_size, slots=None if slots is None else int(slots[first]))
-            most = order[start : start + (self.batch_size if flat else rows)]
-            padded = np.arange(1, len(most) + 1) * np.maximum.accumulate(lengths[most]) * pairs[first]
             if flat:
+                most = order[start : start + self.batch_size]
                 padded = np.cumsum(lengths[most]) * pairs[first]
                 most = most[: max(1, int(np.searchsorted(padded, PAIRS, side="right")))]
+            else:
+                rows = rows_of(int(lengths[first]), self.batch_size, slots=None if slots is None else int(slots[first]))
+                most = order[start : start + rows]
+                padded = np.arange(1, len(most) + 1) * np.maximum.accumulate(lengths[most]) * pairs[first]
             padding = padded[: len(most)] - np.cumsum(lengths[most] * pairs[most])  # only ever grows
             chosen = most[: max(1, int(np.searchsorted(padding, CALL, side="right")))]
             batches.append(PlannedBatch(chosen, len(chosen), len(batches)))
