@@ -1,0 +1,131 @@
+"""Graphs as lists of edges, without padding: what a layer may do with them.
+
+A graph has N nodes and M edges, each from a sender to a receiver, sorted by receiver. An edge stands for ``multiplicity`` equal ones at its
+receiver, and a node for ``multiplicity`` equal nodes of its crystal (the quotient graph, see `tfmat.featurizers.quotient`). The last node
+and the last edge of a batch are always empty, with multiplicity 0, and that edge ends at that node: so no list is empty, and a reduction
+over the edges has one row per node. More empty ones may stand before them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from tfmat.layers.tracing import sizes_may_depend_on_values
+
+
+class Edges(NamedTuple):
+    """The edges of a batch of graphs; the graphs follow each other.
+
+    Attributes:
+        receivers: int (M,), ascending.
+        senders: int (M,).
+        by_sender: int (M,), the edges in the order of their senders.
+        multiplicity: float (M, 1), equal edges at the receiver that this one stands for; 0 for an empty one.
+    """
+
+    receivers: Any
+    senders: Any
+    by_sender: Any
+    multiplicity: Any
+
+
+def at_receivers(nodes: Any, receivers: Any) -> Any:
+    """The value of the node where each edge arrives, or of the crystal that each site belongs to: (N, D) -> (M, D).
+
+    Args:
+        nodes: (N, D).
+        receivers: int (M,), ascending; the last one is N - 1.
+    """
+    return _gathered(nodes, receivers, None)
+
+
+def at_senders(nodes: Any, edges: Edges) -> Any:
+    """The value of the node where each edge comes from: (N, D) -> (M, D)."""
+    return _gathered(nodes, edges.senders, edges.by_sender)
+
+
+def sum_of(values: Any, receivers: Any, nodes: Any) -> Any:
+    """Sums of the rows of each receiver, (M, D) -> (N, D).
+
+    Args:
+        values: (M, D).
+        receivers: int (M,), ascending; the last one is N - 1.
+        nodes: any array with N rows.
+    """
+    if sizes_may_depend_on_values():
+        return ops.segment_sum(values, receivers, sorted=True)  # TensorFlow's is four times as fast as the general one
+    return ops.segment_sum(values, receivers, num_segments=ops.shape(nodes)[0], sorted=keras.backend.backend() == "jax")
+
+
+def largest_of(values: Any, receivers: Any, nodes: Any) -> Any:
+    """Largest of the rows of each receiver, like `sum_of`; without a gradient, and any number where a receiver has no row."""
+    values = ops.stop_gradient(values)
+    if sizes_may_depend_on_values():
+        return ops.segment_max(values, receivers, sorted=True)
+    return ops.segment_max(values, receivers, num_segments=ops.shape(nodes)[0], sorted=keras.backend.backend() == "jax")
+
+
+def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
+    """Softmax over the edges of each receiver, every one counted `multiplicity` times; in float32.
+
+    Args:
+        scores: (M, H).
+        edges: of the graph.
+        nodes: any array with N rows.
+
+    Returns:
+        (M, H) in the precision of `scores`: multiplicity x exp(score) / sum of them, which sums to 1; 0 for an empty edge.
+    """
+    exact = ops.cast(scores, "float32")
+    highest = ops.take(largest_of(exact, edges.receivers, nodes), edges.receivers, axis=0)
+    powers = ops.exp(ops.minimum(exact - highest, 0.0)) * ops.cast(edges.multiplicity, "float32")
+    total = sum_of(powers, edges.receivers, nodes)
+    total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
+    return ops.cast(powers / total, scores.dtype)
+
+
+def crystals_of(batch_sites: Any, sites: Any) -> Any:
+    """Which crystal each site belongs to, int (S,); the last one for empty sites.
+
+    Args:
+        batch_sites: int (B,), number of sites of each crystal of the batch, which follow each other.
+        sites: any array with S rows.
+    """
+    ends = ops.cumsum(batch_sites)
+    place = ops.expand_dims(ops.arange(ops.shape(sites)[0], dtype="int32"), -1)
+    number = ops.sum(ops.cast(place >= ends, "int32"), axis=1)
+    return ops.minimum(number, ops.shape(batch_sites)[0] - 1)
+
+
+def mean_of(values: Any, multiplicity: Any, receivers: Any, nodes: Any) -> Any:
+    """Weighted means of the rows of each receiver, (M, D) -> (N, D); zero where all weights are.
+
+    Args:
+        values: (M, D).
+        multiplicity: (M, 1), weights.
+        receivers: int (M,), ascending; the last one is N - 1.
+        nodes: any array with N rows.
+    """
+    total = sum_of(multiplicity, receivers, nodes)
+    return sum_of(values * multiplicity, receivers, nodes) / ops.where(total > 0, total, 1.0)
+
+
+def _gathered(nodes: Any, indices: Any, order: Any) -> Any:
+    """Rows of `nodes`; under TensorFlow with a gradient that sums sorted rows, which is two to four times as fast as unsorted ones."""
+    if not sizes_may_depend_on_values():
+        return ops.take(nodes, indices, axis=0)
+
+    @ops.custom_gradient
+    def gather(nodes: Any) -> Any:
+        def grad(*args: Any, upstream: Any = None) -> Any:
+            rows = args[0] if upstream is None else upstream
+            if order is None:
+                return ops.segment_sum(rows, indices, sorted=True)
+            return ops.segment_sum(ops.take(rows, order, axis=0), ops.take(indices, order, axis=0), sorted=True)
+
+        return ops.take(nodes, indices, axis=0), grad
+
+    return gather(nodes)
