@@ -42,7 +42,7 @@ class AtomListFeaturizer:
     Order of the sites, which matters to a recurrent network:
 
     - ``"canonical"``: by the element of the site, then by its list, entry by entry: distance, then element. Distances in the same place are
-      compared in steps that begin where the values that occur leave a gap of more than 0.0001 Å, or `same`, if that is larger; so noise well
+      compared in steps that begin where the values that occur leave a gap of more than 0.0001 Å, or `same` if larger; so noise well
       below decides nothing.
       Sites with equal lists are interchangeable. So the sequence depends on the crystal alone, but for a gap of just that width; lists that
       differ by less are sorted by the sum of their distances. A supercell repeats every list as often as it repeats the cell.

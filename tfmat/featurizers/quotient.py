@@ -31,7 +31,7 @@ SITE_CLASSES = "site_classes"
 
 LARGEST = 0.01
 """Largest tolerance."""
-AT_A_TIME = 2**17
+AT_A_TIME = 2**16
 """So many bonds, or pairs of bonds, are refined together, or all of one crystal."""
 MOST = 2**26
 """A crystal with more of them is refused: each takes some 100 bytes of memory."""
