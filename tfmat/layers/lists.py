@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfmat.featurizers.base import Spec
 from tfmat.layers.tracing import sizes_may_depend_on_values
+
+
+def list_inputs(spec: Spec) -> dict[str, keras.KerasTensor]:
+    """The inputs of a model of crystals: the lists that its featurizer gives, and ``batch_sites`` int32 (B,).
+
+    Args:
+        spec: of the featurizer.
+    """
+    inputs = {key: keras.Input(shape[1:], dtype=dtype, name=key) for key, (dtype, shape) in spec.items()}
+    return inputs | {"batch_sites": keras.Input((), dtype="int32", name="batch_sites")}
 
 
 class Edges(NamedTuple):
@@ -30,6 +41,19 @@ class Edges(NamedTuple):
     senders: Any
     by_sender: Any
     multiplicity: Any
+
+
+def edge_list(receivers: Any, senders: Any, multiplicity: Any) -> dict[str, Any]:
+    """The attributes of `Edges` as a dictionary, which Keras passes between layers.
+
+    Args:
+        receivers: int (M,), ascending.
+        senders: int (M,).
+        multiplicity: int (M,).
+    """
+    by_sender = ops.argsort(senders) if sizes_may_depend_on_values() else ops.zeros_like(senders)  # read by the gradient there alone
+    weights = ops.expand_dims(ops.cast(multiplicity, "float32"), -1)
+    return {"receivers": receivers, "senders": senders, "by_sender": ops.cast(by_sender, "int32"), "multiplicity": weights}
 
 
 def at_receivers(nodes: Any, receivers: Any) -> Any:
