@@ -110,7 +110,7 @@ def test_keras_does_not_compile_it_with_xla_and_tfmat_does():
     crystal = MeanOverSites()(PaddedSites()(atoms, sites["rows"], sites["real_sites"]), sites["real_sites"])
     model = keras.Model(inputs, {"a": keras.layers.Dense(1, name="a")(crystal)})
     with pytest.warns(UserWarning, match="Proceeding with `jit_compile=False`"):
-        model.compile("adam", "mse", jit_compile=True)
+        model.compile("adam", "mse")
     arrays = dict(zip(("species", "neighbors", "vectors"), batch(SPECIES), strict=True))
     losses = model.fit(arrays, {"a": np.ones((4, 1), np.float32)}, epochs=2, verbose=0).history["loss"]
     assert losses[1] < losses[0]

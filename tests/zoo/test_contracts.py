@@ -192,5 +192,5 @@ def test_unknown_keyword(name):
 def test_xla_gives_the_same_numbers(name):
     predictor = Predictor.create(name, [Target("a")], keywords=SMALL[name])
     records = predictor.featurizer.featurize(MATERIALS[predictor.architecture.material])
-    plain, compiled = (predictor.outputs(records, jit_compile=jit)["a"] for jit in (False, True))
+    plain, compiled = (predictor.outputs(records)["a"] for jit in (False, True))
     np.testing.assert_allclose(plain, compiled, atol=1e-5)

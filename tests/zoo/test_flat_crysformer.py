@@ -96,7 +96,7 @@ def test_real_sites_alone_reach_the_attention():
     batch = padded_batch()
     inside = atoms_of(Crysformer(**(SMALL | {"blocks": 1})))
     assert inside(batch)["atoms"].shape == (1, sum(SIZES), 16)
-    assert forward(inside, jit_compile=False)(batch)["atoms"].shape == (1, sum(SIZES), 16)
+    assert forward(inside)(batch)["atoms"].shape == (1, sum(SIZES), 16)
     with static_shapes_only(True):
         assert inside(batch)["atoms"].shape == (5, 10, 16)
     nothing = {key: np.zeros_like(value) for key, value in batch.items()}
@@ -120,12 +120,12 @@ def test_training_and_prediction_go_through_real_sites_alone(monkeypatch):
     crystals = [salt if number % 2 else CRYSTALS[1] for number in range(12)]
     table = Table(crystals, {"y": np.linspace(-1, 1, 12)}, [str(n) for n in range(12)], np.arange(12), "made.csv")
     predictor = Predictor.create("crysformer", [Target("y")], keywords=SMALL | {"blocks": 1, "k": 4, "strict": True})
-    predictor.fit(table, recipe=Recipe(loss="mse", batch_size=8), epochs=2, seed=0, jit_compile=False)
+    predictor.fit(table, recipe=Recipe(loss="mse", batch_size=8), epochs=2, seed=0)
     assert len(seen) == 4 and sum(seen) == 2 * 6 * (2 + 8)  # two batches an epoch
     assert not {6 * 2, 6 * 8} & set(seen)
     seen.clear()
     monkeypatch.setattr(tfmat.batch, "CALL", 0)
-    predictor.predict(crystals, jit_compile=False)
+    predictor.predict(crystals)
     assert seen == [6 * (2 + 8)]
 
 

@@ -211,7 +211,7 @@ def test_l2_shrinks_the_weights():
         weight.assign(np.zeros(weight.shape))
     before = values(predictor.model)
     recipe = Recipe(loss="mse", schedule="constant", optimizer="adam", batch_size=8)
-    history = predictor.fit(table("y", np.zeros(len(SALTS))), recipe=recipe, epochs=1, jit_compile=False)
+    history = predictor.fit(table("y", np.zeros(len(SALTS))), recipe=recipe, epochs=1)
     after = values(predictor.model)
     assert history[0]["loss"] > 1.0
     shrunk = {path for path in before if "kernel" in path and (after[path] ** 2).sum() < (before[path] ** 2).sum()}

@@ -139,7 +139,7 @@ def megnet_model(tmp_path_factory):
 def aflow_model(megnet_model, tmp_path_factory):
     """A ParAIsite of step II that learnt something; its folder."""
     predictor = Predictor.create("paraisite", [KAPPA], keywords=HEAD, init=megnet_model, seed=6)
-    predictor.fit(table("kappa", VALUES[::-1]), recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8), epochs=1, jit_compile=False)
+    predictor.fit(table("kappa", VALUES[::-1]), recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8), epochs=1)
     return predictor.save(tmp_path_factory.mktemp("step_2") / "paraisite")
 
 
@@ -189,7 +189,7 @@ def test_a_frozen_backbone_stays_and_the_head_learns(aflow_model, tmp_path):
     backbone = part(before, BACKBONE)
     assert {f"{name}/" for name in predictor.info["frozen"]} == {path.split("/")[0] + "/" for path in backbone}
     data = table("kappa", VALUES)
-    predictor.fit(data, data, recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8, keep="best"), epochs=2, jit_compile=False)
+    predictor.fit(data, data, recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8, keep="best"), epochs=2)
     after = values(predictor.model)
     assert changed(before, after) == before.keys() - backbone
     assert predictor.targets[0].mean == pytest.approx(np.log10(np.array(VALUES) + 1).mean()), "the scale is that of the new data"
@@ -202,7 +202,7 @@ def test_a_learning_rate_of_the_backbone(aflow_model, factor, moved):
     predictor = Predictor.create("paraisite", [KAPPA], keywords=HEAD, init=aflow_model)
     before = values(predictor.model)
     recipe = Recipe(loss="mape", optimizer="adam", schedule="constant", rates=(("backbone", factor),), batch_size=8, clip_norm=10.0)
-    predictor.fit(table("kappa", VALUES), recipe=recipe, epochs=2, jit_compile=False)
+    predictor.fit(table("kappa", VALUES), recipe=recipe, epochs=2)
     after = values(predictor.model)
     head = before.keys() - part(before, BACKBONE)
     assert head <= changed(before, after) and bool(changed(before, after) - head) == moved
