@@ -1,7 +1,7 @@
 """Optimizers whose learning rate may differ from part to part of a model.
 
 Adam and AdamW of Keras, and the stack of CrabNet and L-G-DCNN: Lamb without bias correction inside Lookahead, with a triangular rate.
-With TensorFlow they pass over the weights as seldom as they can: in small batches of a wide model, these passes cost as much as the gradient.
+With TensorFlow they pass over the weights as seldom as they can: with a wide model and small batches these passes take half a step.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class PartRates(keras.optimizers.Optimizer):
         """``a <- m**n a + (1 - m**n) w`` every n-th step, ``a <- w`` after the first one."""
         period = self.average_period
         momentum = ops.where(ops.equal(self.iterations, 0), 0.0, self.ema_momentum**period)
-        pairs = [
-            pair for pair in zip(trainable_variables, self._model_variables_moving_average, strict=True) if pair[1] is not None
-        ]
+        pairs = [pair for pair in zip(trainable_variables, self._model_variables_moving_average, strict=True) if pair[1] is not None]
 
         def update() -> None:
             for variable, average in pairs:
