@@ -55,16 +55,16 @@ def test_long_and_short_sequences_agree(cell):
     np.testing.assert_allclose(forward, np.asarray(layer(inputs[:, :UNROLL_LIMIT]))[:, :, :4], atol=1e-6)
 
 
-def values_and_gradients(layer, inputs, real, upstream, *, training, dynamic):
-    """Output of a layer, and the gradients by its inputs and weights for the gradient `upstream` of the output."""
+def values_and_gradients(call, inputs, real, upstream, *, dynamic, of=None, **options):
+    """Output of a layer, or of what calls the layer `of`; and its gradients by inputs and weights for that of the output, `upstream`."""
     tf = pytest.importorskip("tensorflow")
 
     def run(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            output = layer(inputs, real, training=training)
+            output = call(inputs, real, **options)
             total = tf.reduce_sum(output * upstream)
-        return [output, *tape.gradient(total, [inputs, *(weight.value for weight in layer.trainable_weights)])]
+        return [output, *tape.gradient(total, [inputs, *(weight.value for weight in (of or call).trainable_weights)])]
 
     shape = (None, None, inputs.shape[2]) if dynamic else inputs.shape
     found = tf.function(run, input_signature=[tf.TensorSpec(shape, inputs.dtype)])(inputs)
@@ -104,22 +104,18 @@ def test_convolution_equals_keras(length):
     np.testing.assert_allclose(output, theirs(inputs), atol=1e-5)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 5])
-def test_gradient_of_the_convolution_equals_that_of_keras(length):
-    tf = pytest.importorskip("tensorflow")
+def test_gradient_of_the_convolution_equals_that_of_keras(length, dynamic):
     inputs, upstream = RNG.normal(size=(3, length, 6)).astype("float32"), RNG.normal(size=(3, length, 4)).astype("float32")
+    real = np.ones((3, length), "float32")
     ours, theirs = MaskedConv1D(4, 3), keras.layers.Conv1D(4, 3, padding="same")
     ours(inputs), theirs(inputs)
     theirs.set_weights(ours.get_weights())
-    found = []
-    for layer in (ours, theirs):
-        at = tf.constant(inputs)
-        with tf.GradientTape() as tape:
-            tape.watch(at)
-            total = tf.reduce_sum(layer(at) * upstream)
-        found.append(tape.gradient(total, [at, *(weight.value for weight in layer.trainable_weights)]))
-    for gradient, expected in zip(*found, strict=True):
-        np.testing.assert_allclose(gradient, expected, atol=1e-5)
+    found = values_and_gradients(ours, inputs, real, upstream, dynamic=dynamic)
+    expected = values_and_gradients(lambda inputs, *_, **__: theirs(inputs), inputs, real, upstream, dynamic=False, of=theirs)
+    for array, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, other, atol=1e-5)
 
 
 def test_attention_weights_sum_to_one_over_the_real_slots():

@@ -93,32 +93,43 @@ class MaskedConv1D(keras.layers.Layer):
         return super().get_config() | {"dim": self.dim, "kernel_size": self.kernel_size}
 
 
-def _shifted(values: Any, before: int, after: int) -> Any:
-    """(B, L, D) with so many zero slots put before and after: (B, L + before + after, D); `ops.pad` is several times as slow."""
-    empty = ops.zeros_like(values[:, :1])
-    return ops.concatenate([empty] * before + [values] + [empty] * after, axis=1)
-
-
 @ops.custom_gradient
 def _three_taps(features: Any, kernel: Any) -> Any:
     """Convolution of (B, L, D) with a kernel (3, D, E), zero border.
 
-    Its gradient is written out because that of a slice, of which there would be five, takes longer than the matrix products.
+    Its gradient is written out because that of a slice, of which there would be five, takes longer than the matrix products. For the same
+    reason zeros are put before and after by concatenation, not by `ops.pad`.
     """
+    taps = ops.unstack(kernel, 3)
     left, right = features[:, :-1], features[:, 1:]
-    result = ops.matmul(features, kernel[1])
-    result = result + _shifted(ops.matmul(left, kernel[0]), 1, 0) + _shifted(ops.matmul(right, kernel[2]), 0, 1)
+    result = _product(features, taps[1])
+    empty = ops.zeros_like(result[:, :1])
+    result = result + _behind(empty, _product(left, taps[0])) + _behind(_product(right, taps[2]), empty)
 
     def grad(*args: Any, upstream: Any = None) -> Any:
         upstream = args[0] if upstream is None else upstream
         first, last = upstream[:, :-1], upstream[:, 1:]
-        back = [ops.transpose(kernel[tap]) for tap in range(3)]
-        d_features = ops.matmul(upstream, back[1]) + _shifted(ops.matmul(last, back[0]), 0, 1) + _shifted(ops.matmul(first, back[2]), 1, 0)
+        back = [ops.transpose(tap) for tap in taps]
+        empty = ops.zeros_like(features[:, :1])
+        d_features = _product(upstream, back[1]) + _behind(_product(last, back[0]), empty) + _behind(empty, _product(first, back[2]))
         pairs = ((left, last), (features, upstream), (right, first))
-        flat = [[ops.reshape(values, (-1, values.shape[-1])) for values in pair] for pair in pairs]
-        return d_features, ops.stack([ops.matmul(ops.transpose(seen), change) for seen, change in flat])
+        return d_features, ops.stack([ops.matmul(ops.transpose(_rows(seen)), _rows(change)) for seen, change in pairs])
 
     return result, grad
+
+
+def _rows(values: Any) -> Any:
+    """(B, L, D) -> (B L, D)."""
+    return ops.reshape(values, (-1, values.shape[-1]))
+
+
+def _product(values: Any, matrix: Any) -> Any:
+    """(B, L, D) times (D, E); B is never 0."""
+    return ops.reshape(ops.matmul(_rows(values), matrix), (ops.shape(values)[0], -1, matrix.shape[-1]))
+
+
+def _behind(first: Any, second: Any) -> Any:
+    return ops.concatenate([first, second], axis=1)
 
 
 @keras.saving.register_keras_serializable("tfmat")
