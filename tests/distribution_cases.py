@@ -67,7 +67,7 @@ def cells(rows, sizes=2):
 
 def fitted(strategy, name, keywords, recipe, data, epochs=3, jit=False, validated=True, **options):
     predictor = Predictor.create(name, [Target("y"), Target("z")], keywords=keywords, seed=1, strategy=strategy_of(strategy))
-    predictor.fit(data, data if validated else None, recipe=recipe, epochs=epochs, seed=1, jit_compile=jit, **options)
+    predictor.fit(data, data if validated else None, recipe=recipe, epochs=epochs, seed=1, **options)
     return predictor
 
 
@@ -100,7 +100,7 @@ def one_sided_rows():
     data = labelled([f"Na{1 + i}Cl" for i in range(20)])
     recipe = dataclasses.replace(PLAIN, learning_rate=1e-12, schedule="constant")
     predictor = Predictor.create("tiny", [Target("y"), Target("z")], seed=1, strategy=strategy_of("mirrored"))
-    predictor.fit(data, recipe=recipe, epochs=1, seed=1, jit_compile=False)
+    predictor.fit(data, recipe=recipe, epochs=1, seed=1)
     batches = Batches.of(predictor.featurizer.featurize(data.materials), predictor._scaled(data), 16, seed=1)
     mean, of_means = [], []
     for inputs, values, _, _ in batches.epoch(0):
@@ -145,7 +145,7 @@ def command():
         patch.setattr(figures, "can_plot", lambda: False)
         materials, data = salts(90), pathlib.Path("made.csv")
         data.write_text("formula,gap\n" + "".join(f"{material},{len(material) + i % 7}\n" for i, material in enumerate(materials)))
-        options = ["--data", str(data), "--target", "gap", "--unit", "eV", "--epochs", "3", "--no-jit", "--no-cache", "--batch-size", "16"]
+        options = ["--data", str(data), "--target", "gap", "--unit", "eV", "--epochs", "3", "--no-cache", "--batch-size", "16"]
         with pytest.MonkeyPatch.context() as stopping:
             stopping.setattr(TrainingProgress, "report", stop)
             codes.append(run(["train", "tiny", *options, "--strategy", "mirrored", "--out", "both"]))
@@ -166,7 +166,7 @@ def tuned():
         data = pathlib.Path("made.csv")
         data.write_text("formula,gap\n" + "".join(f"{material},{len(material) + i % 7}\n" for i, material in enumerate(salts(60))))
         options = ["--data", "made.csv", "--target", "gap", "--unit", "eV", "--tuner", "random", "--trials", "2", "--epochs", "2"]
-        options += ["--vary", "learning_rate", "--set", "dim=16", "--recipe-option", "fraction_jitter=0", "--no-jit", "--no-cache"]
+        options += ["--vary", "learning_rate", "--set", "dim=16", "--recipe-option", "fraction_jitter=0", "--no-cache"]
         for strategy in ("none", "mirrored"):
             assert run(["tune", "lgdcnn", *options, "--strategy", strategy, "--out", strategy]) == 0
             with open(pathlib.Path(strategy) / "trials.csv", newline="") as stream:

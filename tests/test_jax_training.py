@@ -75,7 +75,7 @@ found["precision"] = {
     "validation": [mixed.info["validation"]["y"]["MAE"], mixed.history[-1]["val_y_mae"]],
 }
 try:
-    fitted(base, jit_compile=False)
+    fitted(base)
 except InputError as error:
     found["no jit"] = str(error)
 print(json.dumps(found))

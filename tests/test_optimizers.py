@@ -157,7 +157,7 @@ def moves(recipe, factors, steps=1, compiled=False):
         optimizer.apply([gradient] * 3, variables)
 
     if compiled:
-        step = pytest.importorskip("tensorflow").function(step, jit_compile=True)
+        step = pytest.importorskip("tensorflow").function(step)
     for gradient in gradients:
         step(keras.ops.convert_to_tensor(gradient))
     return [variable.numpy() - start for variable in variables]

@@ -172,7 +172,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert run(["datasets", "pack", "my.csv", "--for", "lgdcnn", "--no-cache"]) == 0
     assert capsys.readouterr().out.startswith("my-lgdcnn.h5: ")
     sets = [text for key, value in SMALL.items() for text in ("--set", f"{key}={str(value).lower()}")]
-    assert run(["train", "lgdcnn", "--data", "my-lgdcnn.h5", *sets, "--epochs", "1", "--no-jit", "--out", "model"]) == 0
+    assert run(["train", "lgdcnn", "--data", "my-lgdcnn.h5", *sets, "--epochs", "1", "--out", "model"]) == 0
     assert run(["evaluate", "model", "--data", "my-lgdcnn.h5", "--split", "all"]) == 0
     assert "24" in capsys.readouterr().out
     assert run(["evaluate", "model"]) == 0

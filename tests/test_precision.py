@@ -44,7 +44,7 @@ def test_float32_is_the_model_itself_and_frozen_layers_stay_frozen(monkeypatch):
     mixed = in_precision("mixed_bfloat16", predictor.model, lambda: tiny.build(("y",)))
     assert [layer.name for layer in mixed.layers if not layer.trainable] == ["embedding"]
     with pytest.raises(InputError, match="unknown precision 'float16'"):
-        predictor.fit(table(), precision="float16", epochs=1, jit_compile=False)
+        predictor.fit(table(), precision="float16", epochs=1)
 
 
 def test_the_trained_model_computes_in_float32(monkeypatch, tmp_path):
@@ -52,7 +52,7 @@ def test_the_trained_model_computes_in_float32(monkeypatch, tmp_path):
     predictor = Predictor.create("tiny", [Target("y")], freeze=["embedding"])
     before = [np.asarray(weight) for weight in predictor.model.weights]
     model = predictor.model
-    predictor.fit(table(), table(), precision="mixed_bfloat16", epochs=3, jit_compile=False)
+    predictor.fit(table(), table(), precision="mixed_bfloat16", epochs=3)
     assert predictor.model is model
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     moved = [weight.path for weight, old in zip(model.weights, before, strict=True) if not np.array_equal(np.asarray(weight), old)]

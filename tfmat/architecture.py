@@ -44,7 +44,7 @@ class Architecture:
             given learning rates by part; see `tfmat.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
             accepted wherever a model directory is, see `model_folder`.
-        xla: whether XLA makes it faster on a CPU. It does where there is much to fuse, and not where matrix products prevail.
+        retired: builder keywords of older versions that changed the training alone: a folder that has them still loads, without them.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Architecture:
     counts_sites: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     presets: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
-    xla: bool = True
+    retired: tuple[str, ...] = ()
 
     def default_featurizer(self, keywords: Mapping[str, Any]) -> Featurizer:
         """The featurizer for a model built with `keywords`: those that it has too go to both."""

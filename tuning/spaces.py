@@ -105,7 +105,6 @@ def crysformer(hp: Hyperparameters) -> Values:
             "heads": hp.Choice("heads", [2, 4, 8], default=4),
             "dropout": hp.Choice("dropout", [0.0, 0.1, 0.2], default=0.0),
             "stochastic_depth": hp.Choice("stochastic_depth", [0.0, 0.1, 0.2], default=0.0),
-            "site_noise": hp.Choice("site_noise", [0.0, 0.02, 0.05], default=0.0),
         },
         "recipe": {**_optimizer(hp, weight_decay=0.01), "batch_size": _batch_size(hp, [AUTOMATIC, 32, 64, 128])},
     }

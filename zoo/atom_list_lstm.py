@@ -154,7 +154,6 @@ ARCHITECTURE = Architecture(
     recipes=RECIPES,
     variants={"lstm": {}, "mean": {"pooling": "mean"}},
     counts_sites=("lstm",),
-    xla=False,
     parts={
         "embedding": ("embedding",),
         "sites": ("site_*",),

@@ -13,7 +13,19 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfmat.featurizers.base import Spec
+from tfmat.layers.precision import exact
 from tfmat.layers.tracing import sizes_may_depend_on_values
+
+
+def list_inputs(spec: Spec) -> dict[str, keras.KerasTensor]:
+    """The inputs of a model of crystals: the lists that its featurizer gives, and ``batch_sites`` int32 (B,).
+
+    Args:
+        spec: of the featurizer.
+    """
+    inputs = {key: keras.Input(shape[1:], dtype=dtype, name=key) for key, (dtype, shape) in spec.items()}
+    return inputs | {"batch_sites": keras.Input((), dtype="int32", name="batch_sites")}
 
 
 class Edges(NamedTuple):
@@ -30,6 +42,19 @@ class Edges(NamedTuple):
     senders: Any
     by_sender: Any
     multiplicity: Any
+
+
+def edge_list(receivers: Any, senders: Any, multiplicity: Any) -> dict[str, Any]:
+    """The attributes of `Edges` as a dictionary, which Keras passes between layers.
+
+    Args:
+        receivers: int (M,), ascending.
+        senders: int (M,).
+        multiplicity: int (M,).
+    """
+    by_sender = ops.argsort(senders) if sizes_may_depend_on_values() else ops.zeros_like(senders)  # read by the gradient there alone
+    weights = ops.expand_dims(ops.cast(multiplicity, "float32"), -1)
+    return {"receivers": receivers, "senders": senders, "by_sender": ops.cast(by_sender, "int32"), "multiplicity": weights}
 
 
 def at_receivers(nodes: Any, receivers: Any) -> Any:
@@ -69,7 +94,7 @@ def largest_of(values: Any, receivers: Any, nodes: Any) -> Any:
 
 
 def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
-    """Softmax over the edges of each receiver, every one counted `multiplicity` times; in float32.
+    """Softmax over the edges of each receiver, every one counted `multiplicity` times; in float32 at least.
 
     Args:
         scores: (M, H).
@@ -79,9 +104,9 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
     Returns:
         (M, H) in the precision of `scores`: multiplicity x exp(score) / sum of them, which sums to 1; 0 for an empty edge.
     """
-    exact = ops.cast(scores, "float32")
-    highest = ops.take(largest_of(exact, edges.receivers, nodes), edges.receivers, axis=0)
-    powers = ops.exp(ops.minimum(exact - highest, 0.0)) * ops.cast(edges.multiplicity, "float32")
+    fine = exact(scores)
+    highest = ops.take(largest_of(fine, edges.receivers, nodes), edges.receivers, axis=0)
+    powers = ops.exp(ops.minimum(fine - highest, 0.0)) * ops.cast(edges.multiplicity, fine.dtype)
     total = sum_of(powers, edges.receivers, nodes)
     total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
     return ops.cast(powers / total, scores.dtype)
