@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from tfmat.featurizers.base import Spec
+from tfmat.layers.precision import exact
 from tfmat.layers.tracing import sizes_may_depend_on_values
 
 
@@ -93,7 +94,7 @@ def largest_of(values: Any, receivers: Any, nodes: Any) -> Any:
 
 
 def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
-    """Softmax over the edges of each receiver, every one counted `multiplicity` times; in float32.
+    """Softmax over the edges of each receiver, every one counted `multiplicity` times; in float32 at least.
 
     Args:
         scores: (M, H).
@@ -103,9 +104,9 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
     Returns:
         (M, H) in the precision of `scores`: multiplicity x exp(score) / sum of them, which sums to 1; 0 for an empty edge.
     """
-    exact = ops.cast(scores, "float32")
-    highest = ops.take(largest_of(exact, edges.receivers, nodes), edges.receivers, axis=0)
-    powers = ops.exp(ops.minimum(exact - highest, 0.0)) * ops.cast(edges.multiplicity, "float32")
+    fine = exact(scores)
+    highest = ops.take(largest_of(fine, edges.receivers, nodes), edges.receivers, axis=0)
+    powers = ops.exp(ops.minimum(fine - highest, 0.0)) * ops.cast(edges.multiplicity, fine.dtype)
     total = sum_of(powers, edges.receivers, nodes)
     total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
     return ops.cast(powers / total, scores.dtype)
