@@ -40,7 +40,8 @@ class Material:
 
     Attributes:
         records: the featurized material.
-        classes: int (A,), which row of the lists of sites stands for each site; for the elements of a formula 0, 1, 2, ...
+        classes: int (A,), which row of the list of sites stands for each site, in the order of the slots where there are such; for the
+            elements of a formula 0, 1, 2, ...
     """
 
     records: Records
@@ -52,22 +53,22 @@ class Material:
         return {key: keras.ops.convert_to_tensor(array) for key, array in arrays.items()}
 
     def of_sites(self, values: np.ndarray, kind: Kind | None) -> np.ndarray | None:
-        """What belongs to each site, float64 (A,): equal parts of its row, and of a bond half to each of its ends; None for other kinds.
+        """What belongs to each site, float64 (A,): equal parts of what belongs to its class, half of a bond to each of its ends; None for
+        kinds that know of no single site.
 
         Args:
             values: float64 (A,) of slots, or (S,) or (E,) of the rows of a list.
             kind: of the rows.
         """
+        multiplicity = np.bincount(self.classes)
         if kind == "slots":
-            return values
-        if kind == "bonds":
+            values = np.bincount(self.classes, values)
+        elif kind == "bonds":
             ends = [self.records.values[key] for key in ("bond_receivers", "bond_senders")]
-            values, bonds = np.zeros(self.classes.max() + 1), values
-            for end in ends:
-                np.add.at(values, end, bonds / 2)
+            values = sum(np.bincount(end, values / 2, len(multiplicity)) for end in ends)
         elif kind != "sites":
             return None
-        return (values / np.bincount(self.classes))[self.classes]
+        return (values / multiplicity)[self.classes]
 
 
 class Inside:
