@@ -87,3 +87,20 @@ def test_a_model_without_sites_is_refused():
     model = keras.Model({"numbers": numbers}, {"a": keras.layers.Dense(1, name="a")(numbers)}, name="flat")
     with pytest.raises(InputError, match="flat has no features of each element or site"):
         find_readout(model)
+
+
+def test_a_layer_whose_output_may_be_of_any_length_is_refused():
+    class Opaque(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def compute_output_shape(self, shape):
+            return (None, shape[-1])
+
+    species = keras.Input((None,), dtype="int32", name="species")
+    features = keras.layers.Embedding(99, 4)(species)
+    crystal = Opaque(name="opaque")(keras.layers.Dense(4)(ops.sum(features, axis=1)))
+    total = ops.sum(features, axis=1) + crystal
+    model = keras.Model({"species": species}, {"a": keras.layers.Dense(1, name="a")(total)}, name="odd")
+    with pytest.raises(InputError, match="odd: opaque does not tell the shape of its output"):
+        find_readout(model)

@@ -16,8 +16,8 @@ READOUT = "readout"
 """Instead of the name of a layer: what the readout takes."""
 
 Kind = Literal["crystals", "slots", "sites", "bonds", "pairs"]
-"""What the rows of features are: of whole materials (B, D), of elements or sites padded to (B, A, D), or of all sites, bonds or pairs of the
-batch in lists (S, D), (E, D), (P, D)."""
+"""What the rows of an array are: materials (B, ...), materials with slots for elements or sites (B, A, D), or all sites, bonds or pairs of
+bonds of the batch in a list: (S, ...), (E, ...), (P, ...)."""
 LENGTHS: dict[int, Kind] = {2: "crystals", 5: "sites", 7: "bonds", 11: "pairs"}
 """A batch with so many of each is sent through a model, as shapes alone: so the length of an array tells of what it is."""
 WIDTH = 3
@@ -34,7 +34,7 @@ class Readout:
     """
 
     features: tuple[Any, ...]
-    kinds: tuple[Kind | None, ...]
+    kinds: tuple[Kind, ...]
 
 
 def find_readout(model: keras.Model) -> Readout:
@@ -44,18 +44,23 @@ def find_readout(model: keras.Model) -> Readout:
     sites. A layer that gives vectors and also something of each site pools nothing: its vectors belong to the readout, not what it takes.
 
     Raises:
-        InputError: the model has nothing of each element or site.
+        InputError: the model has nothing of each element or site, or a layer does not tell the shape of its output.
     """
     kinds = kinds_of(model)
     features = [tensor for tensor in _frontier(model.outputs, kinds) if _has_weights(tensor, {})]
-    if not any(_is_of_sites(kinds.get(id(tensor))) for tensor in features):
+    if not any(_is_of_sites(tensor, kinds) for tensor in features):
         raise InputError(f"{model.name} has no features of each element or site before its output", expected="a model that pools some")
-    return Readout(tuple(features), tuple(kinds.get(id(tensor)) for tensor in features))
+    for tensor in features:
+        if id(tensor) not in kinds:
+            problem = f"{model.name}: {tensor._keras_history.operation.name} does not tell the shape of its output"
+            raise InputError(problem, expected="a layer with `compute_output_shape`")
+    return Readout(tuple(features), tuple(kinds[id(tensor)] for tensor in features))
 
 
 def element_features(model: keras.Model, layer: str = READOUT) -> Any:
-    """The tensor that a layer gives for each element or site: (B, E, D), or (S, D) of all sites of the batch in a list. Of a layer that is
-    called several times, the last call.
+    """The tensor that a layer gives for each element or site: (B, E, D), or (S, D) of all sites of the batch in a list.
+
+    Of a layer that is called several times, the last call.
 
     Args:
         model: a functional model.
@@ -65,8 +70,8 @@ def element_features(model: keras.Model, layer: str = READOUT) -> Any:
         InputError: no such layer.
     """
     if layer == READOUT:
-        readout = find_readout(model)
-        return next(tensor for tensor, kind in zip(readout.features, readout.kinds, strict=True) if _is_of_sites(kind))
+        kinds = kinds_of(model)
+        return next(tensor for tensor in find_readout(model).features if _is_of_sites(tensor, kinds))
     found = _of_layers(model)
     if layer not in found:
         expected = f"one of {', '.join([READOUT, *found])}"
@@ -84,7 +89,7 @@ def _of_layers(model: keras.Model) -> dict[str, Any]:
     found = {}
     for layer in model.layers:
         outputs = calls(model, layer)[-1].output_tensors if layer.weights else []
-        of_sites = [tensor for tensor in outputs if _is_of_sites(kinds.get(id(tensor)))]
+        of_sites = [tensor for tensor in outputs if _is_of_sites(tensor, kinds)]
         if len(of_sites) == 1:
             found[layer.name] = of_sites[0]
     return found
@@ -100,16 +105,15 @@ def calls(model: keras.Model, layer: Any) -> list[Any]:
 
 
 def kinds_of(model: keras.Model) -> dict[int, Kind]:
-    """The kind of each tensor in the graph of a model that has one, by its ``id``."""
+    """The kind of each tensor in the graph of a model, by its ``id``; of those without rows, or with an unknown number of them, nothing."""
     tensors = [tensor for node in _nodes(model) for tensor in node.output_tensors]
     shapes = {name: keras.KerasTensor(_shape(name, tensor.shape, model.input), tensor.dtype) for name, tensor in model.input.items()}
-    found = {}
+    found: dict[int, Kind] = {}
     for tensor, sized in zip(tensors, keras.Function(model.input, tensors).compute_output_spec(shapes), strict=True):
-        kind, own = LENGTHS.get(sized.shape[0]) if sized.shape else None, tensor.shape
-        if len(own) == 3 and kind == "crystals" and own[1] is None and own[2] is not None:
-            found[id(tensor)] = "slots"
-        elif len(own) == 2 and kind is not None and own[1] is not None:
-            found[id(tensor)] = kind
+        kind, shape = LENGTHS.get(sized.shape[0]) if sized.shape else None, tensor.shape
+        if kind is not None:
+            padded = kind == "crystals" and len(shape) == 3 and shape[1] is None and shape[2] is not None
+            found[id(tensor)] = "slots" if padded else kind
     return found
 
 
@@ -138,8 +142,8 @@ def _frontier(outputs: Sequence[Any], kinds: dict[int, Kind]) -> list[Any]:
             continue
         seen.add(id(tensor))
         node = _maker(tensor)
-        whole = kinds.get(id(tensor)) == "crystals" and node is not None
-        if whole and not any(_is_of_sites(kinds.get(id(other))) for other in node.output_tensors):
+        inside = node is not None and _is_vector(tensor, kinds) and not any(_is_of_sites(other, kinds) for other in node.output_tensors)
+        if inside:
             pending += node.input_tensors
         else:
             found.append(tensor)
@@ -163,5 +167,10 @@ def _has_weights(tensor: Any, known: dict[int, bool]) -> bool:
     return known[id(tensor)]
 
 
-def _is_of_sites(kind: Kind | None) -> bool:
-    return kind in ("slots", "sites")
+def _is_vector(tensor: Any, kinds: dict[int, Kind]) -> bool:
+    return kinds.get(id(tensor)) == "crystals" and len(tensor.shape) == 2 and tensor.shape[1] is not None
+
+
+def _is_of_sites(tensor: Any, kinds: dict[int, Kind]) -> bool:
+    kind = kinds.get(id(tensor))
+    return kind == "slots" or (kind == "sites" and len(tensor.shape) == 2)

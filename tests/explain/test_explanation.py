@@ -59,7 +59,8 @@ def test_a_linear_head_behind_a_mean_is_exact_and_another_is_not(head):
     assert (found.before_mean is None) == (head == "mlp")
     if head == "linear":
         inputs = batch_arrays(predictor.featurizer.featurize([crystal]), np.zeros(1, int), 1)
-        h = np.asarray(keras.Model(predictor.model.input, element_features(predictor.model))(inputs))[predictor.featurizer.site_classes(crystal)]
+        h = np.asarray(keras.Model(predictor.model.input, element_features(predictor.model))(inputs))
+        h = h[predictor.featurizer.site_classes(crystal)]
         dense = predictor.model.get_layer("gap")
         np.testing.assert_allclose(found.sites, 2.0 * (h @ dense.kernel.numpy() + dense.bias.numpy())[:, 0] / 3, atol=1e-5)
 

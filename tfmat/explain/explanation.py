@@ -19,6 +19,7 @@ from tfmat.featurizers.sites import each_crystal
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+
 @dataclass(frozen=True)
 class Contributions:
     """Where the prediction of one target comes from: ``prediction = base + sum of sites + rest``.

@@ -52,22 +52,21 @@ class Material:
         arrays = batch_arrays(self.records, np.zeros(number, np.int64), number)
         return {key: keras.ops.convert_to_tensor(array) for key, array in arrays.items()}
 
-    def of_sites(self, values: np.ndarray, kind: Kind | None) -> np.ndarray | None:
-        """What belongs to each site, float64 (A,): equal parts of what belongs to its class, half of a bond to each of its ends; None for
-        kinds that know of no single site.
+    def of_sites(self, values: np.ndarray, kind: Kind) -> np.ndarray:
+        """What belongs to each site, float64 (A,): an equal part of what belongs to its class.
 
         Args:
-            values: float64 (A,) of slots, or (S,) or (E,) of the rows of a list.
+            values: float64 (A,) of slots, (S,) of the list of sites, or (E,) of bonds, of which half belongs to each end.
             kind: of the rows.
         """
         multiplicity = np.bincount(self.classes)
         if kind == "slots":
             values = np.bincount(self.classes, values)
         elif kind == "bonds":
-            ends = [self.records.values[key] for key in ("bond_receivers", "bond_senders")]
-            values = sum(np.bincount(end, values / 2, len(multiplicity)) for end in ends)
-        elif kind != "sites":
-            return None
+            here, there = (
+                np.bincount(self.records.values[key], values / 2, len(multiplicity)) for key in ("bond_receivers", "bond_senders")
+            )
+            values = here + there
         return (values / multiplicity)[self.classes]
 
 
@@ -134,7 +133,7 @@ class Inside:
     def _attention(self, asked: Sequence[Any], material: Material) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for (layer, node), kind, arguments in zip(self._asked, self._asked_kinds, asked, strict=True):
-            if kind in ("slots", "sites"):
+            if kind == "slots" or kind == "sites":
                 once = sum(other is layer for other, _ in self._asked) == 1
                 name = layer.name if once else node.input_tensors[0]._keras_history.operation.name
                 result[name] = material.of_sites(_of_one(layer.weights_of(*arguments), kind)[0, :, 0], kind)
@@ -145,11 +144,10 @@ class Inside:
         found = integrated_gradients(lambda points: self._gradients(name, points, material), values)
         sites, rest = np.zeros(len(material.classes)), 0.0
         for part, kind in zip(found.parts, self._kinds, strict=True):
-            of_sites = material.of_sites(part, kind)
-            if of_sites is None:
-                rest += float(part.sum())
+            if kind in ("slots", "sites", "bonds"):
+                sites += material.of_sites(part, kind)
             else:
-                sites += of_sites
+                rest += float(part.sum())
         sites += (found.end - sites.sum() - rest) / len(sites)
         linear = found.linear and len(found.parts) == 1
         return Shares(sites, rest, "exact" if linear else "integrated gradients", 0.0 if linear else found.error)
@@ -168,12 +166,12 @@ class Inside:
         return _numpy(output), [_numpy(gradient) for gradient in found]
 
 
-def _of_one(tensor: Any, kind: Kind | None) -> np.ndarray:
+def _of_one(tensor: Any, kind: Kind) -> np.ndarray:
     """Features of one material, float64 (1, ...); of a list those of its rows but the last, which is empty."""
     return _numpy(tensor) if kind in ("crystals", "slots") else _numpy(tensor)[None, :-1]
 
 
-def _of_copies(tensor: Any, kind: Kind | None) -> Any:
+def _of_copies(tensor: Any, kind: Kind) -> Any:
     """Features of each of several copies, (N, ...), as the model has them: lists one behind the other, with an empty row at the end."""
     if kind in ("crystals", "slots"):
         return tensor
