@@ -2,9 +2,11 @@
 
 import keras
 import numpy as np
+from list_batches import every_copy, joined, quotient
 
 from tfmat.crystal import Crystal
 from tfmat.data.table import Table
+from tfmat.featurizers.bonds import BondFeaturizer
 
 SMALL = {"dim": 8, "hidden_dim": 8, "gaussians": 16}
 FCC = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
@@ -44,6 +46,17 @@ def table(name, values):
     """The salts with a value each."""
     count = len(SALTS)
     return Table(SALTS, {name: np.array(values, np.float64)}, [f"c{i}" for i in range(count)], np.arange(count) + 2, "made.csv")
+
+
+def examples_of(crystals, featurizer=None, classes=True):
+    """The lists of each crystal, with equal sites and bonds once or every copy."""
+    examples = [every_copy((featurizer or BondFeaturizer())(one)) for one in crystals]
+    return [quotient(example) for example in examples] if classes else examples
+
+
+def batch_of(crystals, featurizer=None, classes=True):
+    """A batch with a few more empty rows than needed, and one crystal that is nothing."""
+    return joined(examples_of(crystals, featurizer, classes), empty=3, crystals=1)
 
 
 def randomise(layer, seed=0):

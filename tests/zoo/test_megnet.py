@@ -7,9 +7,25 @@ import keras
 import megnet_reference as reference
 import numpy as np
 import pytest
-from megnet_cases import CRYSTALS, ISOLATED, SALT, SALTS, SMALL, TRICLINIC, changed, crystal, randomise, table, values
+from list_batches import joined, quotient
+from megnet_cases import (
+    CRYSTALS,
+    ISOLATED,
+    PEROVSKITE,
+    SALT,
+    SALTS,
+    SMALL,
+    TRICLINIC,
+    batch_of,
+    changed,
+    crystal,
+    examples_of,
+    randomise,
+    supercell,
+    table,
+    values,
+)
 
-from tfmat.batch import pad
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
@@ -35,19 +51,12 @@ def parameters(*, matgl=False, blocks=3, state=2, fidelities=0, n3=16, n1=64, n2
     return count + dense(4 * n + n2, 32, 16, columns)
 
 
-def batch_of(featurizer, crystals):
-    """A batch, one row and a few slots longer than needed."""
-    records = featurizer.featurize(crystals)
-    widths = {key: int(records.lengths(key).max()) + (0 if key == "state" else 3) for key in records.values}
-    return pad(records, np.arange(len(records)), widths, len(records) + 1)
-
-
 def expected(weights, one, cutoff=4.0, **options):
     return reference.megnet(weights, one.species, *reference.bonds(one.lattice, one.frac_coords, cutoff), cutoff=cutoff, **options)
 
 
-def outputs(model, crystals, featurizer=None):
-    output = model(batch_of(featurizer or BondFeaturizer(), crystals))["target"]
+def outputs(model, crystals, featurizer=None, classes=True):
+    output = model(batch_of(crystals, featurizer, classes))["target"]
     return keras.ops.convert_to_numpy(output)[: len(crystals)]
 
 
@@ -69,10 +78,20 @@ def test_the_reference_numbers(flavor, legacy, blocks, steps, cutoff, width):
     options = {"flavor": flavor, "blocks": blocks, "set2set_steps": steps, "cutoff": cutoff, "gaussian_width": width}
     model = MEGNet(**options, **SMALL, embedding_dim=5, readout_dims=(7, 3), legacy_set2set=legacy)
     weights = randomise(model, seed=blocks)
-    output = outputs(model, CRYSTALS, BondFeaturizer(cutoff))
     wanted = [expected(weights, one, legacy=legacy, **options) for one in CRYSTALS]
-    np.testing.assert_allclose(output[:, 0], wanted, rtol=0, atol=2e-5)
+    for classes in (False, True):
+        output = outputs(model, CRYSTALS, BondFeaturizer(cutoff), classes)
+        np.testing.assert_allclose(output[:, 0], wanted, rtol=0, atol=2e-5)
     assert len(set(np.round(wanted, 4))) == 5, "only the supercell predicts what another one does"
+
+
+def test_equal_sites_and_bonds():
+    """What the other tests compare with and without is not the same graph."""
+    for one, sites, bonds in ((SALT, 2, 4), (supercell(SALT, (2, 2, 1)), 2, 4), (PEROVSKITE, 3, 10), (TRICLINIC, 4, None)):
+        (every,), (found,) = examples_of([one], classes=False), examples_of([one])
+        assert len(found["species"]) == sites and found["site_multiplicity"].sum() == len(one.species)
+        assert bonds in (None, len(found["distances"]))
+        assert (found["bond_multiplicity"] * found["site_multiplicity"][found["bond_receivers"]]).sum() == len(every["distances"])
 
 
 @pytest.fixture
@@ -89,14 +108,17 @@ def test_the_reference_numbers_in_double_precision(double, flavor, legacy):
     """At full size, so that what float32 could hide does not fit in."""
     model = MEGNet(flavor=flavor, legacy_set2set=legacy)
     weights = randomise(model)
-    batch = batch_of(BondFeaturizer(), CRYSTALS)
-    output = keras.ops.convert_to_numpy(model(batch)["target"])
-    assert output.dtype == np.float64
-    for row, one in enumerate(CRYSTALS):
-        real = batch["distances"][row] > 0
-        bonds = [batch[key][row][real] for key in ("centers", "neighbors", "distances")]
-        wanted = reference.megnet(weights, one.species, *bonds[:2], bonds[2].astype(float), cutoff=4.0, flavor=flavor, legacy=legacy)
-        assert output[row, 0] == pytest.approx(wanted, rel=0, abs=1e-10)
+    examples = examples_of(CRYSTALS, classes=False)
+    for example in examples:
+        example["distances"] = np.round(example["distances"], 4)
+    graphs = [[example[key] for key in ("species", "bond_receivers", "bond_senders", "distances")] for example in examples]
+    wanted = [
+        reference.megnet(weights, *graph[:3], graph[3].astype(float), cutoff=4.0, flavor=flavor, legacy=legacy) for graph in graphs
+    ]
+    for batch in (joined(examples), joined([quotient(example) for example in examples])):
+        output = keras.ops.convert_to_numpy(model(batch)["target"])
+        assert output.dtype == np.float64
+        np.testing.assert_allclose(output[:, 0], wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -193,7 +215,7 @@ def test_dropout_and_l2_act_in_training_alone(flavor):
     weights = randomise(model)
     plain = MEGNet(flavor=flavor, **SMALL)
     plain.set_weights(model.get_weights())
-    batch = batch_of(BondFeaturizer(), CRYSTALS)
+    batch = batch_of(CRYSTALS)
     still, dropped, before = model(batch)["target"], model(batch, training=True)["target"], plain(batch)["target"]
     np.testing.assert_array_equal(np.asarray(still), np.asarray(before))
     assert np.abs(np.asarray(dropped) - np.asarray(still))[: len(CRYSTALS)].max() > 1e-3
@@ -226,6 +248,6 @@ def test_a_model_comes_back_from_its_configuration(flavor):
     assert values(copy).keys() == values(model).keys()
     copy.set_weights(model.get_weights())
     crystals = [crystal(one.species, one.lattice, one.frac_coords, 1) for one in CRYSTALS]
-    batch = batch_of(BondFeaturizer(fidelities=2), crystals)
+    batch = batch_of(crystals, BondFeaturizer(fidelities=2))
     for name, output in model(batch).items():
         np.testing.assert_array_equal(np.asarray(copy(batch)[name]), np.asarray(output))

@@ -7,9 +7,8 @@ import keras
 import megnet_reference as reference
 import numpy as np
 import pytest
-from megnet_cases import CRYSTALS, SALTS, SMALL, changed, randomise, table, values
+from megnet_cases import CRYSTALS, SALTS, SMALL, batch_of, changed, randomise, table, values
 
-from tfmat.batch import pad
 from tfmat.data.pipeline import Batches
 from tfmat.errors import InputError
 from tfmat.featurizers.bonds import BondFeaturizer
@@ -29,10 +28,10 @@ BONDS = BondFeaturizer()
 
 
 def outputs(model, crystals, name="target"):
-    """One column for all crystals in one padded batch."""
-    records = BONDS.featurize(crystals)
-    batch = pad(records, np.arange(len(records)), {key: int(records.lengths(key).max()) + 1 for key in records.values}, len(records))
-    return keras.ops.convert_to_numpy(model(batch)[name] if isinstance(model.output, dict) else model(batch))
+    """One column for all crystals in one batch."""
+    batch = batch_of(crystals)
+    output = keras.ops.convert_to_numpy(model(batch)[name] if isinstance(model.output, dict) else model(batch))
+    return output[: len(crystals)]
 
 
 def part(weights, names):
