@@ -8,7 +8,7 @@ from small_models import MATERIALS, SMALL
 from test_training import table
 
 from tfmat.architecture import architectures, get
-from tfmat.batch import pad
+from tfmat.batching.arrays import batch_arrays
 from tfmat.errors import InputError
 from tfmat.precision import in_precision
 from tfmat.predictor import Predictor

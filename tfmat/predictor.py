@@ -112,7 +112,7 @@ class Predictor:
             name: of the architecture, e.g. ``lgdcnn``.
             targets: what it predicts; their scales are fitted by `fit`.
             keywords: of the builder, e.g. ``{"dim": 256}``; with `init` the others are those of its model, as far as both builders have
-                them.
+                them. None: those of `init`, or else of the architecture's default variant.
             featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
             init: model directory, or name of a preset, whose weights it begins with, see `tfmat.transfer.initialise`;
@@ -122,8 +122,8 @@ class Predictor:
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
-        keywords = dict(keywords or {})
         source = None if init is None else registry.model_folder(init)
+        keywords = dict(keywords) if keywords is not None else architecture.variant() if source is None else {}
         if source is not None:
             keywords = shared_keywords(architecture, read_config(source)) | keywords
         keras.utils.set_random_seed(seed)

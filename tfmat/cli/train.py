@@ -135,8 +135,9 @@ def train(
     _check_precision(precision)
     _check_strategy(strategy)
     settings = model_settings(
-        given, architecture, variant, set_ or [], recipe, recipe_option or [], rates=rate or [], epochs=epochs, batch_size=batch_size
-    )
+        given, architecture, variant, set_ or [], recipe, recipe_option or [], rates=rate or [], epochs=epochs, batch_size=batch_size,
+        new=config is None and init is None,
+    )  # fmt: skip
     names = target or [t.name for t in given.targets] or None
     dataset = open_for(dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache), names, spec or given.split)
     chosen = split_of(dataset)
@@ -210,8 +211,12 @@ def model_settings(
     rates: list[str],
     epochs: int | None,
     batch_size: int | None,
+    new: bool,
 ) -> Settings:
-    """What the options, and where these are silent a config, say about the model and its recipe; the data is filled in later."""
+    """What the options, and where these are silent a config, say about the model and its recipe; the data is filled in later.
+
+    Where no variant is named, a `new` model, which neither a config nor the model that it begins with describes, is the default one.
+    """
     from tfmat import __version__
     from tfmat.architecture import architectures
 
@@ -222,7 +227,7 @@ def model_settings(
     chosen = changed_recipe(checked_recipe(base, given.recipe), recipe_options, batch_size=batch_size, epochs=epochs)
     if rates:
         chosen = dataclasses.replace(chosen, rates=(*layer_rates(rates), *chosen.rates))
-    chosen_keywords = given.keywords | builder_keywords(architecture, variant, keywords)
+    chosen_keywords = given.keywords | builder_keywords(architecture, variant or (architecture.default if new else None), keywords)
     return Settings(
         architecture=architecture.name, keywords=chosen_keywords, recipe=chosen.to_config(), epochs=chosen.epochs, tfmat=__version__,
         data="", label="", split=None, targets=[], seed=0, cache=True, overwrite=False, train_sha256="",

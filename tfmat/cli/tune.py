@@ -110,7 +110,7 @@ def tune(
     check_data(label)
     load_tensorflow()
     settings = model_settings(
-        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None
+        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None, new=False
     )
     settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed)
     dataset = open_for(settings, target, spec)
