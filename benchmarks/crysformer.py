@@ -174,9 +174,9 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
         for measure, request in list(requests(count, arguments.epochs).items())[1:]:
             contestant.measure(measure, request, count)
             seconds = count / contestant.rates[measure][0]
-            passes = 3 if measure.startswith("training") else 1
+            passes, work = 3 if measure.startswith("training") else 1, macs(contestant.about, "computed_")
             row[f"{measure.split(',')[0]} [ms/atom]"] = f"{1e3 * seconds / contestant.about['atoms']:.3f}"
-            row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * macs(contestant.about, "computed_") / seconds / peak:.3f}"
+            row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * work / seconds / peak:.3f}"
         contestant.close()
         rows.append(row)
     print(f"{count} crystals of {arguments.crystals}; {processor()}, threads: {threads}; matrix product {peak:.0f} GFLOP/s")

@@ -33,9 +33,7 @@ def quotient(example, digits=4):
     first = [colours.index(colour) for colour in range(known)]
     found = {"species": example["species"][first], "site_multiplicity": np.bincount(colours).astype(np.int32)}
     rows = [
-        (number, sender, np.mean(same), len(same))
-        for number, site in enumerate(first)
-        for (sender, _), same in sorted(bonds[site].items())
+        (number, sender, np.mean(same), len(same)) for number, site in enumerate(first) for (sender, _), same in sorted(bonds[site].items())
     ]
     for key, column in zip(("bond_receivers", "bond_senders", "distances", "bond_multiplicity"), zip(*rows, strict=True), strict=True):
         found[key] = np.array(column, example[key].dtype)

@@ -112,9 +112,7 @@ def test_the_reference_numbers_in_double_precision(double, flavor, legacy):
     for example in examples:
         example["distances"] = np.round(example["distances"], 4)
     graphs = [[example[key] for key in ("species", "bond_receivers", "bond_senders", "distances")] for example in examples]
-    wanted = [
-        reference.megnet(weights, *graph[:3], graph[3].astype(float), cutoff=4.0, flavor=flavor, legacy=legacy) for graph in graphs
-    ]
+    wanted = [reference.megnet(weights, *graph[:3], graph[3].astype(float), cutoff=4.0, flavor=flavor, legacy=legacy) for graph in graphs]
     for batch in (joined(examples), joined([quotient(example) for example in examples])):
         output = keras.ops.convert_to_numpy(model(batch)["target"])
         assert output.dtype == np.float64
