@@ -68,8 +68,10 @@ class Batches:
         return cls(records, targets, plan_of(records, batch_size, seed), fraction_jitter, seed or 0, filled)
 
     def epoch(self, epoch: int, parts: int = 1) -> Iterator[Batch]:
-        """Batches of one epoch. With several `parts` each of them comes as so many batches of equally many rows, one after the other: one
-        for each replica; empty rows fill them up.
+        """Batches of one epoch.
+
+        With several `parts` each of them comes as so many batches of equally many rows, one after the other: one for each replica; empty
+        rows fill them up.
         """
         for step in range(self.plan.steps):
             yield from self.step(epoch, step, parts)
@@ -129,8 +131,9 @@ class Batches:
 
 
 class BatchSequence(keras.utils.PyDataset):
-    """Batches for `fit` on the backends of Keras other than TensorFlow, one epoch after the other. `fit` must be given no
-    ``steps_per_epoch``, and `begin` be called before every epoch.
+    """Batches for `fit` on the backends of Keras other than TensorFlow, one epoch after the other.
+
+    `fit` must be given no ``steps_per_epoch``, and `begin` be called before every epoch.
 
     Args:
         batches: the plan and its data.

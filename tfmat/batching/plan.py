@@ -35,8 +35,9 @@ class Plan(Protocol):
         ...
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The examples of each batch, int64. The order depends on the plan's seed and `epoch` alone, so a resumed run sees the batches of
-        an uninterrupted one.
+        """The examples of each batch, int64.
+
+        The order depends on the plan's seed and `epoch` alone, so a resumed run sees the batches of an uninterrupted one.
         """
         ...
 
