@@ -220,5 +220,5 @@ def test_the_stored_results_make_a_table():
     assert list(rows[0]) == COLUMNS
     lines = table(rows).splitlines()
     assert any("**30.25** (33.94, 30.52, 30.7, 32.08, 23.99)" in line for line in lines)
-    assert any("conv_dim=512 dim=512 | | 3,428 | 40 | - | 0 1 2 | **8.567**" in line for line in lines)
-    assert "| CrabNet | | | | | | 8.692 | | | |" in lines
+    assert any("conv_dim=512 dim=512 |  | 3,428 | 40 | - | 0 1 2 | **8.567**" in line for line in lines)
+    assert "| CrabNet | |  | | | | 8.692 | | | |" in lines
