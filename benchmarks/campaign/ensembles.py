@@ -54,7 +54,8 @@ def ensemble_rows(work: Work, ensemble: Job, members: Sequence[Job]) -> list[dic
         first = each[0]
         _score(evaluations, first["target"], first["task"])
         about = {name: first[name] for name in SAME} | {"parameters": sum(row["parameters"] for row in each)}
-        about |= {"seconds": round(sum(row["seconds"] for row in each), 1), "date": max(row["date"] for row in each)}
+        about |= {name: round(sum(row[name] for row in each), 1) for name in ("seconds", "cpu_seconds")}
+        about["date"] = max(row["date"] for row in each)
         rows.append(asdict(ensemble) | about | result(ensemble, first["target"], first["unit"], first["task"], evaluations))
     return rows
 

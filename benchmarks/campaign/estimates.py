@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping
 
-from benchmarks.campaign.jobs import Job
+from benchmarks.campaign.jobs import Job, cost
 from tfmat.datasets import registry
 
 START = 30.0
@@ -34,8 +34,8 @@ class Estimates:
     def __init__(self, results: Iterable[Mapping[str, str]], hardware: str) -> None:
         self._factors: dict[tuple[str, ...], list[float]] = {}
         for row in results:
-            if row["hardware"] == hardware and float(row["seconds"] or 0) and " " not in row["seed"]:
-                measured = float(row["seconds"]) / (int(row["train_rows"]) * int(row["epochs_run"]))
+            if row["hardware"] == hardware and cost(row) and " " not in row["seed"]:
+                measured = cost(row) / (int(row["train_rows"]) * int(row["epochs_run"]))
                 for group in _groups(row["dataset"], row["architecture"], row["keywords"]):
                     self._factors.setdefault(group, []).append(measured / _guess(row["architecture"], row["keywords"]))
 

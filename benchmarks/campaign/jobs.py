@@ -165,6 +165,12 @@ def _from_zoo(
     return keywords, epochs or family.recipes[known(f"recipe of {architecture}", recipe, family.recipes)].epochs
 
 
+def cost(row: Mapping[str, str]) -> float:
+    """Seconds that the job of a row of results took, without those in which it was stopped or others had its core."""
+    cpu, threads = float(row.get("cpu_seconds") or 0), max(int(row.get("threads") or 1), 1)
+    return cpu / threads or float(row["seconds"] or 0)
+
+
 _PLURALS = {"datasets": "dataset", "folds": "fold", "seeds": "seed"}
 _WHOLE = ("epochs", "fold", "seed", "rows")
 

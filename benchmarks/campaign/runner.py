@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.campaign.jobs import COLUMNS as JOB
-from benchmarks.campaign.jobs import Job, from_row
+from benchmarks.campaign.jobs import Job, cost, from_row
 from benchmarks.campaign.machine import ROOT
 from benchmarks.campaign.train import SCORES, SPLITS
 from benchmarks.rows import append, replace, stored
@@ -24,7 +24,19 @@ from tfmat.errors import InputError
 
 COLUMNS = [*JOB, "target", "unit", "task", "epochs_run", "parameters"]
 COLUMNS += [f"{split}_{name}" for split in SPLITS for name in (*SCORES, "rows")]
-COLUMNS += ["test_MAD", "train_rows", "left_out", "batch_size", "seconds", "hardware", "instruction_set", "threads", "date", "commit"]
+COLUMNS += [
+    "test_MAD",
+    "train_rows",
+    "left_out",
+    "batch_size",
+    "seconds",
+    "cpu_seconds",
+    "hardware",
+    "instruction_set",
+    "threads",
+    "date",
+    "commit",
+]
 ATTEMPTS = 2
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 5.0
@@ -45,8 +57,15 @@ class Work:
     out: Path
 
     def results(self) -> list[dict[str, str]]:
-        """All rows."""
-        return stored(self.out)
+        """All rows.
+
+        Raises:
+            InputError: the file is of another version.
+        """
+        rows = stored(self.out)
+        if rows and list(rows[0]) != COLUMNS:
+            raise InputError("the columns are not those of this version", file=str(self.out), expected=", ".join(COLUMNS))
+        return rows
 
     def done(self) -> set[Job]:
         """The jobs of these rows."""
@@ -197,7 +216,7 @@ def _summary(results: Sequence[Mapping[str, str]], job: Job) -> str:
         if from_row(row) == job:
             score = "MAE" if row["task"] == "regression" else "ROC-AUC"
             scores = [f"{split} {score} {row[f'{split}_{score}']}" for split in SPLITS if row[f"{split}_{score}"]]
-            told.append(f"{row['target']} {', '.join(scores)} {row['unit']}".strip() + f" in {float(row['seconds'] or 0):.0f} s")
+            told.append(f"{row['target']} {', '.join(scores)} {row['unit']}".strip() + f" in {cost(row):.0f} s")
     return "; ".join(told)
 
 

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from benchmarks.campaign.estimates import Estimates
-from benchmarks.campaign.jobs import Job, from_row
+from benchmarks.campaign.jobs import Job, cost, from_row
 from benchmarks.campaign.machine import hardware
 from benchmarks.campaign.runner import Work
 
@@ -59,7 +59,7 @@ class Status:
             line.jobs += 1
             if job in results:
                 line.done += 1
-                line.spent += float(results[job][0]["seconds"] or 0)
+                line.spent += cost(results[job][0])
                 for row in results[job]:
                     score = row["validation_MAE"] or row["validation_ROC-AUC"]
                     line.errors.setdefault(row["target"], []).append(float(score or "nan"))

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from benchmarks.campaign.jobs import Job, from_row
+from benchmarks.campaign.jobs import Job, cost, from_row
 from benchmarks.campaign.status import model
 
 DATASETS = {
@@ -89,7 +89,7 @@ def _line(job: Job, rows: Sequence[Mapping[str, str]]) -> str:
     words += [f"together with {' '.join(others)}"] if others else []
     words += [job.seed] if job.seed else []
     folds, seeds = (" ".join(sorted({row[key] for row in rows} - {""})) for key in ("fold", "seed"))
-    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    seconds = [cost(row) for row in rows if cost(row)]
     cells = [" ".join(words), f"{int(first['parameters']):,}" if first["parameters"] else "", _range(rows, "train_rows")]
     cells += [_range(rows, "epochs_run"), folds or "-", seeds, _mean(rows, f"test_{_score(first)}", each=True)]
     cells += [_mean(rows, f"validation_{_score(first)}"), _mean(rows, "test_MAD")]

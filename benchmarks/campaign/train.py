@@ -35,22 +35,34 @@ NICENESS = 10
 
 
 class Progress:
-    """Keeps ``running/<key>.json`` up to date: the share of the training that is done and the seconds that are left."""
+    """Keeps ``running/<key>.json`` up to date: the share of the training that is done and what it costs.
 
-    def __init__(self, path: Path, parent: int | None) -> None:
-        self.path, self.parent, self.began, self.told, self.start = path, parent, time.monotonic(), 0.0, -1.0
+    Seconds are those of the processor, which go on neither while the process is stopped nor while others have its core.
+    """
+
+    def __init__(self, path: Path, parent: int | None, threads: int) -> None:
+        self.path, self.parent, self.threads = path, parent, max(threads, 1)
+        self.told, self.start, self.began = 0.0, -1.0, 0.0
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.before = float(before.get("cpu_seconds", 0.0))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of the whole job until now, those of attempts that were interrupted among them."""
+        return self.before + time.process_time()
 
     def report(self, epoch: int, of: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
         if self.parent is not None and os.getppid() != self.parent:
             raise SystemExit("the campaign has ended")
-        now, done = time.monotonic(), (epoch - 1 + step / steps) / of
+        now, done = time.process_time(), (epoch - 1 + step / steps) / of
         if self.start < 0:  # the first step compiles: measure from its end on
             self.start, self.began = done, now
-        if now - self.told < PROGRESS_SECONDS and step < steps:
+        if time.monotonic() - self.told < PROGRESS_SECONDS and step < steps:
             return
-        self.told = now
-        left = (now - self.began) / (done - self.start) * (1 - done) if done > self.start else None
-        replace(self.path, json.dumps({"epoch": epoch, "epochs": of, "done": done, "seconds_left": left, "pid": os.getpid()}))
+        self.told = time.monotonic()
+        left = (now - self.began) / (done - self.start) * (1 - done) / self.threads if done > self.start else None
+        about = {"epoch": epoch, "epochs": of, "done": done, "seconds_left": left, "cpu_seconds": self.cpu_seconds, "pid": os.getpid()}
+        replace(self.path, json.dumps(about))
 
 
 def run(job: Job, work: Path, *, threads: int = 1, models: bool = True, figures: bool = False, parent: int | None = None) -> Path:
@@ -89,14 +101,14 @@ def run(job: Job, work: Path, *, threads: int = 1, models: bool = True, figures:
     for folder in ("checkpoints", "running"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     recipe = checked_recipe(predictor.recipe(job.recipe), json.loads(job.recipe_options))
-    progress, checkpoint = Progress(work / "running" / f"{job.key}.json", parent), checkpoint_of(job, work)
+    progress, checkpoint = Progress(work / "running" / f"{job.key}.json", parent, threads), checkpoint_of(job, work)
     predictor.fit(
         tables["train"], tables["validation"], recipe=recipe, epochs=int(job.epochs), seed=int(job.seed),
         checkpoint=checkpoint, resume=True, cache=cache, report=progress.report,
     )  # fmt: skip
     splits = SPLITS if job.scored == "test" else SPLITS[:1]
     evaluations = {split: predictor.evaluate(tables[split], batch_size=predictor.info["batch_size"], cache=cache) for split in splits}
-    about = _about(predictor, tables, len(rejections.found), threads)
+    about = _about(predictor, tables, len(rejections.found), threads) | {"cpu_seconds": round(progress.cpu_seconds, 1)}
     rows = [asdict(job) | about | result(job, target.name, target.unit, target.task, evaluations) for target in predictor.targets]
     finished = work / "finished" / job.key
     with new_directory(finished, overwrite=True) as folder:

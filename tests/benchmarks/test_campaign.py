@@ -131,7 +131,10 @@ def test_results_are_kept_and_not_made_again(work):
     assert [row["seed"] for row in work.results()] == ["0", "1", "2"]
     assert [calls(work, one) for one in jobs] == [1, 1, 1]
     assert told == [f"begun: {jobs[2]}", f"done: {jobs[2]}: debye_temperature validation MAE 1.5 K in 36 s"]
-    assert work.results()[0]["test_MAE"] == "" and "fraction" not in work.running()
+    assert work.results()[0]["test_MAE"] == "" and not work.running()
+    work.out.write_text("dataset,seed\nglass,0\n")
+    with pytest.raises(InputError, match="columns are not those"):
+        campaign(jobs, work)
 
 
 def test_a_job_that_fails_is_recorded_and_tried_once_more(work):

@@ -153,6 +153,6 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
     assert not (tmp_path / "killed.csv").exists()
     subprocess.run(command("killed"), cwd=ROOT, env=environment, check=True)
     (whole,), (killed,) = stored(tmp_path / "whole.csv"), stored(tmp_path / "killed.csv")
-    assert {name for name in COLUMNS if whole[name] != killed[name]} <= {"seconds"}
+    assert {name for name in COLUMNS if whole[name] != killed[name]} <= {"seconds", "cpu_seconds"}
     (first,), (second,) = ((tmp_path / name).glob("finished/*/test.csv.gz") for name in ("whole", "killed"))
     pd.testing.assert_frame_equal(pd.read_csv(first), pd.read_csv(second), rtol=1e-6)
