@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     made = parser()
     options = made.parse_args()
     try:
@@ -115,8 +116,10 @@ def _last(work: Path) -> dict:
 
 def _run(jobs: list[Job], work: Work, options: argparse.Namespace) -> int:
     work.folder.mkdir(parents=True, exist_ok=True)
+    if data := os.environ.get("TFMAT_DATA_DIR"):  # jobs run in another folder
+        os.environ["TFMAT_DATA_DIR"] = str(Path(data).expanduser().resolve())
     if options.snapshot:
-        _run_copy(snapshot(work.folder), work, options)
+        _run_copy(snapshot(work.folder), work)
     if options.retry:
         for job in jobs:
             (work.folder / "failed" / f"{job.key}.json").unlink(missing_ok=True)
@@ -136,16 +139,11 @@ def _remember(jobs: list[Job], work: Work) -> None:
     replace(work.folder / JOBS, json.dumps({"out": str(work.out), "jobs": [asdict(job) for job in jobs]}))
 
 
-def _run_copy(code: Path, work: Work, options: argparse.Namespace) -> None:
+def _run_copy(code: Path, work: Work) -> None:
     """Become the same campaign, run from the copy of the code."""
     words = [word for word in sys.argv[1:] if word != "--snapshot"]
-    for path in options.jobs:
-        words[words.index(str(path))] = str(path.resolve())
     words += ["--work", str(work.folder), "--out", str(work.out)]
-    environment = os.environ | {"PYTHONPATH": str(code)}
-    if folder := os.environ.get("TFMAT_DATA_DIR"):
-        environment["TFMAT_DATA_DIR"] = str(Path(folder).expanduser().resolve())
-    os.chdir(code)
+    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
     os.execve(sys.executable, [sys.executable, "-m", "benchmarks.campaign", *words], environment)
 
 
@@ -157,6 +155,7 @@ def _print_status(jobs: list[Job], work: Work) -> None:
     from rich.console import Console
 
     console = Console()
+    console = console if console.is_terminal else Console(width=160)
     console.print(Status(jobs, work).view() if jobs else "no campaign in this work folder")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from benchmarks.campaign.jobs import Job, cost
 from tfmat.datasets import registry
 
-START = 30.0
+START = 60.0
 """Seconds of a job besides its training: imports, data, compilation, scores."""
 GUESSES = {"lgdcnn": 4e-5, "crysformer": 5e-3, "megnet": 2e-3, "paraisite": 3e-3, "atom_list_lstm": 3e-3}
 """Architecture -> seconds a training row and epoch on one thread, of L-G-DCNN and Crysformer at a width of 64."""

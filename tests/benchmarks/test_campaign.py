@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.campaign.estimates import START, Estimates
 from benchmarks.campaign.jobs import chosen, make, read
 from benchmarks.campaign.lists import LISTS
+from benchmarks.campaign.machine import head, snapshot
 from benchmarks.campaign.runner import COLUMNS, Campaign, Work
 from benchmarks.campaign.status import Status
 from benchmarks.campaign.table import table
@@ -225,3 +226,16 @@ def test_the_stored_results_make_a_table():
     assert any("**30.25** (33.94, 30.52, 30.7, 32.08, 23.99)" in line for line in lines)
     assert any("conv_dim=512 dim=512 |  | 3,428 | 40 | - | 0 1 2 | **8.567**" in line for line in lines)
     assert "| CrabNet | |  | | | | 8.692 | | | |" in lines
+
+
+@pytest.mark.skipif(not head(), reason="not a git checkout")
+def test_a_snapshot_is_run_from_elsewhere(tmp_path):
+    (tmp_path / "jobs.toml").write_text(f'[[job]]\ndataset = "{NAME}"\nepochs = 1\n')
+    code = snapshot(tmp_path / "work")
+    (code / "benchmarks" / "campaign" / "runner.py").write_text("raise SystemExit('this is the copy')\n")
+    words = ["--jobs", "jobs.toml", "--work", "work", "--snapshot"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmarks.campaign", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "this is the copy" in done.stderr
+    assert (code / "COMMIT").read_text().strip() == head()
