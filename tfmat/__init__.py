@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from tfmat import explain as explain
     from tfmat import zoo as zoo
     from tfmat.errors import InputError as InputError
+    from tfmat.memory import keep_memory as keep_memory
     from tfmat.predictor import Predictor as Predictor
     from tfmat.target import Target as Target
 
 __version__ = "0.1.0"
 
 _MODULES = ("cecv", "datasets", "explain", "zoo")
-_ATTRIBUTES = {"InputError": "tfmat.errors", "Predictor": "tfmat.predictor", "Target": "tfmat.target"}
+_ATTRIBUTES = {"InputError": "tfmat.errors", "Predictor": "tfmat.predictor", "Target": "tfmat.target", "keep_memory": "tfmat.memory"}
 
-__all__ = ["InputError", "Predictor", "Target", "__version__", "cecv", "datasets", "explain", "zoo"]
+__all__ = ["InputError", "Predictor", "Target", "__version__", "cecv", "datasets", "explain", "keep_memory", "zoo"]
 
 
 def __getattr__(name: str) -> Any:

@@ -43,6 +43,10 @@ class Records:
         """Length of axis 0 of `key` in each example, int64 (N,)."""
         return np.diff(self.offsets[key])
 
+    def select(self, keys: Sequence[str]) -> Records:
+        """The same examples with these keys alone."""
+        return Records({key: self.values[key] for key in keys}, {key: self.offsets[key] for key in keys})
+
     def take(self, indices: np.ndarray) -> Records:
         """The examples at integer positions `indices`, in that order, copied."""
         rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # keys share their offsets

@@ -30,6 +30,7 @@ from tfmat.cli.report import report
 from tfmat.cli.serve import serve
 from tfmat.cli.train import train
 from tfmat.cli.tune import tune
+from tfmat.memory import keep_memory
 
 LEVELS = ("debug", "info", "warning", "error")
 _BROKEN_PIPE = 141
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: default: those of the process.
     """
+    keep_memory()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -79,12 +79,11 @@ class MaskedConv1D(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.dim,), initializer=torch_uniform(fan_in))
 
     def call(self, features: Any, real: Any = None) -> Any:
-        center = self.kernel_size // 2
-        result = ops.matmul(features, self.kernel[center]) + self.bias
-        if self.kernel_size == 3 and features.shape[1] != 1:
-            left = ops.matmul(features[:, :-1], self.kernel[0])
-            right = ops.matmul(features[:, 1:], self.kernel[2])
-            result = result + ops.pad(left, ((0, 0), (1, 0), (0, 0))) + ops.pad(right, ((0, 0), (0, 1), (0, 0)))
+        kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
+        if self.kernel_size == 1 or features.shape[1] == 1:
+            result = ops.matmul(features, kernel[self.kernel_size // 2]) + bias
+        else:
+            result = _three_taps(features, kernel) + bias
         return result if real is None else result * ops.cast(real, self.compute_dtype)[:, :, None]
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
@@ -92,6 +91,45 @@ class MaskedConv1D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"dim": self.dim, "kernel_size": self.kernel_size}
+
+
+@ops.custom_gradient
+def _three_taps(features: Any, kernel: Any) -> Any:
+    """Convolution of (B, L, D) with a kernel (3, D, E), zero border.
+
+    Its gradient is written out because that of a slice, of which there would be five, takes longer than the matrix products. For the same
+    reason zeros are put before and after by concatenation, not by `ops.pad`.
+    """
+    taps = ops.unstack(kernel, 3)
+    left, right = features[:, :-1], features[:, 1:]
+    result = _product(features, taps[1])
+    empty = ops.zeros_like(result[:, :1])
+    result = result + _behind(empty, _product(left, taps[0])) + _behind(_product(right, taps[2]), empty)
+
+    def grad(*args: Any, upstream: Any = None) -> Any:
+        upstream = args[0] if upstream is None else upstream
+        first, last = upstream[:, :-1], upstream[:, 1:]
+        back = [ops.transpose(tap) for tap in taps]
+        empty = ops.zeros_like(features[:, :1])
+        d_features = _product(upstream, back[1]) + _behind(_product(last, back[0]), empty) + _behind(empty, _product(first, back[2]))
+        pairs = ((left, last), (features, upstream), (right, first))
+        return d_features, ops.stack([ops.matmul(ops.transpose(_rows(seen)), _rows(change)) for seen, change in pairs])
+
+    return result, grad
+
+
+def _rows(values: Any) -> Any:
+    """(B, L, D) -> (B L, D)."""
+    return ops.reshape(values, (-1, values.shape[-1]))
+
+
+def _product(values: Any, matrix: Any) -> Any:
+    """(B, L, D) times (D, E); B is never 0."""
+    return ops.reshape(ops.matmul(_rows(values), matrix), (ops.shape(values)[0], -1, matrix.shape[-1]))
+
+
+def _behind(first: Any, second: Any) -> Any:
+    return ops.concatenate([first, second], axis=1)
 
 
 @keras.saving.register_keras_serializable("tfmat")
