@@ -139,12 +139,6 @@ def quotient(graphs: Graphs, same: float) -> Records:
     return Records.join(parts)
 
 
-def without_site_classes(records: Records) -> Records:
-    """What a model sees."""
-    seen = [key for key in records.values if key != SITE_CLASSES]
-    return Records({key: records.values[key] for key in seen}, {key: records.offsets[key] for key in seen})
-
-
 @dataclass(frozen=True)
 class _Classes:
     """Numbers of the classes, ascending with the crystals; those of bonds ascend with the class of the receiver, too.
