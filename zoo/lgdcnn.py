@@ -153,5 +153,4 @@ ARCHITECTURE = Architecture(
     recipes=RECIPES,
     variants=VARIANTS,
     default="base",
-    xla=False,
 )

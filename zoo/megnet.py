@@ -146,6 +146,7 @@ def megnet_features(
     if state_dim and fidelities:
         raise ValueError(f"`state_dim` and `fidelities` exclude each other. Received: {state_dim}, {fidelities}")
     matgl = flavor == "matgl"
+
     def dense(width: int, label: str, activation: Any = softplus2) -> keras.layers.Dense:
         return keras.layers.Dense(width, activation, kernel_regularizer=keras.regularizers.L2(l2) if l2 else None, name=label)
 

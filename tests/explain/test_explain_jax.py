@@ -21,8 +21,8 @@ model = build(("a",))
 rng = np.random.default_rng(0)
 for weight in model.trainable_weights:
     weight.assign(rng.normal(size=weight.shape))
-batch = {"species": np.array([[8, 26, 11]], np.int32), "fractions": np.array([[0.5, 0.3, 0.2]], np.float32)}
-shares, values, _ = Inside(model).look({key: keras.ops.convert_to_tensor(value) for key, value in batch.items()}, 3)
+example = {"species": np.array([8, 26, 11], np.int32), "fractions": np.array([0.5, 0.3, 0.2], np.float32)}
+shares, values, _ = Inside(model).look(example)
 print(json.dumps([keras.backend.backend(), shares["a"].method, shares["a"].sites.tolist(), values["a"]]))
 """
 

@@ -260,4 +260,3 @@ class MEGNetBlock(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.options
-
