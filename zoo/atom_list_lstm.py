@@ -53,8 +53,8 @@ def AtomListLSTM(
     cell states, D = `crystal_units` wide. Norm; dense layers with ReLU of width D, D / 2, norm, D / 2, D / 4 and D / 4; and for each target
     the sum of 16 affine maps.
 
-    Inputs: dict of the different lists of a batch, whose crystals follow each other: ``species`` int32 (S,) atomic numbers of the sites that
-    they belong to, ``site_multiplicity`` int32 (S,) number of these sites, ``elements`` int32 (S, n_list - 1) and ``distances``
+    Inputs: dict of the different lists of a batch, whose crystals follow each other: ``species`` int32 (S,) atomic numbers of the sites
+    that they belong to, ``site_multiplicity`` int32 (S,) number of these sites, ``elements`` int32 (S, n_list - 1) and ``distances``
     (S, n_list - 1) [Å] of their neighbours; ``batch_sites`` int32 (B,) lists of each crystal. The last list is empty, of multiplicity 0.
     With ``pooling="lstm"`` also ``lists`` int32 (B, A), number of each site's list within its crystal, from 1 on; 0 = padding.
     Outputs: dict target -> (B, 1) value, or logit for a binary target, in scaled units; (B, 2) with `uncertainty`.

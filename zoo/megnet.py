@@ -151,7 +151,9 @@ def megnet_features(
         return keras.layers.Dense(width, activation, kernel_regularizer=keras.regularizers.L2(l2) if l2 else None, name=label)
 
     inputs = list_inputs(BondFeaturizer(cutoff, state_dim, fidelities).spec)
-    graph = BondGraph(name="graph", dtype=weights_dtype())({key: value for key, value in inputs.items() if key not in ("distances", "state")})
+    graph = BondGraph(name="graph", dtype=weights_dtype())(
+        {key: value for key, value in inputs.items() if key not in ("distances", "state")}
+    )
 
     # v0, e0, u0, each through two dense layers
     atoms = keras.layers.Embedding(HEAVIEST + 1, embedding_dim, name="atom_embedding")(inputs["species"])

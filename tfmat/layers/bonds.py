@@ -25,8 +25,8 @@ class BondGraph(CrystalGraph):
         dict of ``crystals``, ``sites`` and ``bonds`` as of `CrystalGraph`, and of
 
         - ``bond_crystals`` int (E,), which crystal each bond belongs to, and ``bond_counts`` (E, 1), how many of it this one stands for;
-        - ``message_share`` (E, 1), ``site_share`` (S, 1), ``bond_share`` (S, 1): weights of the means of the bonds of a site, of the sites of
-          a crystal, and of the bonds of a crystal as the mean of its sites' messages. Each adds up to 1, or to 0 where there is nothing.
+        - ``message_share`` (E, 1), ``site_share`` (S, 1), ``bond_share`` (S, 1): weights of the means of the bonds of a site, of the sites
+          of a crystal, and of the bonds of a crystal as the mean of its sites' messages. Each adds up to 1, or to 0 where there is nothing.
     """
 
     def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,12 @@ class BondGraph(CrystalGraph):
 
     def compute_output_spec(self, inputs: dict[str, Any]) -> dict[str, Any]:
         graph, bonds = super().compute_output_spec(inputs), inputs["bond_receivers"].shape[0]
-        columns = {"bond_counts": bonds, "message_share": bonds, "site_share": graph["sites"].shape[0], "bond_share": graph["sites"].shape[0]}
+        columns = {
+            "bond_counts": bonds,
+            "message_share": bonds,
+            "site_share": graph["sites"].shape[0],
+            "bond_share": graph["sites"].shape[0],
+        }
         graph |= {key: keras.KerasTensor((length, 1), self.compute_dtype) for key, length in columns.items()}
         return graph | {"bond_crystals": keras.KerasTensor((bonds,), "int32")}
 
