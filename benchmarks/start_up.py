@@ -2,7 +2,7 @@
 
 For each architecture in its default size, in a process of its own: seconds until TensorFlow and the zoo are imported, until the model is
 built, of the first training step (tracing included) and of the third one, of batches of 32 materials; then 300 predictions of different
-numbers of different materials: growth of the resident memory after the first ten, and the warnings of TensorFlow that it traces again and again.
+numbers of different materials: growth of the resident memory after the first ten, and the warnings of TensorFlow that it traces again.
 
 Examples:
     python -m benchmarks.start_up
