@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfmat.batching.arrays import PADDED, STACKED
 from tfmat.featurizers.base import Spec
 from tfmat.layers.precision import exact
 from tfmat.layers.tracing import sizes_may_depend_on_values
@@ -24,7 +25,8 @@ def list_inputs(spec: Spec) -> dict[str, keras.KerasTensor]:
     Args:
         spec: of the featurizer.
     """
-    inputs = {key: keras.Input(shape[1:], dtype=dtype, name=key) for key, (dtype, shape) in spec.items()}
+    shapes = {key: shape if key in PADDED + STACKED else shape[1:] for key, (_, shape) in spec.items()}
+    inputs = {key: keras.Input(shapes[key], dtype=dtype, name=key) for key, (dtype, _) in spec.items()}
     return inputs | {"batch_sites": keras.Input((), dtype="int32", name="batch_sites")}
 
 
