@@ -27,7 +27,7 @@ else:
     model, example = architecture.builder(("a",), **SMALL[sys.argv[1]]), architecture.featurizer()(make_crystal([22, 8, 38], 5))
 rng = np.random.default_rng(0)
 for weight in model.trainable_weights:
-    weight.assign((1.0 if sys.argv[1] == "tiny" else 0.5) * rng.normal(size=weight.shape))
+    weight.assign((1.0 if sys.argv[1] == "tiny" else 0.4) * rng.normal(size=weight.shape))
 shares, values, _ = Inside(model).look(example)
 print(json.dumps([keras.backend.backend(), shares["a"].method, shares["a"].sites.tolist(), shares["a"].rest, values["a"]]))
 """

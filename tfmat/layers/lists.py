@@ -108,7 +108,7 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
     """
     fine = exact(scores)
     highest = ops.take(largest_of(fine, edges.receivers, nodes), edges.receivers, axis=0)
-    powers = ops.exp(ops.minimum(fine - highest, 0.0)) * ops.cast(edges.multiplicity, fine.dtype)
+    powers = ops.exp(fine - highest) * ops.cast(edges.multiplicity, fine.dtype)
     total = sum_of(powers, edges.receivers, nodes)
     total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
     return ops.cast(powers / total, scores.dtype)
