@@ -121,8 +121,8 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
     multiplicity = ops.cast(edges.multiplicity, fine.dtype)
     if not sizes_may_depend_on_values():
         fine = ops.where(multiplicity > 0, fine, LOWEST)
-    highest = at_receivers(largest_of(fine, edges.receivers, nodes), edges.receivers)
-    powers = ops.exp(ops.minimum(fine - ops.stop_gradient(highest), 0.0)) * multiplicity
+    highest = ops.take(largest_of(fine, edges.receivers, nodes), edges.receivers, axis=0)
+    powers = ops.exp(fine - highest) * multiplicity  # at most 1: an empty edge ends where no other one does, or is LOWEST
     total = sum_of(powers, edges.receivers, nodes)
     total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
     return ops.cast(powers / total, scores.dtype)
