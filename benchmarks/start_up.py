@@ -117,9 +117,8 @@ def main() -> None:
             raise SystemExit(f"{name}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
         rows.append(json.loads(done.stdout.splitlines()[-1]) | {"retracing warnings": done.stderr.count("retracing")})
     facts = {"instruction set": next(iter(instruction_sets())), "matmul GFLOP/s": f"{matmul_rate(arguments.threads):.0f}"}
-    print(
-        f"{processor()}, {facts['instruction set']}, {facts['matmul GFLOP/s']} GFLOP/s, threads: {arguments.threads}, {arguments.requests} requests"
-    )
+    machine = ", ".join((processor(), *facts.values()))
+    print(f"{machine} GFLOP/s, threads: {arguments.threads}, {arguments.requests} requests")
     print_table(rows)
     if arguments.save:
         extra = facts | {"hardware": processor(), "threads": arguments.threads, "date": datetime.date.today().isoformat()}
