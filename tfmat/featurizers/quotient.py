@@ -96,11 +96,12 @@ class Graphs:
     def take(self, crystals: np.ndarray) -> tuple[Graphs, np.ndarray, np.ndarray]:
         """Some of the crystals, int (n,); with the sites and the bonds that these have here, int64."""
         sites, bonds = (_ranges(offsets[crystals], offsets[crystals + 1]) for offsets in (self.sites, self.bonds))
-        firsts = [_starts(np.diff(offsets)[crystals]) for offsets in (self.sites, self.bonds)]
-        moves = np.repeat(firsts[0][:-1] - self.sites[crystals], np.diff(firsts[1]))
-        ends = self.receivers[bonds] + moves, self.senders[bonds] + moves
+        first_site, first_bond = (_starts(np.diff(offsets)[crystals]) for offsets in (self.sites, self.bonds))
+        moves = np.repeat(first_site[:-1] - self.sites[crystals], np.diff(first_bond))
+        receivers, senders = self.receivers[bonds] + moves, self.senders[bonds] + moves
         vectors = None if self.vectors is None else self.vectors[bonds]
-        return Graphs(*firsts, self.species[sites], *ends, self.distances[bonds], vectors), sites, bonds
+        taken = Graphs(first_site, first_bond, self.species[sites], receivers, senders, self.distances[bonds], vectors)
+        return taken, sites, bonds
 
 
 def quotient(graphs: Graphs, same: float) -> Records:
@@ -136,12 +137,6 @@ def quotient(graphs: Graphs, same: float) -> Records:
         parts.append(_refined(graphs.take(np.arange(first, min(last, len(graphs))))[0], same))
         first = last
     return Records.join(parts)
-
-
-def without_site_classes(records: Records) -> Records:
-    """What a model sees."""
-    seen = [key for key in records.values if key != SITE_CLASSES]
-    return Records({key: records.values[key] for key in seen}, {key: records.offsets[key] for key in seen})
 
 
 @dataclass(frozen=True)
@@ -224,7 +219,7 @@ def _by_neighbors(graphs: Graphs, classes: _Classes) -> _Classes:
 
 def _all_pairs(graphs: Graphs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the pairs of each bond begin, int64 (M + 1,), and the senders and the cosines of all pairs, by receiver."""
-    assert graphs.vectors is not None
+    assert graphs.vectors is not None  # else there are no pairs
     arriving = graphs.arriving()
     first, last = arriving[graphs.senders], arriving[graphs.senders + 1]
     counts, senders = last - first, _ranges(first, last)
@@ -250,24 +245,25 @@ def _clustered_pairs(graphs: Graphs, classes: _Classes, same: float) -> _Pairs:
     kinds = np.bincount(classes.sites[graphs.receivers[member]], minlength=classes.sites.max(initial=-1) + 1)  # of bonds at a site
     sender = classes.sites[graphs.senders[member]]
     groups = _starts(kinds[sender])[:-1] - _starts(kinds)[sender]  # where those of each receiver begin, less its first sender
-    groups = np.repeat(groups[classes.bonds], np.diff(bonds))
+    receivers = np.repeat(np.arange(len(bonds) - 1), np.diff(bonds))
+    groups = groups[classes.bonds][receivers]
     groups += classes.bonds[senders]
     order, starts = _clusters(groups, cosines + 1.0, same)
     member, sizes = order[starts], np.diff(starts, append=len(order))
     colors = np.empty(len(order), np.uint64)
     colors[order] = np.repeat(_hashes(member, bonds[graphs.bonds]), sizes)
     means = np.add.reduceat(cosines[order], starts) / sizes if len(order) else cosines
-    return _Pairs(np.searchsorted(bonds, member, side="right") - 1, senders[member], means, sizes, _sums(colors, bonds))
+    return _Pairs(receivers[member], senders[member], means, sizes, _sums(colors, bonds))
 
 
 def _lists(graphs: Graphs, classes: _Classes, pairs: _Pairs | None) -> Records:
     """What `quotient` returns."""
     member, in_class = _members(classes.sites), np.bincount(classes.sites)
-    sites = _crystals(member, graphs.sites)
+    sites = np.searchsorted(member, graphs.sites)  # members ascend from crystal to crystal
     values = {"species": graphs.species[member], "site_multiplicity": in_class}
     offsets = dict.fromkeys(values, sites)
     member, bonds_in_class = _members(classes.bonds), np.bincount(classes.bonds)
-    bonds = _crystals(member, graphs.bonds)
+    bonds = np.searchsorted(member, graphs.bonds)
     receivers, first = classes.sites[graphs.receivers[member]], np.repeat(sites[:-1], np.diff(bonds))
     lists = {
         "bond_receivers": receivers - first,
@@ -322,8 +318,8 @@ def _clusters(groups: np.ndarray, values: np.ndarray, same: float) -> tuple[np.n
 
 
 def _hashes(members: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """A hash of each class, by its place among the classes of its crystal, uint64; of what begins at `starts` in each crystal."""
-    offsets = _crystals(members, starts)
+    """A hash of each class, by its place among the classes of its crystal, uint64; from members, which begin at `starts` in each one."""
+    offsets = np.searchsorted(members, starts)
     number = (np.arange(len(members)) - np.repeat(offsets[:-1], np.diff(offsets)) + 1).astype(np.uint64)
     number *= np.uint64(0x9E3779B97F4A7C15)  # splitmix64
     number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -336,11 +332,6 @@ def _sums(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     total = np.zeros(len(hashes) + 1, np.uint64)
     np.cumsum(hashes, out=total[1:])
     return np.diff(total[starts])
-
-
-def _crystals(members: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Where the classes of each crystal begin, int64 (N + 1,); from a member of each class and where in those each crystal begins."""
-    return np.searchsorted(members, starts)
 
 
 def _members(classes: np.ndarray) -> np.ndarray:
