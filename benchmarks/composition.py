@@ -144,9 +144,9 @@ class Process:
     def __init__(self, name: str, python: str, kind: str, path: str, variant: str = "", settings: dict[str, str] | None = None) -> None:
         self.name = name
         variables = environment(1, {"PYTHONPATH": "" if kind == "crabnet" else str(ROOT)} | (settings or {}))
-        command = [python, str(Path(__file__).resolve()), "--serve", kind, path, variant]
+        command = [python, "-m", "benchmarks.composition", "--serve", kind, path, variant]
         self.process = subprocess.Popen(
-            command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self.about = self._read()["about"]
         self.rates: dict[str, list[float]] = {"train": [], "infer": []}
@@ -210,17 +210,17 @@ def contest(path: str, arguments: argparse.Namespace, settings: dict[str, str]) 
     return rows
 
 
-def save_rows(folder: str) -> str:
-    """Featurized training rows for both workers."""
+def save_rows(folder: str, limit: int | None) -> str:
+    """Featurized training rows for all workers, `limit` at most."""
     from tfmat import datasets
     from tfmat.elements import element_table
     from tfmat.featurizers import CompositionFeaturizer
 
     table = datasets.load(DATA).splits["train"]
-    records = CompositionFeaturizer().featurize(table.materials)
+    records = CompositionFeaturizer().featurize(table.materials[:limit])
     path = os.path.join(folder, "rows.npz")
     (values,) = table.targets.values()
-    np.savez(path, **records.values, offsets=records.offsets["species"], values=values, mat2vec=element_table("mat2vec")[1:])
+    np.savez(path, **records.values, offsets=records.offsets["species"], values=values[:limit], mat2vec=element_table("mat2vec")[1:])
     return path
 
 
@@ -239,6 +239,7 @@ def peak_memory() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each (default: 5)")
+    parser.add_argument("--rows", type=int, help="at most so many rows (default: all)")
     parser.add_argument("--peers-python", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter with torch and crabnet")
     parser.add_argument("--variants", action="store_true", help="also time every variant of the family: shows where the time goes")
     parser.add_argument(
@@ -251,7 +252,7 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        path = save_rows(folder)
+        path = save_rows(folder, arguments.rows)
         for limit, settings in instruction_sets().items():
             rate = round(matmul_rate(1, settings))
             print(f"{DATA}, training rows, batch {BATCH}, one thread of {processor()} ({limit}), matmul {rate} GFLOP/s")
@@ -259,6 +260,7 @@ def main() -> None:
             print_table([{key: str(value) for key, value in row.items()} for row in found])
             date = datetime.date.today().isoformat()
             about = {"instruction set": limit, "matmul GFLOP/s": rate, "hardware": processor(), "rounds": arguments.rounds, "date": date}
+            about["rows"] = arguments.rows or "all"
             rows += [row | about for row in found]
     if arguments.out:
         with arguments.out.open("w", newline="", encoding="utf-8") as stream:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
+
+from tfmat.layers.sequence import product
 
 UNROLL_LIMIT = 24
 """Sequences of a static length up to this are unrolled; longer or dynamic ones run in a loop."""
@@ -69,20 +71,21 @@ class BidirectionalRNN(keras.layers.Layer):
             bias = add(f"{direction}_bias", bias_shape)
             self.directions.append((kernel, recurrent, bias))
 
-    def _run(self, sequence: Any, real: Any, weights: tuple[Any, Any, Any], trained: bool) -> Any:
-        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D) whose padding, with `real` (L, B, 1), comes first."""
+    def _run(self, sequence: Any, real: Any, weights: tuple[Any, Any, Any], way: _Way) -> Any:
+        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D), whose padding it meets first if `real` (L, B, 1) is given."""
         kernel, recurrent, bias = (ops.cast(weight, self.compute_dtype) for weight in weights)
         if self.cell == "lstm":
-            return _lstm(ops.matmul(sequence, kernel) + bias, recurrent, real, self.initial_state, trained)
-        return _gru(ops.matmul(sequence, kernel) + bias[0], recurrent, bias[1], real, self.initial_state, trained)
+            return _lstm(product(sequence, kernel, bias), recurrent, real, way)
+        return _gru(product(sequence, kernel, bias[0]), recurrent, bias[1], real, way)
 
     def call(self, inputs: Any, real: Any = None, training: bool | None = None) -> Any:
         sequence = ops.swapaxes(inputs, 0, 1)
         mask = None if real is None else ops.cast(real, self.compute_dtype)[:, :, None]
-        reversed_mask = None if mask is None else ops.flip(ops.swapaxes(mask, 0, 1), axis=0)
-        forward = self._run(sequence, None, self.directions[0], bool(training))  # behind all real slots it may find anything
-        backward = self._run(ops.flip(sequence, axis=0), reversed_mask, self.directions[1], bool(training))
-        outputs = ops.swapaxes(ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1), 0, 1)
+        seen = None if mask is None else ops.swapaxes(mask, 0, 1)
+        way = _Way(reverse=False, initial=self.initial_state, trained=bool(training))
+        forward = self._run(sequence, None, self.directions[0], way)  # behind all real slots it may find anything
+        backward = self._run(sequence, seen, self.directions[1], way._replace(reverse=True))
+        outputs = ops.swapaxes(ops.concatenate([forward, backward], axis=-1), 0, 1)
         return outputs if mask is None else outputs * mask
 
     def compute_output_shape(self, inputs_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
@@ -92,32 +95,45 @@ class BidirectionalRNN(keras.layers.Layer):
         return super().get_config() | {"dim": self.dim, "cell": self.cell, "initial_state": self.initial_state}
 
 
-def _lstm(projected: Any, recurrent: Any, real: Any, initial: float, trained: bool) -> Any:
+class _Way(NamedTuple):
+    """How a sequence is read.
+
+    Attributes:
+        reverse: from the last slot to the first.
+        initial: value of the initial states.
+        trained: keep what a fast gradient needs; else it is found by automatic differentiation.
+    """
+
+    reverse: bool
+    initial: float
+    trained: bool
+
+
+def _lstm(projected: Any, recurrent: Any, real: Any, way: _Way) -> Any:
     """Hidden states (L, N, D) of an LSTM.
 
     Args:
         projected: (L, N, 4 D), what enters the gates from the sequence.
         recurrent: (D, 4 D).
-        real: (L, N, 1), 0 in slots before the first real one, after which the state is still the initial one; or None.
-        initial: value of the initial states.
-        trained: keep what a fast gradient needs; else it is found by automatic differentiation.
+        real: (L, N, 1), 0 in slots before the first real one that is read, after which the state is still the initial one; or None.
+        way: how it is read.
     """
-    start = ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
+    initial = way.initial
     masks = [] if real is None else [real]
 
-    def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
-        i, f, c, o = ops.split(at[0] + ops.matmul(states[0], recurrent), 4, axis=-1)
-        i, f, c, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(c), ops.sigmoid(o)
-        carry = f * states[1] + i * c
-        hidden = o * ops.tanh(carry)
-        return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if trained else [])]
+    def forward(projected: Any, recurrent: Any) -> list[Any]:
+        def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
+            i, f, c, o = ops.split(at[0] + ops.matmul(states[0], recurrent), 4, axis=-1)
+            i, f, c, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(c), ops.sigmoid(o)
+            carry = f * states[1] + i * c
+            hidden = o * ops.tanh(carry)
+            return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if way.trained else [])]
 
-    if not trained:
-        return _loop(step, [start, start], [projected, *masks])[0]
+        return _loop(step, [_start(projected, recurrent, initial)] * (6 if way.trained else 2), [projected, *masks], way.reverse)
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any) -> Any:
-        hidden, carry, *gates = _loop(step, [start] * 6, [projected, *masks])
+        hidden, carry, *gates = forward(projected, recurrent)
 
         def grad(*args: Any, upstream: Any = None) -> Any:
             def back(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
@@ -129,35 +145,35 @@ def _lstm(projected: Any, recurrent: Any, real: Any, initial: float, trained: bo
                 d_gates = ops.concatenate([*d_gates, d_hidden * final * o * (1.0 - o)], axis=-1)
                 return [ops.matmul(d_gates, ops.transpose(recurrent)), d_carry * f, d_gates]
 
-            none = ops.zeros_like(start)
-            known = [args[0] if upstream is None else upstream, *gates, carry, _before(carry, start), *masks]
-            *_, d_gates = _loop(back, [none, none, ops.zeros_like(projected[0])], known, reverse=True)
-            return d_gates, _product_of_rows(_before(hidden, start), d_gates)
+            start, none = _start(projected, recurrent, initial), _start(projected, recurrent, 0.0)
+            known = [args[0] if upstream is None else upstream, *gates, carry, _before(carry, start, way.reverse), *masks]
+            *_, d_gates = _loop(back, [none, none, ops.zeros_like(projected[0])], known, not way.reverse)
+            return d_gates, _product_of_rows(_before(hidden, start, way.reverse), d_gates)
 
         return hidden, grad
 
-    return run(projected, recurrent)
+    return run(projected, recurrent) if way.trained else forward(projected, recurrent)[0]
 
 
-def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, initial: float, trained: bool) -> Any:
+def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, way: _Way) -> Any:
     """Hidden states (L, N, D) of a GRU; arguments as of `_lstm`, with 3 D gates and the `bias` (3 D,) of the recurrent product."""
-    start = ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
+    initial = way.initial
     masks = [] if real is None else [real]
 
-    def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
-        xz, xr, xh = ops.split(at[0], 3, axis=-1)
-        rz, rr, rh = ops.split(ops.matmul(states[0], recurrent) + bias, 3, axis=-1)
-        z, r = ops.sigmoid(xz + rz), ops.sigmoid(xr + rr)
-        candidate = ops.tanh(xh + r * rh)
-        hidden = candidate + z * (states[0] - candidate)
-        return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if trained else [])]
+    def forward(projected: Any, recurrent: Any, bias: Any) -> list[Any]:
+        def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
+            xz, xr, xh = ops.split(at[0], 3, axis=-1)
+            rz, rr, rh = ops.split(ops.matmul(states[0], recurrent) + bias, 3, axis=-1)
+            z, r = ops.sigmoid(xz + rz), ops.sigmoid(xr + rr)
+            candidate = ops.tanh(xh + r * rh)
+            hidden = candidate + z * (states[0] - candidate)
+            return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if way.trained else [])]
 
-    if not trained:
-        return _loop(step, [start], [projected, *masks])[0]
+        return _loop(step, [_start(projected, recurrent, initial)] * (5 if way.trained else 1), [projected, *masks], way.reverse)
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any, bias: Any) -> Any:
-        hidden, *gates = _loop(step, [start] * 5, [projected, *masks])
+        hidden, *gates = forward(projected, recurrent, bias)
 
         def grad(*args: Any, upstream: Any = None) -> Any:
             def back(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
@@ -169,14 +185,20 @@ def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, initial: float, t
                 back = d_hidden * z + ops.matmul(d_recurrent, ops.transpose(recurrent))
                 return [back, ops.concatenate([*d_gates, d_candidate], axis=-1), d_recurrent]
 
-            before, none = _before(hidden, start), ops.zeros_like(projected[0])
+            before = _before(hidden, _start(projected, recurrent, initial), way.reverse)
+            first, none = _start(projected, recurrent, 0.0), ops.zeros_like(projected[0])
             known = [args[0] if upstream is None else upstream, *gates, before, *masks]
-            _, d_projected, d_recurrent = _loop(back, [ops.zeros_like(start), none, none], known, reverse=True)
+            _, d_projected, d_recurrent = _loop(back, [first, none, none], known, not way.reverse)
             return d_projected, _product_of_rows(before, d_recurrent), ops.sum(d_recurrent, axis=(0, 1))
 
         return hidden, grad
 
-    return run(projected, recurrent, bias)
+    return run(projected, recurrent, bias) if way.trained else forward(projected, recurrent, bias)[0]
+
+
+def _start(projected: Any, recurrent: Any, initial: float) -> Any:
+    """A state (N, D) that is `initial` everywhere."""
+    return ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
 
 
 def _started(state: Any, real: Sequence[Any], initial: float) -> Any:
@@ -186,9 +208,9 @@ def _started(state: Any, real: Sequence[Any], initial: float) -> Any:
     return real[0] * state if not initial else initial + real[0] * (state - initial)
 
 
-def _before(states: Any, start: Any) -> Any:
-    """The states before each step: (L, N, D) -> (L, N, D), `start` (N, D) first."""
-    return ops.concatenate([start[None], states[:-1]], axis=0)
+def _before(states: Any, start: Any, reverse: bool) -> Any:
+    """The states (L, N, D) before each step, those after it being given; `start` (N, D) before the first one."""
+    return ops.concatenate([states[1:], start[None]] if reverse else [start[None], states[:-1]], axis=0)
 
 
 def _product_of_rows(left: Any, right: Any) -> Any:
@@ -197,7 +219,7 @@ def _product_of_rows(left: Any, right: Any) -> Any:
     return ops.matmul(ops.transpose(left), right)
 
 
-def _loop(step: Callable[..., list[Any]], states: list[Any], sequences: list[Any], reverse: bool = False) -> list[Any]:
+def _loop(step: Callable[..., list[Any]], states: list[Any], sequences: list[Any], reverse: bool) -> list[Any]:
     """The states after each step, (L, N, D) each.
 
     Args:
