@@ -1,6 +1,7 @@
 """Every model of crystals gives the same numbers whether equal sites, bonds and pairs are computed once or one by one."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -32,9 +33,13 @@ def agreement(name, crystals):
     return float(np.abs(classes - copies).max()), len(kept), float(classes.std())
 
 
+@functools.cache
+def every_crystal(name):
+    return [crystal for table in datasets.load(name).splits.values() for crystal in table.materials]
+
+
 def some_crystals(name, count):
-    tables = datasets.load(name).splits.values()
-    crystals = [crystal for table in tables for crystal in table.materials]
+    crystals = every_crystal(name)
     chosen = np.random.default_rng(1).permutation(len(crystals))[:count]
     return [crystals[i] for i in chosen if len(crystals[i]) <= 120]
 
