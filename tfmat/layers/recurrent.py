@@ -72,7 +72,7 @@ class BidirectionalRNN(keras.layers.Layer):
             self.directions.append((kernel, recurrent, bias))
 
     def _run(self, sequence: Any, real: Any, weights: tuple[Any, Any, Any], way: _Way) -> Any:
-        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D), whose padding it meets first if `real` (L, B, 1) is given."""
+        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D); with `real` (L, B, 1) it meets padding first."""
         kernel, recurrent, bias = (ops.cast(weight, self.compute_dtype) for weight in weights)
         if self.cell == "lstm":
             return _lstm(product(sequence, kernel, bias), recurrent, real, way)
