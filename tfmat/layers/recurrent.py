@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -71,21 +71,20 @@ class BidirectionalRNN(keras.layers.Layer):
             bias = add(f"{direction}_bias", bias_shape)
             self.directions.append((kernel, recurrent, bias))
 
-    def _run(self, sequence: Any, real: Any, weights: tuple[Any, Any, Any], way: _Way) -> Any:
-        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D); with `real` (L, B, 1) it meets padding first."""
+    def _run(self, sequence: Any, real: Any, weights: tuple[Any, Any, Any], trained: bool) -> Any:
+        """Hidden states (L, B, dim) of one direction over a sequence (L, B, D) whose padding, with `real` (L, B, 1), comes first."""
         kernel, recurrent, bias = (ops.cast(weight, self.compute_dtype) for weight in weights)
         if self.cell == "lstm":
-            return _lstm(product(sequence, kernel, bias), recurrent, real, way)
-        return _gru(product(sequence, kernel, bias[0]), recurrent, bias[1], real, way)
+            return _lstm(product(sequence, kernel, bias), recurrent, real, self.initial_state, trained)
+        return _gru(product(sequence, kernel, bias[0]), recurrent, bias[1], real, self.initial_state, trained)
 
     def call(self, inputs: Any, real: Any = None, training: bool | None = None) -> Any:
         sequence = ops.swapaxes(inputs, 0, 1)
         mask = None if real is None else ops.cast(real, self.compute_dtype)[:, :, None]
-        seen = None if mask is None else ops.swapaxes(mask, 0, 1)
-        way = _Way(reverse=False, initial=self.initial_state, trained=bool(training))
-        forward = self._run(sequence, None, self.directions[0], way)  # behind all real slots it may find anything
-        backward = self._run(sequence, seen, self.directions[1], way._replace(reverse=True))
-        outputs = ops.swapaxes(ops.concatenate([forward, backward], axis=-1), 0, 1)
+        reversed_mask = None if mask is None else ops.flip(ops.swapaxes(mask, 0, 1), axis=0)
+        forward = self._run(sequence, None, self.directions[0], bool(training))  # behind all real slots it may find anything
+        backward = self._run(ops.flip(sequence, axis=0), reversed_mask, self.directions[1], bool(training))
+        outputs = ops.swapaxes(ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1), 0, 1)
         return outputs if mask is None else outputs * mask
 
     def compute_output_shape(self, inputs_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
@@ -95,30 +94,16 @@ class BidirectionalRNN(keras.layers.Layer):
         return super().get_config() | {"dim": self.dim, "cell": self.cell, "initial_state": self.initial_state}
 
 
-class _Way(NamedTuple):
-    """How a sequence is read.
-
-    Attributes:
-        reverse: from the last slot to the first.
-        initial: value of the initial states.
-        trained: keep what a fast gradient needs; else it is found by automatic differentiation.
-    """
-
-    reverse: bool
-    initial: float
-    trained: bool
-
-
-def _lstm(projected: Any, recurrent: Any, real: Any, way: _Way) -> Any:
+def _lstm(projected: Any, recurrent: Any, real: Any, initial: float, trained: bool) -> Any:
     """Hidden states (L, N, D) of an LSTM.
 
     Args:
         projected: (L, N, 4 D), what enters the gates from the sequence.
         recurrent: (D, 4 D).
-        real: (L, N, 1), 0 in slots before the first real one that is read, after which the state is still the initial one; or None.
-        way: how it is read.
+        real: (L, N, 1), 0 in slots before the first real one, after which the state is still the initial one; or None.
+        initial: value of the initial states.
+        trained: keep what a fast gradient needs; else it is found by automatic differentiation.
     """
-    initial = way.initial
     masks = [] if real is None else [real]
 
     def forward(projected: Any, recurrent: Any) -> list[Any]:
@@ -127,9 +112,9 @@ def _lstm(projected: Any, recurrent: Any, real: Any, way: _Way) -> Any:
             i, f, c, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(c), ops.sigmoid(o)
             carry = f * states[1] + i * c
             hidden = o * ops.tanh(carry)
-            return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if way.trained else [])]
+            return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if trained else [])]
 
-        return _loop(step, [_start(projected, recurrent, initial)] * (6 if way.trained else 2), [projected, *masks], way.reverse)
+        return _loop(step, [_start(projected, recurrent, initial)] * (6 if trained else 2), [projected, *masks])
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any) -> Any:
@@ -146,18 +131,17 @@ def _lstm(projected: Any, recurrent: Any, real: Any, way: _Way) -> Any:
                 return [ops.matmul(d_gates, ops.transpose(recurrent)), d_carry * f, d_gates]
 
             start, none = _start(projected, recurrent, initial), _start(projected, recurrent, 0.0)
-            known = [args[0] if upstream is None else upstream, *gates, carry, _before(carry, start, way.reverse), *masks]
-            *_, d_gates = _loop(back, [none, none, ops.zeros_like(projected[0])], known, not way.reverse)
-            return d_gates, _product_of_rows(_before(hidden, start, way.reverse), d_gates)
+            known = [args[0] if upstream is None else upstream, *gates, carry, _before(carry, start), *masks]
+            *_, d_gates = _loop(back, [none, none, ops.zeros_like(projected[0])], known, reverse=True)
+            return d_gates, _product_of_rows(_before(hidden, start), d_gates)
 
         return hidden, grad
 
-    return run(projected, recurrent) if way.trained else forward(projected, recurrent)[0]
+    return run(projected, recurrent) if trained else forward(projected, recurrent)[0]
 
 
-def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, way: _Way) -> Any:
+def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, initial: float, trained: bool) -> Any:
     """Hidden states (L, N, D) of a GRU; arguments as of `_lstm`, with 3 D gates and the `bias` (3 D,) of the recurrent product."""
-    initial = way.initial
     masks = [] if real is None else [real]
 
     def forward(projected: Any, recurrent: Any, bias: Any) -> list[Any]:
@@ -167,9 +151,9 @@ def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, way: _Way) -> Any
             z, r = ops.sigmoid(xz + rz), ops.sigmoid(xr + rr)
             candidate = ops.tanh(xh + r * rh)
             hidden = candidate + z * (states[0] - candidate)
-            return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if way.trained else [])]
+            return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if trained else [])]
 
-        return _loop(step, [_start(projected, recurrent, initial)] * (5 if way.trained else 1), [projected, *masks], way.reverse)
+        return _loop(step, [_start(projected, recurrent, initial)] * (5 if trained else 1), [projected, *masks])
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any, bias: Any) -> Any:
@@ -185,15 +169,15 @@ def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, way: _Way) -> Any
                 back = d_hidden * z + ops.matmul(d_recurrent, ops.transpose(recurrent))
                 return [back, ops.concatenate([*d_gates, d_candidate], axis=-1), d_recurrent]
 
-            before = _before(hidden, _start(projected, recurrent, initial), way.reverse)
+            before = _before(hidden, _start(projected, recurrent, initial))
             first, none = _start(projected, recurrent, 0.0), ops.zeros_like(projected[0])
             known = [args[0] if upstream is None else upstream, *gates, before, *masks]
-            _, d_projected, d_recurrent = _loop(back, [first, none, none], known, not way.reverse)
+            _, d_projected, d_recurrent = _loop(back, [first, none, none], known, reverse=True)
             return d_projected, _product_of_rows(before, d_recurrent), ops.sum(d_recurrent, axis=(0, 1))
 
         return hidden, grad
 
-    return run(projected, recurrent, bias) if way.trained else forward(projected, recurrent, bias)[0]
+    return run(projected, recurrent, bias) if trained else forward(projected, recurrent, bias)[0]
 
 
 def _start(projected: Any, recurrent: Any, initial: float) -> Any:
@@ -208,9 +192,9 @@ def _started(state: Any, real: Sequence[Any], initial: float) -> Any:
     return real[0] * state if not initial else initial + real[0] * (state - initial)
 
 
-def _before(states: Any, start: Any, reverse: bool) -> Any:
-    """The states (L, N, D) before each step, those after it being given; `start` (N, D) before the first one."""
-    return ops.concatenate([states[1:], start[None]] if reverse else [start[None], states[:-1]], axis=0)
+def _before(states: Any, start: Any) -> Any:
+    """The states before each step: (L, N, D) -> (L, N, D), `start` (N, D) first."""
+    return ops.concatenate([start[None], states[:-1]], axis=0)
 
 
 def _product_of_rows(left: Any, right: Any) -> Any:
@@ -219,7 +203,7 @@ def _product_of_rows(left: Any, right: Any) -> Any:
     return ops.matmul(ops.transpose(left), right)
 
 
-def _loop(step: Callable[..., list[Any]], states: list[Any], sequences: list[Any], reverse: bool) -> list[Any]:
+def _loop(step: Callable[..., list[Any]], states: list[Any], sequences: list[Any], reverse: bool = False) -> list[Any]:
     """The states after each step, (L, N, D) each.
 
     Args:
