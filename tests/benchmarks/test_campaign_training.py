@@ -113,7 +113,7 @@ def test_an_ensemble_is_the_mean_of_its_members(trained, tmp_path):
     frames = [pd.read_csv(folder / "test.csv.gz") for folder in folders.values()]
     errors = sum(frame["band_gap"] for frame in frames) / 2 - frames[0]["band_gap_true"]
     assert float(ensemble["test_MAE"]) == pytest.approx(errors.abs().mean(), rel=1e-4)
-    assert float(ensemble["test_MAE"]) <= np.mean(members) + 1e-6
+    assert float(ensemble["test_MAE"]) <= np.mean(members) * (1 + 1e-4)  # of five digits each
     assert (ensemble["seed"], ensemble["test_rows"]) == ("0 1", "16")
     job, _ = trained("expt_gap", seed=2)
     work.collect([job])

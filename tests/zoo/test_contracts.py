@@ -32,7 +32,7 @@ def crystals():
     return st.builds(make_crystal, st.lists(st.integers(1, 94), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
 
 
-ROUNDING = {"composition": 1e-6, "crystal": 5e-6}
+ROUNDING = {"composition": 1e-6, "crystal": 1e-5}
 """Matrix products round differently for another number of rows; models of crystals have more of them, one after the other."""
 KINDS = {"composition": formulas(), "crystal": crystals()}
 
