@@ -237,7 +237,7 @@ def test_the_loss_of_the_paper_is_in_physical_units():
     assert float(loss(target.scale(kappa)[:, None], raw[:, None].astype(np.float32))) == pytest.approx(wanted, rel=1e-4)
     data, scaled = BONDS.featurize(SALTS), {"kappa": target.scale(kappa)}
     batches = Batches.of(data, scaled, 8)
-    compile_model(predictor.model, [target], recipe.build_optimizer(1, 1), False, loss=recipe.loss)
+    compile_model(predictor.model, [target], recipe.build_optimizer(1, 1), loss=recipe.loss)
     figures = predictor.model.evaluate(batches.dataset(), verbose=0, return_dict=True)
     assert figures["loss"] == pytest.approx(wanted, rel=1e-4)
 
