@@ -96,13 +96,13 @@ def compared(name, keywords, recipe, data, **options):
 
 
 def one_sided_rows():
-    """The loss of untrained weights over two batches of 16 rows, of which the second has four examples: all in the first replica."""
-    data = labelled([f"Na{1 + i}Cl" for i in range(20)])
+    """The loss of untrained weights over batches of 16 rows and of one, which is in the first replica and an empty one in the other."""
+    data = labelled([f"Na{1 + i}Cl" for i in range(17)])
     recipe = dataclasses.replace(PLAIN, learning_rate=1e-12, schedule="constant")
     predictor = Predictor.create("tiny", [Target("y"), Target("z")], seed=1, strategy=strategy_of("mirrored"))
     predictor.fit(data, recipe=recipe, epochs=1, seed=1)
     batches = Batches.of(predictor.featurizer.featurize(data.materials), predictor._scaled(data), 16, seed=1)
-    mean, of_means = [], []
+    mean, of_means, rows = [], [], []
     for parts in zip(*[iter(batches.epoch(0, 2))] * 2, strict=True):
         errors = [
             [np.abs(np.asarray(predictor.model(inputs)[name])[:, 0] - values[name][:, 0]) for inputs, values, _ in parts]
@@ -110,7 +110,9 @@ def one_sided_rows():
         ]
         mean.append(sum(np.nanmean(np.concatenate(e)) for e in errors))
         of_means.append(sum(np.mean([np.nanmean(half) if np.isfinite(half).any() else 0 for half in e]) for e in errors))
-    return {"loss": predictor.history[0]["loss"], "mean": float(np.mean(mean)), "mean of means": float(np.mean(of_means))}
+        rows.append(sum(np.isfinite(values["y"]).sum() for _, values, _ in parts))  # the batches of an epoch are weighed by them
+    means = {"mean": np.average(mean, weights=rows), "mean of means": np.average(of_means, weights=rows)}
+    return {"loss": predictor.history[0]["loss"]} | {name: float(value) for name, value in means.items()}
 
 
 def resumed():

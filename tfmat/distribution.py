@@ -124,8 +124,13 @@ def _on_all(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable
         figures: dict[str, Any] = model.get_metrics_result()
         return figures
 
-    compiled = tf.function(run, reduce_retracing=True, autograph=False)
-    return lambda iterator: compiled(next(iterator))
+    compiled = tf.function(run, autograph=False)
+
+    def call(iterator: Any) -> Any:
+        # The sizes of the first batch must not become constants: Keras would weigh its losses by them and the others by 1.
+        return compiled.get_concrete_function(iterator.element_spec)(next(iterator))
+
+    return call
 
 
 class _Replica:
@@ -169,7 +174,9 @@ class _Replica:
         inputs, targets, weights = data
         outputs = self.model(inputs, training=training)
         loss = self.model.compute_loss(inputs, targets, outputs, weights, training)
-        rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
-        self.model._loss_tracker.update_state(loss * tf.distribute.get_strategy().num_replicas_in_sync, sample_weight=rows)
+        filled = tf.reduce_any(tf.stack([weight > 0 for weight in weights.values()]), axis=0)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        rows = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(tf.cast(filled, tf.float32)))
+        self.model._loss_tracker.update_state(loss * replicas, sample_weight=rows / replicas)
         self.model.compute_metrics(inputs, targets, outputs, weights)
         return loss

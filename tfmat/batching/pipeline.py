@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from tfmat.batching.arrays import Arrays, batch_arrays, padded_keys, target_arrays
+from tfmat.batching.arrays import Arrays, batch_arrays, is_lists, padded_keys, target_arrays
 from tfmat.batching.plan import Plan, plan_of
 from tfmat.records import Records
 
@@ -81,15 +81,15 @@ class Batches:
         indices = self._planned(epoch)[step]
         rows = self.plan.rows if self.filled else len(indices)
         each = -(-rows // parts)
-        targets, weights = target_arrays(self.targets, indices, each * parts)
-        found = []
-        for start in range(0, each * parts, each):
-            inputs = batch_arrays(self.records, indices[start : start + each], each, self.filled)
+        if is_lists(self.records):
+            inputs = [batch_arrays(self.records, indices[i * each : (i + 1) * each], each, self.filled) for i in range(parts)]
+        else:  # one row per example: noise and padding are those of the whole batch
+            whole = batch_arrays(self.records, indices, each * parts, self.filled)
             if self.fraction_jitter:
-                inputs["fractions"] = jittered(inputs["fractions"], self.fraction_jitter, (self.seed, epoch, step, start))
-            values, shares = ({name: column[start : start + each] for name, column in group.items()} for group in (targets, weights))
-            found.append((inputs, values, shares))
-        return found
+                whole["fractions"] = jittered(whole["fractions"], self.fraction_jitter, (self.seed, epoch, step))
+            inputs = _parts(whole, parts)
+        targets, weights = target_arrays(self.targets, indices, each * parts)
+        return list(zip(inputs, _parts(targets, parts), _parts(weights, parts), strict=True))
 
     def _planned(self, epoch: int) -> list[np.ndarray]:
         """The plan of an epoch, kept until another one is asked for."""
@@ -128,6 +128,11 @@ class Batches:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         count = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if repeat else self.plan.steps * parts)
         return dataset.apply(count).prefetch(4 * parts).with_options(options)
+
+
+def _parts(arrays: Arrays, parts: int) -> list[Arrays]:
+    """The rows in equal parts."""
+    return [{name: np.split(array, parts)[i] for name, array in arrays.items()} for i in range(parts)]
 
 
 class BatchSequence(keras.utils.PyDataset):

@@ -74,7 +74,7 @@ class SitesNorm(keras.layers.Layer):
         self.beta = self.add_weight(name="beta", shape=x_shape[-1:], initializer="zeros")
 
     def call(self, x: Any, multiplicity: Any, crystals: Any, batch_sites: Any) -> Any:
-        x = exact(x)
+        x, multiplicity = exact(x), exact(multiplicity)
 
         def mean(values: Any) -> Any:
             return at_receivers(mean_of(ops.mean(values, axis=-1, keepdims=True), multiplicity, crystals, batch_sites), crystals)
