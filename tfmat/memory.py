@@ -13,7 +13,6 @@ _SETTINGS = {
     -8: 1,  # M_ARENA_MAX: one heap for all threads, because those of other threads end at 64 MB
     -4: 0,  # M_MMAP_MAX: no array is mapped by itself
     -1: -1,  # M_TRIM_THRESHOLD: the end of the heap is never given back
-    -2: 64 * 2**20,  # M_TOP_PAD: the heap grows in such steps [bytes]
 }
 """Parameters of glibc's mallopt, by their numbers in malloc.h."""
 
