@@ -1,24 +1,22 @@
-"""What the speed benchmarks beside other packages share: contestants as processes that take turns, and what the machine can do."""
+"""What the speed benchmarks beside other packages share: contestants as processes that take turns."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.machine import ROOT as ROOT
+from benchmarks.machine import environment as environment
+from benchmarks.machine import instructions as instructions
+from benchmarks.machine import matmul_rate as matmul_rate
+from benchmarks.machine import processor as processor
+
 PEERS = ROOT / "benchmarks/peers"
-
-
-def environment(threads: int, settings: dict[str, str]) -> dict[str, str]:
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return os.environ | settings | dict.fromkeys(pools, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 class Died(Exception):
@@ -79,25 +77,6 @@ class Process:
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait()
-
-
-def matmul_rate(threads: int) -> float:
-    """GFLOP/s of a product of float32 matrices of 1024 x 1024: the practical limit."""
-    code = (
-        "import time, tensorflow as tf\n"
-        f"tf.config.threading.set_intra_op_parallelism_threads({threads})\n"
-        "a = tf.random.normal((1024, 1024)); b = tf.random.normal((1024, 1024))\n"
-        "def run():\n    t = time.perf_counter()\n    for _ in range(50): c = tf.matmul(a, b)\n"
-        "    c.numpy(); return time.perf_counter() - t\n"
-        "run(); print(50 * 2 * 1024**3 / min(run() for _ in range(7)) / 1e9)"
-    )
-    command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, env=environment(threads, {}), capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
 def load() -> str:
