@@ -47,7 +47,7 @@ def load_and_collect(
     from tfmat.data.structures import parsers
 
     with parsers() as workers:
-        if any(kind_of(Path(name).name) is not None or os.path.isdir(name) for name in (*arguments, *files)):
+        if any(kind_of(path.name) is not None or os.path.isdir(path) for path in map(Path, [*arguments, *map(str, files)])):
             workers.warm()
         load_tensorflow()
         from tfmat.predictor import Predictor

@@ -86,7 +86,8 @@ def _lean() -> Iterator[None]:
     not use: a gallery of images, wrappers for scikit-learn, the conversion of JAX functions. To them these are not installed.
     """
     hidden = [name for name in ("matplotlib", "sklearn", *(() if _may_run_on_jax() else ("jax",))) if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  (None: the import system refuses the module)
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # which the import system takes for: not there
     collected = gc.isenabled()
     gc.disable()
     try:
