@@ -1,7 +1,7 @@
 """What a measured speed depends on: the processor, the instruction set in use, and the rate of a matrix product. Every table names them.
 
 ``limit avx2`` runs a benchmark as it would run on a processor without AVX-512: oneDNN, XLA, PyTorch and MKL are told so by environment
-variables, and before the benchmark starts it is checked that each of them obeys.
+variables, and before the benchmark starts it is checked, as far as they let it be seen, that each of them obeys.
 
 Examples:
     python -m benchmarks.machine
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -99,32 +100,43 @@ def reported(python: str, code: str, **settings: str) -> str:
     return run.stdout + run.stderr
 
 
-def obeyed(torch_python: str) -> dict[str, str]:
-    """Each of `LIMITS` -> what shows that it takes effect; empty where it does not."""
+def obeyed(torch_python: str) -> dict[str, tuple[bool | None, str]]:
+    """Each of `LIMITS` -> whether it takes effect (None: cannot be seen here), and what shows it."""
     with tempfile.TemporaryDirectory() as folder:
         dump = f"{LIMITS['XLA_FLAGS']} --xla_dump_to={folder}"
         text = reported(sys.executable, TENSORFLOW, ONEDNN_VERBOSE="1", XLA_FLAGS=dump)
-        code = "".join(path.read_text(errors="replace") for path in Path(folder).glob("*.ll"))
+        xla = _xla([str(path) for path in Path(folder).glob("*.o")])
     onednn = re.search(r"onednn_verbose.*cpu,isa:(.*)", text)
-    vectors = sorted({int(width) for width in re.findall(r"<(\d+) x float>", code)})
-    found = {
-        "ONEDNN_MAX_CPU_ISA": onednn[1] if onednn and onednn[1].strip() == "Intel AVX2" else "",
-        "XLA_FLAGS": f"vectors of {vectors[-1]} floats" if vectors and vectors[-1] <= 8 and "+avx512f" not in code else "",
-    }
-    if Path(torch_python).exists():
-        text = reported(torch_python, TORCH, MKL_VERBOSE="1")
-        aten, mkl = re.search(r"ATen capability: (\w+)", text), re.search(r"MKL_VERBOSE .*?(Intel\(R\).*?) (?:enabled|Lnx)", text)
-        found["ATEN_CPU_CAPABILITY"] = aten[1] if aten and aten[1] == "AVX2" else ""
-        found["MKL_ENABLE_INSTRUCTIONS"] = mkl[1] if mkl and "512" not in mkl[1] else ""
+    found: dict[str, tuple[bool | None, str]] = {"XLA_FLAGS": xla, "ONEDNN_MAX_CPU_ISA": (None, "oneDNN is not used")}
+    if onednn:
+        found["ONEDNN_MAX_CPU_ISA"] = (onednn[1].strip() == "Intel AVX2", onednn[1])
+    if not Path(torch_python).exists():
+        return found | dict.fromkeys(("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"), (None, f"{torch_python} is not there"))
+    text = reported(torch_python, TORCH, MKL_VERBOSE="1")
+    aten, mkl = re.search(r"ATen capability: (\w+)", text), re.search(r"MKL_VERBOSE .*\((Intel\(R\) AVX[^)]*)\)", text)
+    found["ATEN_CPU_CAPABILITY"] = (aten is not None and aten[1] == "AVX2", aten[1] if aten else "")
+    unnamed = "MKL names no instruction set on this processor"
+    found["MKL_ENABLE_INSTRUCTIONS"] = ("512" not in mkl[1], mkl[1]) if mkl else (None, unnamed)
     return found
+
+
+def _xla(objects: list[str]) -> tuple[bool | None, str]:
+    """The same of XLA, from the registers in its machine code: those of AVX-512 are the wide, the upper and the mask ones."""
+    objdump = shutil.which("objdump")
+    if not objdump or not objects:
+        return None, "no objdump" if objects else "no machine code"
+    code = subprocess.run([objdump, "-d", *objects], capture_output=True, text=True, check=True).stdout
+    wide = re.findall(r"%zmm\d+|%[xy]mm(?:1[6-9]|2\d|3[01])|\{%k\d\}", code)
+    return not wide, f"{len(wide)} registers of AVX-512, {len(re.findall('%ymm', code))} of AVX2 in its machine code"
 
 
 def limited(benchmark: str, arguments: list[str], torch_python: str) -> int:
     """Run a benchmark under the limits, once they are seen to take effect."""
     found = obeyed(torch_python)
-    for name, what in found.items():
-        print(f"{name}={LIMITS[name]}: {what or 'NOT obeyed'}", file=sys.stderr)
-    if not all(found.values()):
+    for name, (effect, what) in found.items():
+        told = {True: "obeyed", False: "NOT obeyed", None: "cannot be checked"}[effect]
+        print(f"{name}={LIMITS[name]}: {told} ({what})", file=sys.stderr)
+    if any(effect is False for effect, _ in found.values()):
         return 1
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | LIMITS).returncode
