@@ -31,7 +31,7 @@ PARTS = ("start", "reading", "featurizing", "first step", "epochs", "rest")
 COMMAND = """
 import json, sys, time
 from tfmat import cli
-from tfmat.cli import fitting, progress, train
+from tfmat.cli import fitting, progress
 
 marks = {}
 
@@ -45,7 +45,7 @@ def mark(owner, name):
         return result
     setattr(owner, name, call)
 
-mark(train, "open_for")
+mark(sys.modules["tfmat.cli.train"], "open_for")
 mark(fitting, "featurized")
 mark(progress.TrainingProgress, "report")
 file = sys.argv.pop(1)
@@ -115,7 +115,7 @@ def main() -> None:
         count = write_crystals(crystals, arguments.count)
         for _ in range(arguments.runs):
             for name in arguments.architectures:
-                what = {"architecture": name, "options": arguments.options, "crystals": str(count), "epochs of": str(arguments.epochs)}
+                what = {"architecture": name, "options": arguments.options, "crystals": str(count), "number of epochs": str(arguments.epochs)}
                 found.append(what | job(name, crystals, arguments.epochs, arguments.threads, arguments.options.split()))
                 if arguments.save:
                     row = found[-1] | {"tfmat": __version__, **about, "load": load(), "date": datetime.date.today().isoformat()}
