@@ -115,7 +115,7 @@ def main() -> None:
         count = write_crystals(crystals, arguments.count)
         for _ in range(arguments.runs):
             for name in arguments.architectures:
-                what = {"architecture": name, "options": arguments.options, "crystals": str(count), "number of epochs": str(arguments.epochs)}
+                what = {"architecture": name, "options": arguments.options, "crystals": str(count), "planned epochs": str(arguments.epochs)}
                 found.append(what | job(name, crystals, arguments.epochs, arguments.threads, arguments.options.split()))
                 if arguments.save:
                     row = found[-1] | {"tfmat": __version__, **about, "load": load(), "date": datetime.date.today().isoformat()}
