@@ -58,7 +58,13 @@ def instructions() -> str:
     return found[-1] + (f" (limited to AVX2 by {', '.join(limited)} alone)" if limited else "")
 
 
-def matmul_rate(threads: int) -> float:
+def instruction_sets() -> dict[str, dict[str, str]]:
+    """What is measured, by the instruction set, with the environment for it: as the machine is, and limited to AVX2 where that is less."""
+    own = instructions()
+    return {own: {}} if own.startswith(("AVX2", "unknown")) else {own: {}, f"AVX2 (limited; the processor has {own})": LIMITS}
+
+
+def matmul_rate(threads: int, settings: Mapping[str, str] | None = None) -> float:
     """GFLOP/s of a product of float32 matrices of 1024 x 1024 in TensorFlow: the practical limit."""
     code = (
         "import time, tensorflow as tf\n"
@@ -69,7 +75,9 @@ def matmul_rate(threads: int) -> float:
         "run(); print(50 * 2 * 1024**3 / min(run() for _ in range(7)) / 1e9)"
     )
     command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, env=environment(threads, {}), capture_output=True, text=True, check=True).stdout.split()[-1])
+    return float(
+        subprocess.run(command, env=environment(threads, settings or {}), capture_output=True, text=True, check=True).stdout.split()[-1]
+    )
 
 
 def facts(threads: int) -> dict[str, str]:

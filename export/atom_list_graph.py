@@ -1,4 +1,4 @@
-"""Crystals as lists of atoms in the TensorFlow graph: what makes a row a crystal, with assertions and without."""
+"""Crystals as lists of atoms in the TensorFlow graph: what makes a row a crystal, with assertions and without, and the network's lists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
 from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
+from tfmat.export.crystal_lists import fixed_sites_of, sites_of
+from tfmat.export.interface import Fixed
 from tfmat.featurizers.atom_list import AtomListFeaturizer
 from tfmat.featurizers.nearest import SHELL
 
@@ -62,7 +64,7 @@ def _within(numbers: Any, featurizer: AtomListFeaturizer) -> Any:
 
 
 def checked(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
-    """The same arrays, once every row is a crystal.
+    """The lists of the network, once every row is a crystal.
 
     Raises:
         tf.errors.InvalidArgumentError: with a sentence and the number of the row, counted from 0.
@@ -73,9 +75,28 @@ def checked(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
         tf.debugging.assert_equal(distances, elements, "there must be one distance for every element"),
         tf.debugging.assert_equal(lists[0], species[0], "`lists` must have a row for every crystal"),
     ]
-    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
+    return _lists(checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer)))
 
 
-def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> tuple[dict[str, Any], Any]:
-    """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+def _lists(arrays: Arrays) -> dict[str, Any]:
+    """Padding goes; lists are counted without it."""
+    real = arrays["species"] > 0
+    sites = sites_of(arrays["species"])
+    kept = {key: tf.boolean_mask(arrays[key], real) for key in ("elements", "distances")}
+    counted = tf.pad(tf.cumsum(tf.cast(real, tf.int32), axis=1), [[0, 0], [1, 0]])
+    lists = tf.gather(counted, arrays["lists"], batch_dims=1)
+    first = tf.cumsum(sites["batch_sites"], exclusive=True)[:, None]
+    number = tf.boolean_mask(lists - 1 + first, lists > 0)
+    return sites | kept | {"site_multiplicity": tf.math.bincount(number, minlength=tf.size(sites["species"])), "lists": lists}
+
+
+def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> Fixed:
+    """The lists of the network, with zeros in the rows that are no crystal; without assertions."""
+    arrays, sound = harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+    entries = {key: tf.reshape(arrays[key], [-1, featurizer.slots]) for key in ("elements", "distances")}
+    crystals, lists = (int(n) for n in arrays["species"].shape)
+    counted = arrays["lists"] + np.arange(crystals, dtype=np.int32)[:, None] * (lists + 1)  # padding by itself
+    ones = tf.ones([crystals * int(arrays["lists"].shape[1]), 1])
+    counts = tf.reshape(tf.math.unsorted_segment_sum(ones, tf.reshape(counted, [-1]), crystals * (lists + 1)), [crystals, lists + 1])
+    sites = fixed_sites_of(arrays["species"]) | {"site_multiplicity": tf.cast(tf.reshape(counts[:, 1:], [-1]), tf.int32)}
+    return Fixed(sites | entries | {"lists": arrays["lists"]}, sound, {(crystals, crystals * lists)})

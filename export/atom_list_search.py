@@ -9,23 +9,20 @@ import tensorflow as tf
 from tfmat.export.flat_arrays import by_rows, order_within
 from tfmat.export.nearest_search import Nearest, by_distance, nearest_neighbors
 from tfmat.export.periodic_search import SLACK, Sites
-from tfmat.featurizers.atom_list import DIGITS, SAME, TOLERANCE, AtomListFeaturizer
+from tfmat.featurizers.atom_list import DIGITS, STEP, TOLERANCE, AtomListFeaturizer
 
 _KINDS = 128  # more than there are elements
 
 
 def atom_lists(sites: Sites, featurizer: AtomListFeaturizer) -> dict[str, Any]:
-    """What the featurizer makes of each crystal, as a padded batch.
-
-    Returns:
-        ``species`` int32 (B, U), ``elements`` int32 (B, U, N), ``distances`` float32 (B, U, N) [Å] and ``lists`` int32 (B, A).
+    """What the featurizer makes of each crystal, one after the other; ``lists`` int32 (B, A) with 0 as padding.
 
     Raises:
         tf.errors.InvalidArgumentError: see `tfmat.export.periodic_search.search`.
     """
     elements, distances = _lists(sites, nearest_neighbors(sites, featurizer.slots, TOLERANCE, featurizer.slots, by_distance), featurizer)
-    order = _canonical_order(sites, elements, distances)
-    new = _differ_from_before(sites, elements, distances, order)
+    order = _canonical_order(sites, elements, distances, max(featurizer.same, STEP))
+    new = _differ_from_before(sites, elements, distances, order, featurizer.same)
     number = tf.cumsum(tf.cast(new, tf.int32)) - 1  # of the list of each site in this order, counted through all crystals
     first = tf.gather(order, tf.where(new)[:, 0])
     mean = tf.math.segment_mean(tf.gather(distances, order), number)
@@ -37,9 +34,11 @@ def atom_lists(sites: Sites, featurizer: AtomListFeaturizer) -> dict[str, Any]:
     if featurizer.order == "published":
         order = _published_order(sites)
     return {
-        "species": by_rows(tf.gather(sites.species, first), crystal, rows),
-        "elements": by_rows(tf.gather(elements, first), crystal, rows),
-        "distances": by_rows(tf.cast(mean, tf.float32), crystal, rows),
+        "species": tf.gather(sites.species, first),
+        "site_multiplicity": tf.math.bincount(number),
+        "elements": tf.gather(elements, first),
+        "distances": tf.cast(mean, tf.float32),
+        "batch_sites": lists,
         "lists": by_rows(tf.gather(counted, order), sites.crystal, rows),
     }
 
@@ -57,7 +56,7 @@ def _lists(sites: Sites, found: Nearest, featurizer: AtomListFeaturizer) -> tupl
     return tf.ensure_shape(elements, [None, featurizer.slots]), tf.ensure_shape(lengths, [None, featurizer.slots])
 
 
-def _canonical_order(sites: Sites, elements: Any, distances: Any) -> Any:
+def _canonical_order(sites: Sites, elements: Any, distances: Any, step: float) -> Any:
     """See `AtomListFeaturizer`: by crystal, species, and the entries of the list; int32 (S,)."""
 
     def refined(entry: Any, order: Any) -> tuple[Any, Any]:
@@ -65,7 +64,7 @@ def _canonical_order(sites: Sites, elements: Any, distances: Any) -> Any:
         column = distances[:, entry]
         ascending = order_within(sites.crystal, column)
         values = tf.gather(column, ascending)
-        steps = tf.cast(values - tf.pad(values, [[1, 0]])[:-1] > SAME, tf.int32)
+        steps = tf.cast(values - tf.pad(values, [[1, 0]])[:-1] > step, tf.int32)
         level = tf.scatter_nd(ascending[:, None], tf.cumsum(steps), tf.shape(steps))
         return entry - 1, _then(level * _KINDS + elements[:, entry], order)
 
@@ -81,12 +80,14 @@ def _then(keys: Any, order: Any) -> Any:
     return tf.gather(order, tf.argsort(tf.gather(keys, order), stable=True))
 
 
-def _differ_from_before(sites: Sites, elements: Any, distances: Any, order: Any) -> Any:
-    """Whether each site, in this order, has another list than the one before it, bool (S,)."""
+def _differ_from_before(sites: Sites, elements: Any, distances: Any, order: Any, same: float) -> Any:
+    """Whether each site, in this order, has another list than the one before it, bool (S,); where `same` is 0, each."""
+    if not same:
+        return tf.ones_like(order, tf.bool)
     kinds = tf.gather(tf.concat([sites.crystal[:, None], sites.species[:, None], elements], axis=1), order)
     lengths = tf.gather(distances, order)
     other = tf.reduce_any(tf.not_equal(kinds[1:], kinds[:-1]), axis=1)
-    other = tf.logical_or(other, tf.reduce_any(tf.abs(lengths[1:] - lengths[:-1]) > SAME, axis=1))
+    other = tf.logical_or(other, tf.reduce_any(tf.abs(lengths[1:] - lengths[:-1]) > same, axis=1))
     return tf.concat([tf.ones_like(order[:1], tf.bool), other], 0)
 
 

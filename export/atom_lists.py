@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,17 @@ import numpy as np
 from tfmat.export.atom_list_graph import checked, harmless
 from tfmat.export.atom_list_search import atom_lists
 from tfmat.export.crystal_interface import CrystalInterface
-from tfmat.export.interface import BEFORE, Size
+from tfmat.export.interface import BEFORE, Example, Fixed, Size
 from tfmat.export.periodic_search import Sites
 from tfmat.export.signatures import Input
-from tfmat.featurizers.atom_list import DIGITS, SAME, AtomListFeaturizer
+from tfmat.featurizers.atom_list import DIGITS, STEP, AtomListFeaturizer
 from tfmat.featurizers.nearest import SHELL
+from tfmat.records import Records
 
 _ORDERS = {
     "canonical": (
         "by the atomic number of the site, then by its list from the nearest neighbour on, each one's distance before its atomic number; "
-        f"distances in the same place that differ by at most {SAME:g} Å, from one to the next of those that occur, are equal"
+        "distances in the same place that differ by at most {step:g} Å, from one to the next of those that occur, are equal"
     ),
     "published": f"by fractional x, then y, then z, each within [0, 1) and rounded to {DIGITS} decimals",
 }
@@ -77,16 +78,25 @@ class AtomListInterface(CrystalInterface):
             f"to the next, differ by at most {SHELL:g} Å by atomic number, and those of one element among them by distance; each ascending"
         )
         policy = {"n_list": given.n_list, "cutoff": given.cutoff, "featurizer_version": given.version, "unit": "Å"}
-        order = {"order": given.order, "order_of_sites": _ORDERS[given.order]}
+        order = {"order": given.order, "order_of_sites": _ORDERS[given.order].format(step=max(given.same, STEP))}
         return {"atom_lists": policy | order | {"definition": definition}}
 
     def prepare(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """See `tfmat.export.atom_list_graph.checked`."""
         return checked(arrays, self.featurizer)
 
-    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
         """See `tfmat.export.atom_list_graph.harmless`."""
         return harmless(arrays, self.featurizer)
+
+    def arrays_of(self, material: Any) -> Example:
+        """The lists, without their multiplicities."""
+        example = self.featurizer(material)
+        return {name: example[name] for name in self.inputs}
+
+    def records_of(self, materials: Sequence[Any]) -> Records:
+        """Equal lists once, as the order of the sites depends on what is equal."""
+        return self.featurizer.featurize(materials)
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Interface.displaced`; sites have the same lists as before."""

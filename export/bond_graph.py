@@ -1,4 +1,4 @@
-"""Crystals as lists of bonds in the TensorFlow graph: what makes a row a crystal, with assertions and without."""
+"""Crystals as lists of bonds in the TensorFlow graph: what makes a row a crystal, with assertions and without, and its lists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
 from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
+from tfmat.export.crystal_lists import bonds_of, fixed_sites_of, site_numbers, sites_of
+from tfmat.export.interface import Fixed
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 
 SLACK = 1e-4
@@ -61,7 +63,7 @@ def state_checks(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
 
 
 def checked(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
-    """The same arrays, once every row is a crystal.
+    """The lists of the network, once every row is a crystal.
 
     Raises:
         tf.errors.InvalidArgumentError: with a sentence and the number of the row, counted from 0.
@@ -76,9 +78,41 @@ def checked(arrays: Arrays, featurizer: BondFeaturizer) -> dict[str, Any]:
         for key in arrays
         if key != "species"
     ]
-    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
+    return _lists(checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer)))
 
 
-def harmless(arrays: Arrays, featurizer: BondFeaturizer) -> tuple[dict[str, Any], Any]:
-    """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+def _lists(arrays: Arrays) -> dict[str, Any]:
+    number = site_numbers(arrays["species"] > 0)
+    real = tf.where(tf.not_equal(arrays["distances"], 0))
+    receivers, senders = (_sites_at(number, real[:, 0], tf.gather_nd(arrays[key], real)) for key in ("centers", "neighbors"))
+    columns = [receivers, senders, tf.gather_nd(arrays["distances"], real)]
+    order = tf.argsort(receivers, stable=True)
+    return sites_of(arrays["species"]) | bonds_of(*(tf.gather(column, order) for column in columns)) | _state(arrays)
+
+
+def _sites_at(number: Any, rows: Any, positions: Any) -> Any:
+    return tf.gather_nd(number, tf.stack([tf.cast(rows, tf.int32), positions], axis=1))
+
+
+def _state(arrays: Arrays) -> dict[str, Any]:
+    return {key: array for key, array in arrays.items() if key == "state"}
+
+
+def harmless(arrays: Arrays, featurizer: BondFeaturizer) -> Fixed:
+    """The lists of the network, with zeros in the rows that are no crystal; without assertions.
+
+    Slots without a bond have multiplicity 0, and arrive at all sites alike: where a converter makes a table of the bonds of each site, it
+    stays small.
+    """
+    arrays, sound = harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+    (crystals, sites), bonds = (int(n) for n in arrays["species"].shape), int(arrays["distances"].shape[1])
+    real = tf.not_equal(arrays["distances"], 0)
+    first, spread = np.arange(crystals, dtype=np.int32)[:, None] * sites, np.arange(bonds, dtype=np.int32) % sites
+    ends = {
+        "bond_receivers": tf.where(real, arrays["centers"], spread) + first,
+        "bond_senders": tf.where(real, arrays["neighbors"], spread) + first,
+        "distances": arrays["distances"],
+        "bond_multiplicity": tf.cast(real, tf.int32),
+    }
+    lists = fixed_sites_of(arrays["species"]) | {key: tf.reshape(value, [-1]) for key, value in ends.items()} | _state(arrays)
+    return Fixed(lists, sound, {(crystals, crystals * sites), (crystals, crystals * bonds)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tfmat.export.bond_graph import checked, harmless, state_checks
 from tfmat.export.bond_search import bond_lists
 from tfmat.export.crystal_interface import CrystalInterface
 from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import BEFORE, Size
+from tfmat.export.interface import BEFORE, Example, Fixed, Size
 from tfmat.export.periodic_search import Sites
 from tfmat.export.signatures import Input
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
@@ -25,7 +25,6 @@ class BondInterface(CrystalInterface):
     """`tfmat.featurizers.bonds.BondFeaturizer` in the graph."""
 
     featurizer: BondFeaturizer
-    work: ClassVar[Sequence[str]] = ("E",)
 
     @property
     def heaviest(self) -> int:
@@ -57,8 +56,7 @@ class BondInterface(CrystalInterface):
 
     def search(self, sites: Sites, crystals: Mapping[str, Any]) -> dict[str, Any]:
         """See `CrystalInterface.search`."""
-        kept = {key: crystals[key] for key in ("species", *self.more_inputs())}
-        return kept | bond_lists(sites, self.featurizer.cutoff)
+        return bond_lists(sites, self.featurizer.cutoff) | {key: crystals[key] for key in self.more_inputs()}
 
     @property
     def sizes(self) -> Mapping[str, Size]:
@@ -78,7 +76,7 @@ class BondInterface(CrystalInterface):
         """See `tfmat.export.bond_graph.checked`."""
         return checked(arrays, self.featurizer)
 
-    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
         """See `tfmat.export.bond_graph.harmless`."""
         return harmless(arrays, self.featurizer)
 
@@ -92,6 +90,12 @@ class BondInterface(CrystalInterface):
         if self.featurizer.fidelities:
             return np.array([index % self.featurizer.fidelities], np.float64)
         return np.cos(index + np.arange(self.featurizer.state_dim, dtype=np.float64))
+
+    def arrays_of(self, material: Any) -> Example:
+        """Every bond."""
+        lists = self.every_copy(material)
+        names = {"species": "species", "centers": "bond_receivers", "neighbors": "bond_senders", "distances": "distances", "state": "state"}
+        return {name: lists[names[name]] for name in self.inputs}
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Interface.displaced`; bonds join the same sites as before."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfmat.export.composition_graph import ELEMENTS, arrange, expand_brackets, normalise, parse_formulas, symbol_table
-from tfmat.export.interface import Interface, Size
+from tfmat.export.interface import Fixed, Interface, Size
 from tfmat.export.signatures import Entry, Input
 from tfmat.featurizers import CompositionFeaturizer
 
@@ -42,12 +42,12 @@ class CompositionInterface(Interface):
         """See `tfmat.export.composition_graph.normalise`."""
         return self._network(normalise(arrays["species"], arrays["fractions"], self.featurizer.max_elements))
 
-    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
         """See `tfmat.export.composition_graph.arrange`."""
         width = int(arrays["species"].shape[1])
         # The sum of float32 fractions is rounded at every addition.
         species, fractions, sound = arrange(arrays["species"], arrays["fractions"], snap=(width + 1) * 2.0**-24)
-        return self._network((species, fractions)), sound
+        return Fixed(self._network((species, fractions)), sound)
 
     def entries(self) -> Mapping[str, Entry]:
         """``from_formula``: text."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,11 +14,13 @@ import tensorflow as tf
 from tfmat.crystal import Crystal
 from tfmat.export import raw_crystals
 from tfmat.export.crystal_arrays import crystal_arrays
+from tfmat.export.crystal_lists import sites_of
 from tfmat.export.example_crystals import EXAMPLES
 from tfmat.export.interface import Interface
 from tfmat.export.periodic_search import Sites
 from tfmat.export.signatures import FEATURIZED, SERVING, Entry, Input
 from tfmat.featurizers.sites import each_crystal
+from tfmat.records import Records
 
 LIMIT = 1e-4
 """Largest relative difference from Keras of a signature that takes crystals: their coordinates are float32."""
@@ -42,12 +46,23 @@ class CrystalInterface(Interface):
 
     @abstractmethod
     def search(self, sites: Sites, crystals: Mapping[str, Any]) -> dict[str, Any]:
-        """The network's inputs in the graph; a crystal that the featurizer refuses fails with a sentence.
+        """The network's lists in the graph, but for those of the sites if these are as in `sites`; see `Interface.prepare`.
+
+        A crystal that the featurizer refuses fails with a sentence.
 
         Args:
             sites: of all crystals.
             crystals: tensors of the inputs of `entries`, checked.
         """
+
+    @cached_property
+    def every_copy(self) -> Any:
+        """The featurizer, with a class of its own for each site, bond and pair of bonds, as in the graph."""
+        return dataclasses.replace(self.featurizer, same=0.0)
+
+    def records_of(self, materials: Sequence[Any]) -> Records:
+        """See `Interface.records_of`."""
+        return self.every_copy.featurize(materials)
 
     def more_inputs(self) -> Mapping[str, Input]:
         """What must be sent beside the crystal, by name."""
@@ -63,7 +78,8 @@ class CrystalInterface(Interface):
         def prepare(arrays: Mapping[str, Any]) -> dict[str, Any]:
             with tf.device("CPU:0"):  # many small operations, whose sizes the next ones need
                 crystals = raw_crystals.checked(arrays, self.heaviest, self.more_checks)
-                return self.search(Sites.of(*(crystals[key] for key in ("lattice", "frac_coords", "species"))), crystals)
+                sites = Sites.of(*(crystals[key] for key in ("lattice", "frac_coords", "species")))
+                return sites_of(crystals["species"]) | self.search(sites, crystals)
 
         def encode(materials: Sequence[Any]) -> dict[str, np.ndarray]:
             crystals = crystal_arrays(list(each_crystal(materials, self.heaviest)))

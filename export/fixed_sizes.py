@@ -45,9 +45,9 @@ def specs(interface: Interface, lengths: Mapping[str, int]) -> dict[str, tf.Tens
 
 def serve_fixed(predictor: Predictor, interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs for arrays of fixed sizes, float32 (B, 1) each; NaN in the rows that are no material."""
-    inputs, sound = interface.prepare_static(arrays)
-    with static_shapes_only(True):
-        outputs = physical_outputs(predictor, inputs)
+    inputs, sound, grids = interface.prepare_static(arrays)
+    with static_shapes_only(True, grids):
+        outputs = physical_outputs(predictor, {name: inputs[name] for name in predictor.model.input})
     return {name: tf.where(sound[:, None], value, float("nan")) for name, value in outputs.items()}
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
 
 from tfmat.errors import InputError
 from tfmat.export.signatures import SERVING, Entry, Input
+from tfmat.records import Records
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
@@ -30,7 +31,7 @@ BEFORE, BEHIND = 2, 5
 """Padding that `Interface.displaced` adds on either side of every axis of any length."""
 
 Example = Mapping[str, np.ndarray]
-"""What a featurizer makes of one material."""
+"""The arrays of one material that a client sends."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,31 @@ class Size:
     lowest: int = 1
 
 
+class Fixed(NamedTuple):
+    """What a file of fixed sizes gives the network.
+
+    Attributes:
+        inputs: of the network, harmless ones in rows that are no material.
+        sound: bool (B,), whether a row is one.
+        grids: see `tfmat.layers.tracing.static_shapes_only`.
+    """
+
+    inputs: dict[str, Any]
+    sound: Any
+    grids: Collection[tuple[int, int]] = ()
+
+
 class Interface(ABC):
     """A featurizer in the graph: its arrays as inputs, their checks, and examples on which exports are verified.
 
     Attributes:
         materials: what the model takes, in the plural.
         arrays_signature: name of the signature of a SavedModel that takes the featurizer's arrays.
-        work: letters of the axes of `inputs` whose lengths, multiplied, give the network's work on a material, where that differs so much
-            that a SavedModel works on groups of about equal size, see `tfmat.export.row_groups`.
         featurizer: the featurizer.
     """
 
     materials: ClassVar[str]
     arrays_signature: ClassVar[str] = SERVING
-    work: ClassVar[Sequence[str]] = ()
 
     def __init__(self, featurizer: Any) -> None:
         self.featurizer = featurizer
@@ -73,7 +85,7 @@ class Interface(ABC):
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, Input]:
-        """Inputs of the signature `arrays_signature`, of a LiteRT file and of the network, by name."""
+        """Inputs of the signature `arrays_signature` and of a LiteRT file, by name."""
 
     @property
     @abstractmethod
@@ -87,15 +99,14 @@ class Interface(ABC):
 
     @abstractmethod
     def prepare(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Tensors of `inputs` -> the network's inputs, of any length; a row that is no material fails with a sentence."""
+        """Tensors of `inputs` -> the network's inputs, of any length; a row that is no material fails with a sentence.
+
+        Lists of crystals come without the empty entry at the end of each, which `tfmat.export.crystal_lists.in_parts` adds.
+        """
 
     @abstractmethod
-    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """The same for LiteRT: fixed lengths, built-in operations and no assertions.
-
-        Returns:
-            The network's inputs, harmless ones in rows that are no material; and whether a row is one, bool (B,).
-        """
+    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
+        """The same for LiteRT: fixed lengths, built-in operations and no assertions."""
 
     def entries(self) -> Mapping[str, Entry]:
         """Further signatures of a SavedModel, by name; the last one is the one that clients use most."""
@@ -114,8 +125,12 @@ class Interface(ABC):
         """Built-in materials; what the featurizer refuses of them is skipped."""
 
     def arrays_of(self, material: Any) -> Example:
-        """The featurizer's arrays of a material, without padding."""
+        """The arrays `inputs` of a material, without padding."""
         return self.featurizer(material)
+
+    def records_of(self, materials: Sequence[Any]) -> Records:
+        """What the Keras model is given to compare with."""
+        return self.featurizer.featurize(materials)
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same materials with more padding, and not at the end only: on both sides of every axis of any length.

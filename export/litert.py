@@ -102,7 +102,7 @@ def export_litert(
     difference, compared = 0.0, len(prepared)
     if precision == "float32":
         _log.info("comparing it with the Keras model on %d %s", len(prepared), interface.materials)
-        expected = keras_outputs(predictor, interface, prepared)
+        expected = keras_outputs(predictor, interface.records_of(materials))
         difference = compare(predictor, {"the LiteRT model": lambda: in_batches(run, batch, batch_size)}, expected)
     else:
         _log.info("measuring what %s weights cost", precision)

@@ -1,4 +1,4 @@
-"""Crystals as lists of nearest neighbours in the TensorFlow graph: what makes a row a crystal, with assertions and without."""
+"""Crystals as nearest neighbours in the TensorFlow graph: what makes a row a crystal, with assertions and without, and its lists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
 from tfmat.export.assertions import Arrays, by_rows, checked_rows, harmless_rows
+from tfmat.export.crystal_lists import bonds_and_pairs_of, fixed_sites_of, site_numbers, sites_of
+from tfmat.export.interface import Fixed
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 
 SLACK = 1e-4
@@ -53,7 +55,7 @@ def row_checks(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]
 
 
 def checked(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]:
-    """The same arrays, once every row is a crystal.
+    """The lists of the network, once every row is a crystal.
 
     Raises:
         tf.errors.InvalidArgumentError: with a sentence and the number of the row, counted from 0.
@@ -63,9 +65,44 @@ def checked(arrays: Arrays, featurizer: NeighborFeaturizer) -> dict[str, Any]:
         tf.debugging.assert_equal(neighbors[:2], species, "`neighbors` must have a row for every crystal, and a list for every site"),
         tf.debugging.assert_equal(vectors[:3], neighbors, "there must be one vector for every neighbour"),
     ]
-    return checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer))
+    return _lists(checked_rows(arrays, shapes, lambda given: row_checks(given, featurizer)))
 
 
-def harmless(arrays: Arrays, featurizer: NeighborFeaturizer) -> tuple[dict[str, Any], Any]:
-    """The same arrays with zeros in the rows that are no crystal, and whether a row is one, bool (B,); without assertions."""
-    return harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+def _lists(arrays: Arrays) -> dict[str, Any]:
+    number = site_numbers(arrays["species"] > 0)
+    filled = tf.where(tf.reduce_any(tf.not_equal(arrays["vectors"], 0), axis=-1))
+    receivers = tf.gather_nd(number, filled[:, :2])
+    neighbors = tf.cast(tf.gather_nd(arrays["neighbors"], filled), tf.int64)
+    senders = tf.gather_nd(number, tf.stack([filled[:, 0], neighbors], axis=1))
+    sites = sites_of(arrays["species"])
+    return sites | bonds_and_pairs_of(receivers, senders, tf.gather_nd(arrays["vectors"], filled), tf.size(sites["species"]))
+
+
+def harmless(arrays: Arrays, featurizer: NeighborFeaturizer) -> Fixed:
+    """The lists of the network, with zeros in the rows that are no crystal; without assertions.
+
+    Every slot is a bond, and a pair with each slot of its neighbour; empty ones have multiplicity 0.
+    """
+    arrays, sound = harmless_rows(arrays, lambda given: row_checks(given, featurizer))
+    crystals, sites, slots = (int(n) for n in arrays["neighbors"].shape)
+    vectors = tf.reshape(arrays["vectors"], [-1, slots, 3])  # of each site
+    filled = tf.reduce_any(tf.not_equal(vectors, 0), axis=-1)
+    distances = tf.where(filled, tf.norm(tf.where(filled[..., None], vectors, 1.0), axis=-1), 0.0)
+    arrows = vectors / tf.where(filled, distances, 1.0)[..., None]
+    of_crystal = np.arange(crystals, dtype=np.int32) * sites
+    senders = tf.reshape(arrays["neighbors"] + of_crystal[:, None, None], [-1])
+    pair_senders = senders[:, None] * slots + np.arange(slots, dtype=np.int32)
+    cosines = -tf.reduce_sum(tf.reshape(arrows, [-1, 1, 3]) * tf.gather(arrows, senders), axis=-1)
+    pairs = tf.logical_and(tf.reshape(filled, [-1, 1]), tf.gather(filled, senders))
+    bonds = crystals * sites * slots
+    lists = fixed_sites_of(arrays["species"]) | {
+        "bond_receivers": tf.constant(np.repeat(np.arange(crystals * sites, dtype=np.int32), slots)),
+        "bond_senders": senders,
+        "distances": tf.reshape(distances, [-1]),
+        "bond_multiplicity": tf.cast(tf.reshape(filled, [-1]), tf.int32),
+        "pair_receivers": tf.constant(np.repeat(np.arange(bonds, dtype=np.int32), slots)),
+        "pair_senders": tf.reshape(pair_senders, [-1]),
+        "cosines": tf.reshape(cosines, [-1]),
+        "pair_multiplicity": tf.cast(tf.reshape(pairs, [-1]), tf.int32),
+    }
+    return Fixed(lists, sound, {(crystals, crystals * sites), (crystals * sites, bonds), (bonds, bonds * slots)})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tfmat.export.crystal_interface import CrystalInterface
-from tfmat.export.interface import BEFORE, Example, Size
+from tfmat.export.interface import BEFORE, Example, Fixed, Size
 from tfmat.export.neighbor_graph import checked, harmless
-from tfmat.export.neighbor_search import neighbor_slots
+from tfmat.export.neighbor_search import neighbor_lists
 from tfmat.export.periodic_search import Sites
 from tfmat.export.signatures import Input
-from tfmat.featurizers.nearest import DIRECTION, SHELL
+from tfmat.featurizers.nearest import DIRECTION, SHELL, nearest_neighbors
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
+from tfmat.featurizers.sites import each_crystal
 
 _SITES, _SLOTS = ("B", "A"), ("B", "A", "K")
 
@@ -23,7 +24,6 @@ class NeighborInterface(CrystalInterface):
     """`tfmat.featurizers.NeighborFeaturizer` in the graph."""
 
     featurizer: NeighborFeaturizer
-    work: ClassVar[Sequence[str]] = ("A", "K", "K")
 
     @property
     def heaviest(self) -> int:
@@ -32,7 +32,7 @@ class NeighborInterface(CrystalInterface):
 
     def search(self, sites: Sites, crystals: Mapping[str, Any]) -> dict[str, Any]:
         """See `CrystalInterface.search`."""
-        return {"species": crystals["species"]} | neighbor_slots(sites, self.featurizer)
+        return neighbor_lists(sites, self.featurizer)
 
     @property
     def inputs(self) -> Mapping[str, Input]:
@@ -81,15 +81,20 @@ class NeighborInterface(CrystalInterface):
         """See `tfmat.export.neighbor_graph.checked`."""
         return checked(arrays, self.featurizer)
 
-    def prepare_static(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
         """See `tfmat.export.neighbor_graph.harmless`."""
         return harmless(arrays, self.featurizer)
 
     def arrays_of(self, material: Any) -> Example:
-        """The featurizer's arrays, without the slots at the end that no site fills."""
-        arrays = self.featurizer(material)
-        used = int(np.flatnonzero(arrays["vectors"].any(axis=(0, 2)))[-1]) + 1
-        return {key: array if key == "species" else array[:, :used] for key, array in arrays.items()}
+        """Every neighbour, as many slots as the fullest site needs."""
+        (crystal,), given = each_crystal([material], HEAVIEST), self.featurizer
+        found = nearest_neighbors([crystal], given.k, given.tolerance)
+        kept = found.ranks < given.slots
+        place = found.centers[kept], found.ranks[kept]
+        neighbors = np.zeros((len(crystal), int(place[1].max()) + 1), np.int32)
+        vectors = np.zeros((*neighbors.shape, 3), np.float32)
+        neighbors[place], vectors[place] = found.neighbors[kept], found.vectors[kept]
+        return {"species": crystal.species.astype(np.int32), "neighbors": neighbors, "vectors": vectors}
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Interface.displaced`; neighbours are the same sites as before."""

@@ -74,7 +74,7 @@ def export_onnx(
     check_free(out)
     require("onnx", "an ONNX export", *PACKAGES)
     names = output_names(predictor)
-    _, prepared = interface.featurize(examples, lengths)
+    materials, prepared = interface.featurize(examples, lengths)
     _log.info("converting to ONNX")
     model = _convert(predictor, interface, lengths)
     for key, value in ((FILE, describe(predictor, "onnx", {SERVING: interface.inputs}, lengths)), (CARD, predictor.card)):
@@ -84,7 +84,7 @@ def export_onnx(
         _log.info("comparing it with the Keras model on %d %s", len(prepared), interface.materials)
         run = _runner(temporary, interface, names)
         batch = interface.pad(prepared, lengths)
-        expected = keras_outputs(predictor, interface, prepared)
+        expected = keras_outputs(predictor, interface.records_of(materials))
         difference = compare(predictor, {"the ONNX model": lambda: in_batches(run, batch, batch_size)}, expected, limit=LIMIT)
         latency = median_seconds(one_call(run, batch, batch_size))
         size = temporary.stat().st_size

@@ -60,14 +60,16 @@ def material_outputs(predictor: Predictor, inputs: Mapping[str, Any], sites: Any
 
     Args:
         predictor: `Predictor.info` knows the elements of the training data; without them all are known.
-        inputs: of the network; ``species`` holds all elements of a row.
+        inputs: of the network; ``species`` holds all elements, in padded rows or in a list.
         sites: int (B, A), atomic numbers of all sites, 0 = padding; None for materials without sites.
 
     Returns:
         `DOMAIN` bool (B, 1); `SITES` int32 (B, 1).
     """
-    known = tf.constant(known_table(predictor))
-    outputs = {DOMAIN: tf.reduce_all(tf.gather(known, inputs["species"]), axis=1, keepdims=True)}
+    known = tf.gather(tf.constant(known_table(predictor)), inputs["species"])
+    if "batch_sites" in inputs:
+        known = tf.RaggedTensor.from_row_lengths(known, inputs["batch_sites"], validate=False)
+    outputs = {DOMAIN: tf.reduce_all(known, axis=1, keepdims=True)}
     if sites is not None:
         outputs[SITES] = tf.math.count_nonzero(sites, axis=1, keepdims=True, dtype=tf.int32)
     return outputs

@@ -15,12 +15,12 @@ from tfmat.atomic import check_free, staged
 from tfmat.errors import InputError
 from tfmat.export.contents import EXTRA as EXTRA
 from tfmat.export.contents import FILE
+from tfmat.export.crystal_lists import in_parts
 from tfmat.export.errors import ExportError
 from tfmat.export.interface import interface_of
 from tfmat.export.metadata import describe
 from tfmat.export.outputs import DOMAIN, SITES, material_outputs, output_names, physical_outputs
 from tfmat.export.report import ExportReport, size_of
-from tfmat.export.row_groups import in_groups
 from tfmat.export.server_signatures import about, batchable
 from tfmat.export.signatures import ABOUT, SERVING, Entry, Input
 from tfmat.export.verification import LIMIT, compare, expected_of_materials, keras_outputs, median_seconds
@@ -75,7 +75,7 @@ def export_saved_model(
         _write(predictor, entries, temporary, for_server)
         _log.info("comparing it with the Keras model on %d %s", len(materials), interface.materials)
         functions = tf.saved_model.load(str(temporary)).signatures
-        expected = keras_outputs(predictor, interface, prepared)
+        expected = keras_outputs(predictor, interface.records_of(materials))
         difference = 0.0
         for name, entry in reversed(entries.items()):
             told = expected_of_materials(predictor, prepared, [len(material) for material in materials] if entry.counts_sites else None)
@@ -94,20 +94,22 @@ def as_module(predictor: Predictor, entries: Mapping[str, Entry]) -> tuple[tf.Mo
     module = tf.Module()
     module.weights = [variable.value for variable in predictor.model.variables]
     module.resources = [resource for entry in entries.values() for resource in entry.resources]
-    interface, names = interface_of(predictor), output_names(predictor)
+    names, given = output_names(predictor), predictor.model.input
 
-    def whole(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def network(arrays: Mapping[str, Any]) -> dict[str, Any]:
         return physical_outputs(predictor, arrays)
 
-    def grouped(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        return in_groups(whole, arrays, interface.inputs, interface.work, names)
+    def of_lists(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return in_parts(network, arrays, names)
 
-    network = tf.function(grouped if interface.work else whole, autograph=False, input_signature=[_specs(interface.inputs)])
+    specs = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in given.items()}
+    shared = tf.function(of_lists if "batch_sites" in given else network, autograph=False, input_signature=[specs])
 
     def signature(entry: Entry) -> Any:
         def serve(**arrays: Any) -> dict[str, Any]:
             prepared = entry.prepare(arrays)
-            return network(prepared) | material_outputs(predictor, prepared, arrays["species"] if entry.counts_sites else None)
+            inputs = {name: prepared[name] for name in specs}
+            return shared(inputs) | material_outputs(predictor, prepared, arrays["species"] if entry.counts_sites else None)
 
         return tf.function(serve, autograph=False).get_concrete_function(**_specs(entry.inputs))
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfmat.batching.arrays import batch_arrays, padded_keys
 from tfmat.export.errors import ExportError
-from tfmat.export.interface import Example, Interface
+from tfmat.export.interface import Example
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, known_table, physical_outputs
+from tfmat.records import Records
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
@@ -21,15 +23,17 @@ LIMIT = 1e-5
 Outputs = Mapping[str, np.ndarray]
 
 
-def keras_outputs(predictor: Predictor, interface: Interface, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+def keras_outputs(predictor: Predictor, records: Records) -> dict[str, np.ndarray]:
     """What the Keras model says, name -> (N, 1), with materials of equal size together, so that nothing is padded."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for index, example in enumerate(examples):
-        groups.setdefault(tuple(interface.lengths_of(example).values()), []).append(index)
+    lengths = [records.lengths(key) for key in padded_keys(records)]
+    for index in range(len(records)):
+        groups.setdefault(tuple(int(length[index]) for length in lengths), []).append(index)
     outputs: dict[str, np.ndarray] = {}
     for chosen in groups.values():
-        for name, value in physical_outputs(predictor, interface.pad([examples[i] for i in chosen])).items():
-            outputs.setdefault(name, np.empty((len(examples), 1), np.float32))[chosen] = np.asarray(value)
+        batch = batch_arrays(records, np.array(chosen), len(chosen))
+        for name, value in physical_outputs(predictor, {key: batch[key] for key in predictor.model.input}).items():
+            outputs.setdefault(name, np.empty((len(records), 1), np.float32))[chosen] = np.asarray(value)
     return outputs
 
 

@@ -9,8 +9,12 @@ import sys
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import hypothesis
 import numpy as np
 import pytest
+
+hypothesis.settings.register_profile("tfmat", deadline=None)  # on shared machines a test may stand still for seconds
+hypothesis.settings.load_profile("tfmat")
 
 
 @pytest.fixture(scope="session")

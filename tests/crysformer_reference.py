@@ -93,7 +93,7 @@ def inside(w, prefix):
 def crysformer(model, crystal, *, blocks, heads=4, distance_gaussians=80, angle_gaussians=40, backtracking=True, **options):
     """Target -> output of `model` for the arrays of one crystal; ``backtracking=False`` leaves angles out and must not agree."""
     w = weights_of(model)
-    edges, angles = graphs(crystal["neighbors"], crystal["vectors"].astype(np.float64))
+    edges, angles = graphs(crystal["neighbors"], crystal["vectors"])
     if not backtracking:
         angles = [(source, target, cosine) for source, target, cosine in angles if cosine < 1 - 1e-6]
     atoms = w["atom_embedding"]

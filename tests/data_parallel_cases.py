@@ -10,7 +10,7 @@ import keras
 import megnet_cases
 import numpy as np
 
-from tfmat.data.pipeline import Batches
+from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.data_parallel import data_parallel, share_of
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.recipe import Recipe
@@ -21,20 +21,6 @@ from tfmat.zoo import MEGNet
 ROWS = 11  # a full batch of eight, and three in the next one: none in the second half of its rows
 
 
-class Whole(keras.utils.PyDataset):
-    """The batches of an epoch, in the order of the data."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = [batch[:3] for batch in batches.epoch(0)]
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
 def batches():
     """Salts with the targets y, and z that five of them miss."""
     cells = [
@@ -43,7 +29,7 @@ def batches():
     rng = np.random.default_rng(0)
     targets = {"y": rng.normal(size=ROWS).astype(np.float32), "z": rng.normal(size=ROWS).astype(np.float32)}
     targets["z"][[0, 2, 5, 8, 9]] = np.nan
-    return Whole(Batches.of(BondFeaturizer(cutoff=4.0).featurize(cells), targets, 8))
+    return BatchSequence(Batches.of(BondFeaturizer(cutoff=4.0).featurize(cells), targets, 8))
 
 
 def main(how):
@@ -53,7 +39,7 @@ def main(how):
         keras.distribution.set_distribution(strategy)
     model = MEGNet(("y", "z"), **megnet_cases.SMALL, blocks=1)
     recipe = Recipe(loss="mae", learning_rate=3e-3, clip_norm=0.05, ema=0.9)
-    compile_model(model, [Target("y"), Target("z")], recipe.build_optimizer(2, 3), True, loss="mae")
+    compile_model(model, [Target("y"), Target("z")], recipe.build_optimizer(2, 3), loss="mae")
     whole = batches()
     before = [np.asarray(weight.value) for weight in model.weights]
     history = model.fit(whole if strategy is None else share_of(whole), epochs=3, shuffle=False, verbose=0).history

@@ -22,9 +22,9 @@ import pytest
 import tensorflow as tf
 import tiny
 
+from tfmat.batching.pipeline import Batches
 from tfmat.cli import figures, run
 from tfmat.cli.progress import TrainingProgress
-from tfmat.data.pipeline import Batches
 from tfmat.data.table import Table
 from tfmat.distribution import replicas, strategy_of
 from tfmat.errors import InputError
@@ -59,15 +59,15 @@ def salts(rows):
 
 
 def cells(rows, sizes=2):
-    """Crystals of so many sizes, which makes as many buckets."""
+    """Crystals of so many sizes."""
     pairs = megnet_cases._PAIRS
     made = [megnet_cases.crystal(pairs[i % 6], megnet_cases.FCC * (2.9 + 0.01 * i), megnet_cases.SALT.frac_coords) for i in range(rows)]
     return [megnet_cases.supercell(cell, (1, 1, 1 + i % sizes)) for i, cell in enumerate(made)]
 
 
-def fitted(strategy, name, keywords, recipe, data, epochs=3, jit=False, validated=True, **options):
+def fitted(strategy, name, keywords, recipe, data, epochs=3, validated=True, **options):
     predictor = Predictor.create(name, [Target("y"), Target("z")], keywords=keywords, seed=1, strategy=strategy_of(strategy))
-    predictor.fit(data, data if validated else None, recipe=recipe, epochs=epochs, seed=1, jit_compile=jit, **options)
+    predictor.fit(data, data if validated else None, recipe=recipe, epochs=epochs, seed=1, **options)
     return predictor
 
 
@@ -100,14 +100,16 @@ def one_sided_rows():
     data = labelled([f"Na{1 + i}Cl" for i in range(20)])
     recipe = dataclasses.replace(PLAIN, learning_rate=1e-12, schedule="constant")
     predictor = Predictor.create("tiny", [Target("y"), Target("z")], seed=1, strategy=strategy_of("mirrored"))
-    predictor.fit(data, recipe=recipe, epochs=1, seed=1, jit_compile=False)
+    predictor.fit(data, recipe=recipe, epochs=1, seed=1)
     batches = Batches.of(predictor.featurizer.featurize(data.materials), predictor._scaled(data), 16, seed=1)
     mean, of_means = [], []
-    for inputs, values, _, _ in batches.epoch(0):
-        outputs = predictor.model(inputs)
-        errors = [np.abs(np.asarray(outputs[name])[:, 0] - values[name][:, 0]) for name in ("y", "z")]
-        mean.append(sum(np.nanmean(e) for e in errors))
-        of_means.append(sum(np.mean([np.nanmean(half) if np.isfinite(half).any() else 0 for half in np.split(e, 2)]) for e in errors))
+    for parts in zip(*[iter(batches.epoch(0, 2))] * 2, strict=True):
+        errors = [
+            [np.abs(np.asarray(predictor.model(inputs)[name])[:, 0] - values[name][:, 0]) for inputs, values, _ in parts]
+            for name in ("y", "z")
+        ]
+        mean.append(sum(np.nanmean(np.concatenate(e)) for e in errors))
+        of_means.append(sum(np.mean([np.nanmean(half) if np.isfinite(half).any() else 0 for half in e]) for e in errors))
     return {"loss": predictor.history[0]["loss"], "mean": float(np.mean(mean)), "mean of means": float(np.mean(of_means))}
 
 
@@ -145,7 +147,7 @@ def command():
         patch.setattr(figures, "can_plot", lambda: False)
         materials, data = salts(90), pathlib.Path("made.csv")
         data.write_text("formula,gap\n" + "".join(f"{material},{len(material) + i % 7}\n" for i, material in enumerate(materials)))
-        options = ["--data", str(data), "--target", "gap", "--unit", "eV", "--epochs", "3", "--no-jit", "--no-cache", "--batch-size", "16"]
+        options = ["--data", str(data), "--target", "gap", "--unit", "eV", "--epochs", "3", "--no-cache", "--batch-size", "16"]
         with pytest.MonkeyPatch.context() as stopping:
             stopping.setattr(TrainingProgress, "report", stop)
             codes.append(run(["train", "tiny", *options, "--strategy", "mirrored", "--out", "both"]))
@@ -166,7 +168,7 @@ def tuned():
         data = pathlib.Path("made.csv")
         data.write_text("formula,gap\n" + "".join(f"{material},{len(material) + i % 7}\n" for i, material in enumerate(salts(60))))
         options = ["--data", "made.csv", "--target", "gap", "--unit", "eV", "--tuner", "random", "--trials", "2", "--epochs", "2"]
-        options += ["--vary", "learning_rate", "--set", "dim=16", "--recipe-option", "fraction_jitter=0", "--no-jit", "--no-cache"]
+        options += ["--vary", "learning_rate", "--set", "dim=16", "--recipe-option", "fraction_jitter=0", "--no-cache"]
         for strategy in ("none", "mirrored"):
             assert run(["tune", "lgdcnn", *options, "--strategy", strategy, "--out", strategy]) == 0
             with open(pathlib.Path(strategy) / "trials.csv", newline="") as stream:
@@ -198,11 +200,9 @@ CASES = {
     "composition": lambda: compared("lgdcnn", SMALL, RATES, labelled(salts(61))),
     "accumulated": lambda: compared("tiny", {}, ACCUMULATED, labelled(salts(61))),
     "paper": lambda: compared("tiny", {"columns": 2}, PAPER, labelled(salts(61))),
-    "compiled": lambda: compared("tiny", {"columns": 2}, RATES, labelled(salts(61)), jit=True),
     "crystal": lambda: compared("megnet", MEGNET, SMALL_BATCHES, labelled(cells(21)), validated=False),
     "lists": lambda: compared("atom_list_lstm", LISTS, SMALL_BATCHES, labelled(cells(18, 1)), validated=False),
     "neighbors": lambda: compared("crysformer", CRYSFORMER, SMALL_BATCHES, labelled(cells(18, 1)), validated=False),
-    "compiled crystal": lambda: compared("megnet", MEGNET, SMALL_BATCHES, labelled(cells(21)), jit=True),
     "odd": lambda: compared("tiny", {}, dataclasses.replace(PLAIN, batch_size=16), labelled(salts(61))),
     "one-sided": one_sided_rows,
     "resumed": resumed,

@@ -1,10 +1,14 @@
 """Crystals and weights for the tests of MEGNet and ParAIsite."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
+from tfmat.batching.arrays import batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.data.table import Table
+from tfmat.featurizers.bonds import BondFeaturizer
 
 SMALL = {"dim": 8, "hidden_dim": 8, "gaussians": 16}
 FCC = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
@@ -44,6 +48,12 @@ def table(name, values):
     """The salts with a value each."""
     count = len(SALTS)
     return Table(SALTS, {name: np.array(values, np.float64)}, [f"c{i}" for i in range(count)], np.arange(count) + 2, "made.csv")
+
+
+def batch_of(crystals, featurizer=None, same=1e-4):
+    """A batch with more empty sites and bonds than needed, and one crystal that is nothing."""
+    records = dataclasses.replace(featurizer or BondFeaturizer(), same=same).featurize(crystals)
+    return batch_arrays(records, np.arange(len(crystals)), len(crystals) + 1, filled=True)
 
 
 def randomise(layer, seed=0):

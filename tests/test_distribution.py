@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfmat.batch import pad_targets
+from tfmat.batching.arrays import target_arrays
 
 CASES = pathlib.Path(__file__).with_name("distribution_cases.py")
 
@@ -42,18 +42,18 @@ def two():
 
 @pytest.fixture(scope="module")
 def longer():
-    return found(2, "crystal", "accumulated", "compiled", "resumed", "command")
+    return found(2, "crystal", "accumulated", "resumed", "command")
 
 
 def test_two_devices_train_as_one(two):
-    """Uneven last batches, missing targets, several buckets; clipping, moving average, decay, rates by layer and jitter."""
+    """Uneven last batches, missing targets, several lengths; clipping, moving average, decay, rates by layer and jitter."""
     assert_as_on_one_device(two["composition"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["crystal", "accumulated", "compiled"])
+@pytest.mark.parametrize("case", ["crystal", "accumulated"])
 def test_two_devices_train_as_one_in_other_ways(longer, case):
-    """Crystals in buckets; accumulation and the best epoch; XLA."""
+    """Crystals in lists; accumulation and the best epoch."""
     assert_as_on_one_device(longer[case])
 
 
@@ -105,14 +105,14 @@ def test_rows_that_the_replicas_do_not_divide():
 def test_weights_make_the_mean_of_the_present_targets_for_any_number_of_rows():
     column = {"y": np.array([1.0, np.nan, 3.0], np.float32)}
     for rows in (3, 4, 9):
-        _, weights = pad_targets(column, np.arange(3), rows)
+        _, weights = target_arrays(column, np.arange(3), rows)
         np.testing.assert_allclose(np.mean(weights["y"] * np.array([1.0, 0, 3] + [0] * (rows - 3))), 2.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["paper", "lists", "neighbors", "compiled crystal"])
+@pytest.mark.parametrize("case", ["paper", "lists", "neighbors"])
 def test_two_devices_train_as_one_with_other_models(case):
-    """Published averaging; flat lists, where one replica has none; neighbour slots; crystals with XLA."""
+    """Published averaging; atom lists, where one replica has none; neighbours."""
     assert_as_on_one_device(found(2, case)[case])
 
 

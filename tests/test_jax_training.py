@@ -1,4 +1,4 @@
-"""Training under Keras' JAX backend: resumption, averages, the number of XLA's programs, mixed precision."""
+"""Training under Keras' JAX backend: resumption, averages, the number of programs, mixed precision."""
 
 import pytest
 from jax_cases import needs_jax, run_on_jax
@@ -8,9 +8,7 @@ import dataclasses, json, logging, os, pathlib, signal, sys
 import jax, numpy as np, pytest, tiny
 tiny.register(pytest.MonkeyPatch())
 from test_training import table, weights
-from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import Programs
-from tfmat.errors import InputError
+from tfmat.batching.pipeline import Batches
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
 from tfmat.target import Target
@@ -45,7 +43,6 @@ for name, recipe in recipes.items():
         "same": all(np.array_equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True)),
         "losses": [row["loss"] for row in whole.history],
         "validation": [whole.info["validation"]["y"]["MAE"], whole.history[-1]["val_y_mae"]],
-        "programs": whole.info["xla_programs"],
     }
 
 lines = []
@@ -57,14 +54,13 @@ jax.config.update("jax_log_compiles", True)
 data = dataclasses.replace(table(75), materials=["Na" if i % 2 else "LiNaKOSFeCl" for i in range(75)])
 predictor = Predictor.create("tiny", [Target("y")])
 records = predictor.featurizer.featurize(data.materials)
-batches = Batches.of(records, {"y": (data.targets["y"] / 10).astype("float32")}, 16, seed=0, multiple=1)
-programs = Programs()
-train(predictor.model, predictor.targets, base, batches, batches, Schedule(3), programs=programs)
+batches = Batches.of(records, {"y": (data.targets["y"] / 10).astype("float32")}, 16, seed=0)
+train(predictor.model, predictor.targets, base, batches, batches, Schedule(3))
 jax.config.update("jax_log_compiles", False)
 finished = [line for line in lines if "Finished XLA compilation" in line]
 compiled = {step: sum(f"jit({step})" in line for line in finished) for step in ("train_step", "test_step")}
 shapes = {tuple(array.shape for array in inputs.values()) for epoch in range(3) for inputs, *_ in batches.epoch(epoch)}
-found["compiled"] = {"programs": programs, "line": str(programs), "xla": compiled, "shapes": len(shapes), "steps": batches.plan.steps}
+found["compiled"] = {"xla": compiled, "shapes": len(shapes), "steps": batches.plan.steps}
 
 mixed = fitted(dataclasses.replace(base, epochs=8), precision="mixed_bfloat16")
 exact = fitted(dataclasses.replace(base, epochs=8))
@@ -74,10 +70,6 @@ found["precision"] = {
     "info": mixed.info["precision"],
     "validation": [mixed.info["validation"]["y"]["MAE"], mixed.history[-1]["val_y_mae"]],
 }
-try:
-    fitted(base, jit_compile=False)
-except InputError as error:
-    found["no jit"] = str(error)
 print(json.dumps(found))
 """
 
@@ -96,18 +88,14 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(found, name
     assert run["losses"][-1] < run["losses"][0]
     if name != "swa":  # there the weights are replaced by their average in the end
         assert run["validation"][0] == pytest.approx(run["validation"][1], rel=1e-4)
-    assert run["programs"] == {"training": 1, "validation": 1, "prediction": 1} | ({"averaging": 1} if name == "swa" else {})
 
 
 @needs_jax
-def test_one_program_a_bucket_and_no_more(found):
+def test_one_program_per_shape_and_no_more(found):
     counted = found["compiled"]
     assert counted["shapes"] > 1
     assert counted["steps"] > counted["shapes"]
-    assert counted["programs"] == {"training": counted["shapes"], "validation": counted["shapes"]}
     assert counted["xla"] == {"train_step": counted["shapes"], "test_step": counted["shapes"]}, "as JAX itself logs"
-    number = counted["shapes"]
-    assert counted["line"] == f"XLA compiled {2 * number} programs ({number} for training, {number} for validation)"
 
 
 @needs_jax
@@ -120,8 +108,3 @@ def test_mixed_precision_learns_what_float32_does(found):
     assert found["precision"]["info"] == "mixed_bfloat16"
     validation, last = found["precision"]["validation"]
     assert validation == pytest.approx(last, rel=0.02)
-
-
-@needs_jax
-def test_jax_always_compiles(found):
-    assert found["no jit"] == "Keras runs on JAX, which always compiles with XLA. Expected no --no-jit, or KERAS_BACKEND=tensorflow"

@@ -157,7 +157,7 @@ def moves(recipe, factors, steps=1, compiled=False):
         optimizer.apply([gradient] * 3, variables)
 
     if compiled:
-        step = pytest.importorskip("tensorflow").function(step, jit_compile=True)
+        step = pytest.importorskip("tensorflow").function(step)
     for gradient in gradients:
         step(keras.ops.convert_to_tensor(gradient))
     return [variable.numpy() - start for variable in variables]
@@ -173,6 +173,66 @@ def test_rates_by_part(recipe, compiled):
     np.testing.assert_allclose(tenth, 0.1 * plain, rtol=0, atol=3e-7)  # float32 of weights of size 1
     assert not none.any()
     assert not moves(recipe, (1.0, 0.1, 0.0), steps=14, compiled=compiled)[2].any()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_one_pass_takes_the_steps_of_keras(clip, decay):
+    """Adam, AdamW and clipping in as few passes as there are: the moments and weights after 20 steps."""
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (5,), ()]
+    gradients = [[rng.normal(size=shape).astype("float32") for shape in shapes] for _ in range(20)]
+    recipe = Recipe(optimizer="adamw" if decay else "adam", schedule="constant", learning_rate=0.01, weight_decay=decay, clip_norm=clip)
+    ours = recipe.build_optimizer(10, 10)
+    kind = keras.optimizers.AdamW if decay else keras.optimizers.Adam
+    theirs = kind(0.01, epsilon=1e-7, global_clipnorm=clip, **({"weight_decay": decay} if decay else {}))
+    states = []
+    for optimizer in (ours, theirs):
+        variables = [keras.Variable(np.ones(shape, "float32"), name=f"kernel{i}") for i, shape in enumerate(shapes)]
+        optimizer.build(variables)
+        for step in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in step], variables)
+        states.append([np.asarray(variable) for variable in (*variables, *optimizer.variables)])
+    for array, expected in zip(*states, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=2e-5, atol=1e-7)
+
+
+def test_one_pass_on_an_embedding():
+    """TensorFlow gives the gradient of a looked-up table as sparse slices; rows that were not looked up have a zero gradient."""
+    tf = pytest.importorskip("tensorflow")
+    slices = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([2, 0]), tf.constant([4, 2]))
+    dense = keras.ops.convert_to_tensor(np.array([[3, 4], [0, 0], [1, 2], [0, 0]], "float32"))
+    found = []
+    for gradient in (slices, dense):
+        variable = keras.Variable(np.ones((4, 2), "float32"))
+        optimizer = Recipe(optimizer="adam", schedule="constant", learning_rate=0.01, clip_norm=1.0).build_optimizer(1, 1)
+        for _ in range(2):
+            optimizer.apply([gradient], [variable])
+        found.append(np.asarray(variable))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("ema", "steps", "period"), [(0.995, 10_000, 4), (0.995, 100, 1), (0.99, 10_000, 2), (0.9, 10**4, 1), (None, 10, 1)]
+)
+def test_moving_average_is_updated_as_seldom_as_it_may(ema, steps, period):
+    """Every n-th step with the n-th power of the momentum: for a weight that stays, the average of every step."""
+    optimizer = Recipe(optimizer="adam", schedule="constant", learning_rate=1e-3, ema=ema).build_optimizer(1, steps)
+    assert optimizer.average_period == period
+    if ema is None:
+        return
+    variable = keras.Variable(np.zeros(2, "float32"))
+    optimizer.build([variable])
+    apply = pytest.importorskip("tensorflow").function(lambda: optimizer.apply([keras.ops.zeros(2)], [variable]))
+    apply()
+    variable.assign(np.ones(2, "float32"))
+    momentum, seen = optimizer.ema_momentum, []
+    for _ in range(3 * period - 1):
+        apply()
+        seen.append(float(np.asarray(optimizer._model_variables_moving_average[0])[0]))
+    powers = [step - 1 if period == 1 else period * (step // period) for step in range(2, 3 * period + 1)]
+    expected = 1 - momentum ** np.array(powers)
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
 def test_rates_are_no_part_of_the_config():

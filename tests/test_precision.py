@@ -8,7 +8,7 @@ from small_models import MATERIALS, SMALL
 from test_training import table
 
 from tfmat.architecture import architectures, get
-from tfmat.batch import pad
+from tfmat.batching.arrays import batch_arrays
 from tfmat.errors import InputError
 from tfmat.precision import in_precision
 from tfmat.predictor import Predictor
@@ -29,8 +29,8 @@ def test_mixed_precision_gives_about_the_same(name):
     assert {weight.dtype for weight in mixed.trainable_weights} == {"float32"}
     assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
     records = architecture.default_featurizer(SMALL[name]).featurize(MATERIALS[architecture.material])
-    lengths = {key: int(records.lengths(key).max()) for key in records.values}
-    batch = pad(records, np.arange(len(records)), lengths, len(records))
+    batch = batch_arrays(records, np.arange(len(records)), len(records))
+    batch = {key: batch[key] for key in model.input}
     exact, rounded = model(batch)["y"], mixed(batch)["y"]
     assert keras.backend.standardize_dtype(rounded.dtype) == "float32"
     difference = np.abs(np.asarray(exact) - np.asarray(rounded))
@@ -44,7 +44,7 @@ def test_float32_is_the_model_itself_and_frozen_layers_stay_frozen(monkeypatch):
     mixed = in_precision("mixed_bfloat16", predictor.model, lambda: tiny.build(("y",)))
     assert [layer.name for layer in mixed.layers if not layer.trainable] == ["embedding"]
     with pytest.raises(InputError, match="unknown precision 'float16'"):
-        predictor.fit(table(), precision="float16", epochs=1, jit_compile=False)
+        predictor.fit(table(), precision="float16", epochs=1)
 
 
 def test_the_trained_model_computes_in_float32(monkeypatch, tmp_path):
@@ -52,7 +52,7 @@ def test_the_trained_model_computes_in_float32(monkeypatch, tmp_path):
     predictor = Predictor.create("tiny", [Target("y")], freeze=["embedding"])
     before = [np.asarray(weight) for weight in predictor.model.weights]
     model = predictor.model
-    predictor.fit(table(), table(), precision="mixed_bfloat16", epochs=3, jit_compile=False)
+    predictor.fit(table(), table(), precision="mixed_bfloat16", epochs=3)
     assert predictor.model is model
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     moved = [weight.path for weight, old in zip(model.weights, before, strict=True) if not np.array_equal(np.asarray(weight), old)]

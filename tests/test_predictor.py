@@ -32,7 +32,7 @@ def predictor():
     """One regression and one binary target, trained for an epoch on eight rows."""
     data = table(gap=[2.2, 8.5, 1, 1.1, 3.2, 8.4, 7.8, 11.8], ionic=[0, 1, 0, 0, 0, 1, 1, 1])
     predictor = Predictor.create("lgdcnn", [Target("gap", "eV", transform="log10"), Target("ionic", task="binary")], keywords=SMALL)
-    predictor.fit(data, data, recipe=Recipe(epochs=1, batch_size=8), jit_compile=False)
+    predictor.fit(data, data, recipe=Recipe(epochs=1, batch_size=8))
     return predictor
 
 
@@ -172,7 +172,7 @@ def test_no_such_model(tmp_path):
 
 def test_large_batches_compile_and_agree(predictor):
     records = predictor.featurizer.featurize(FORMULAS * 40)
-    compiled, plain = (predictor.outputs(records, batch_size=64, jit_compile=jit)["gap"] for jit in (True, False))
+    compiled, plain = (predictor.outputs(records, batch_size=64)["gap"] for jit in (True, False))
     np.testing.assert_allclose(compiled, plain, atol=1e-5)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+from tfmat.batching.pipeline import Batches
 from tfmat.checkpoint import Checkpoint
-from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import PerShape
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers import CompositionFeaturizer
@@ -42,7 +41,7 @@ def table(rows=64, missing=0):
 def fitted(recipe=RECIPE, data=None, targets=("y",), seed=1, **options):
     data = data or table()
     predictor = Predictor.create("lgdcnn", [Target(name) for name in targets], keywords=SMALL, seed=seed)
-    predictor.fit(data, data, recipe=recipe, seed=seed, jit_compile=False, **options)
+    predictor.fit(data, data, recipe=recipe, seed=seed, **options)
     return predictor
 
 
@@ -135,7 +134,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     Checkpoint.of(predictor.model, 1, []).write(tmp_path / "c.h5")
     other = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL | {"dim": 32})
     with pytest.raises(InputError, match="does not fit this run"):
-        other.fit(table(), recipe=RECIPE, checkpoint=tmp_path / "c.h5", resume=True, jit_compile=False)
+        other.fit(table(), recipe=RECIPE, checkpoint=tmp_path / "c.h5", resume=True)
     (tmp_path / "c.h5").write_bytes(b"not HDF5")
     with pytest.raises(InputError, match="cannot be read"):
         fitted(checkpoint=tmp_path / "c.h5", resume=True)
@@ -162,31 +161,7 @@ def test_dataset_equals_the_plan_and_starts_anywhere():
     later = list(batches.dataset(first_epoch=1, repeat=True).take(batches.plan.steps))
     for expected, (inputs, targets, loss_weights) in zip(plain[batches.plan.steps :], later, strict=True):
         np.testing.assert_array_equal(expected["species"], inputs["species"].numpy())
-        assert targets["y"].shape == (16, 1)
-        assert loss_weights["y"].shape == (16,)
-
-
-def test_jitter_keeps_padding_and_sum():
-    data = table()
-    records = CompositionFeaturizer().featurize(data.materials)
-    batches = Batches.of(records, {}, 16, seed=5, max_buckets=1)
-    noisy, plain = (list(batches.dataset(fraction_jitter=jitter)) for jitter in (0.02, 0.0))
-    again = list(batches.dataset(fraction_jitter=0.02))
-    for (a, *_), (b, *_), (c, *_) in zip(noisy, plain, again, strict=True):
-        x, y = a["fractions"].numpy(), b["fractions"].numpy()
-        assert ((x == 0) == (y == 0)).all()
-        np.testing.assert_allclose(x.sum(axis=1), 1, atol=1e-6)
-        assert 0 < np.abs(x - y).max() < 0.1
-        np.testing.assert_array_equal(x, c["fractions"].numpy())
-
-
-def test_one_program_a_shape():
-    calls = PerShape(lambda data: data["x"] * 2, jit_compile=False)
-    import tensorflow as tf
-
-    for width in (2, 3, 2, 3, 3):
-        calls({"x": tf.zeros((4, width))})
-    assert len(calls.compiled) == 2
+        assert len(targets["y"]) == len(loss_weights["y"]) == len(expected["species"])
 
 
 def test_published_averaging_rule():
@@ -194,7 +169,7 @@ def test_published_averaging_rule():
     predictor = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL)
     data = table()
     batches = Batches.of(predictor.featurizer.featurize(data.materials), {"y": data.targets["y"].astype("float32")}, 64)
-    rule = StochasticWeightAveraging(20, predictor.model, batches, jit_compile=False)
+    rule = StochasticWeightAveraging(20, predictor.model, batches)
     assert rule._error() == pytest.approx(
         float(np.mean(np.abs(predictor.outputs(batches.records)["y"][:, 0] - data.targets["y"]))), rel=1e-5
     )
@@ -253,7 +228,7 @@ def reversed_table():
 def kept(recipe, validation=None, **options):
     """Trained on `table`, validated on others, by default reversed values."""
     predictor = Predictor.create("tiny", [Target("y")], seed=1)
-    predictor.fit(table(), validation or reversed_table(), recipe=recipe, seed=1, jit_compile=False, **options)
+    predictor.fit(table(), validation or reversed_table(), recipe=recipe, seed=1, **options)
     return predictor
 
 
@@ -311,7 +286,7 @@ def test_a_finished_run_is_resumed_to_its_best_epoch(tmp_path, monkeypatch):
 def test_keeping_the_best_epoch_needs_validation_and_its_own_checkpoint(tmp_path, monkeypatch):
     predictor = Predictor.create("tiny", [Target("y")])
     with pytest.raises(InputError, match=r"lowest validation loss. Expected validation rows"):
-        predictor.fit(table(), recipe=STEADY, jit_compile=False)
+        predictor.fit(table(), recipe=STEADY)
     monkeypatch.setattr("tfmat.training.CHECKPOINT_SECONDS", 0.0)
     kept(dataclasses.replace(STEADY, keep="last", epochs=1), checkpoint=tmp_path / "c.h5")
     with pytest.raises(InputError, match=r"c.h5: the checkpoint's run did not keep its best epoch"):
@@ -325,7 +300,7 @@ def test_every_loss_learns(loss, columns):
     targets = [Target("y"), Target("z", transform="log10")]
     predictor = Predictor.create("tiny", targets, keywords={"columns": columns}, seed=1)
     recipe = Recipe(loss=loss, learning_rate=0.02, batch_size=16, epochs=12, optimizer="adam")
-    history = predictor.fit(data, data, recipe=recipe, jit_compile=False)
+    history = predictor.fit(data, data, recipe=recipe)
     assert all(np.isfinite(list(row.values())).all() for row in history)
     assert history[-1]["val_loss"] < 0.7 * history[0]["val_loss"]
     assert history[-1]["val_z_mae"] < history[0]["val_z_mae"]
@@ -339,25 +314,24 @@ def test_laplace_needs_a_log_scale():
     predictor = Predictor.create("tiny", [Target("y"), Target("c", task="binary")])
     adam = keras.optimizers.Adam()
     with pytest.raises(ValueError, match="laplace needs a value and a log-scale, tiny gives 'y' as a value alone"):
-        compile_model(predictor.model, predictor.targets, adam, jit_compile=False)
+        compile_model(predictor.model, predictor.targets, adam)
     with pytest.raises(InputError, match="laplace needs"):
         data = table()
         predictor.fit(dataclasses.replace(data, targets=data.targets | {"c": np.ones(64)}), recipe=Recipe(epochs=1))
     binary = Predictor.create("tiny", [Target("c", task="binary")])
-    compile_model(binary.model, binary.targets, adam, jit_compile=False)
+    compile_model(binary.model, binary.targets, adam)
     two = Predictor.create("lgdcnn", [Target("y")], keywords=SMALL)
-    compile_model(two.model, two.targets, keras.optimizers.Adam(), jit_compile=False, loss="mae")
+    compile_model(two.model, two.targets, keras.optimizers.Adam(), loss="mae")
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "XLA"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead_lamb"])
 @pytest.mark.usefixtures("quick")
-def test_rates_of_layers_and_parts(optimizer, jit_compile):
+def test_rates_of_layers_and_parts(optimizer):
     decay = 0.0 if optimizer == "adam" else 0.1
     recipe = Recipe(loss="mae", optimizer=optimizer, weight_decay=decay, batch_size=16, rates=(("hidden_2", 1.0), ("backbone", 0.0)))
     predictor = Predictor.create("tiny", [Target("y")])
     before = {w.path: np.array(w) for w in predictor.model.weights}
-    predictor.fit(table(), recipe=recipe, epochs=1, jit_compile=jit_compile)
+    predictor.fit(table(), recipe=recipe, epochs=1)
     moved = {w.path for w in predictor.model.weights if not np.array_equal(np.array(w), before[w.path])}
     assert moved == {"hidden_2/kernel", "hidden_2/bias", "y/kernel", "y/bias"}
 

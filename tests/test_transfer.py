@@ -42,7 +42,7 @@ def source(tmp_path, monkeypatch):
     """A trained ``tiny`` of the gap, its folder, and a preset of it."""
     tiny.register(monkeypatch, tmp_path / "source")
     predictor = Predictor.create("tiny", [GAP], seed=7)
-    predictor.fit(table(), recipe=RECIPE, jit_compile=False)
+    predictor.fit(table(), recipe=RECIPE)
     predictor.save(tmp_path / "source")
     return predictor
 
@@ -66,10 +66,10 @@ def test_an_output_that_was_taken_over_keeps_its_scale(source, tmp_path):
     data = table()
     np.testing.assert_array_equal(predictor.predict(data.materials)["gap"], source.predict(data.materials)["gap"])
     data.targets["gap"][:] *= 3
-    predictor.fit(data, recipe=RECIPE, jit_compile=False)
+    predictor.fit(data, recipe=RECIPE)
     assert (predictor.targets[0].mean, predictor.targets[0].std) == scale
     fresh = Predictor.create("tiny", [Target("energy", "eV")], init=tmp_path / "source")
-    fresh.fit(dataclasses.replace(data, targets={"energy": data.targets["gap"]}), recipe=RECIPE, jit_compile=False)
+    fresh.fit(dataclasses.replace(data, targets={"energy": data.targets["gap"]}), recipe=RECIPE)
     assert fresh.targets[0].mean == pytest.approx(3 * scale[0])
 
 
@@ -173,7 +173,7 @@ def test_frozen_layers_stay(source, tmp_path):
     predictor = Predictor.create("tiny", [GAP], init=tmp_path / "source", freeze=["backbone"])
     assert predictor.info["frozen"] == ["embedding", "hidden_1", "hidden_2"]
     before = values(predictor.model)
-    predictor.fit(table(), table(), recipe=RECIPE, jit_compile=False)
+    predictor.fit(table(), table(), recipe=RECIPE)
     assert changed(before, values(predictor.model)) == {"gap/kernel", "gap/bias"}
     assert "Layers that were not trained: embedding, hidden_1, hidden_2" in predictor.card
     loaded = Predictor.load(predictor.save(tmp_path / "tuned"))
@@ -190,7 +190,7 @@ def test_frozen_layers_of_lgdcnn(tmp_path):
     assert predictor.info["frozen"] == ["elements", "block1_conv1", "block1_conv2"]
     before = values(predictor.model)
     recipe = Recipe(batch_size=8, epochs=2, ema=0.5, keep="best", weight_decay=0.1, learning_rate=0.01)
-    predictor.fit(table(), table(), recipe=recipe, jit_compile=False, checkpoint=tmp_path / "c.h5")
+    predictor.fit(table(), table(), recipe=recipe, checkpoint=tmp_path / "c.h5")
     still = {path for path in before if path.split("/")[0] in predictor.info["frozen"]}
     resting = {"fractions_code/linear_exponent", "fractions_code/log_exponent"}
     assert changed(before, values(predictor.model)) >= before.keys() - still - resting

@@ -36,13 +36,15 @@ class Architecture:
         builder: function of keywords (with true defaults) that returns a functional `keras.Model`; one of them is ``targets``.
         featurizer: class of its featurizer, a frozen dataclass with defaults.
         recipes: name -> how it is trained; one of them is ``default``.
-        variants: name -> builder keywords of the named variants, for listings and contract tests.
+        variants: name -> builder keywords of the named variants.
+        default: name of the variant that is trained where nothing is said; None: that of the builder's defaults. A model directory holds
+            the keywords themselves, so those that exist do not change with it.
         counts_sites: variants whose predictions depend on how often the given cell repeats the primitive one.
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
             given learning rates by part; see `tfmat.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
             accepted wherever a model directory is, see `model_folder`.
-        xla: whether XLA makes it faster on a CPU. It does where there is much to fuse, and not where matrix products prevail.
+        retired: builder keywords of older versions that changed the training alone: a folder that has them still loads, without them.
     """
 
     name: str
@@ -52,15 +54,21 @@ class Architecture:
     featurizer: type[Featurizer]
     recipes: Mapping[str, Recipe]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    default: str | None = None
     counts_sites: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     presets: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
-    xla: bool = True
+    retired: tuple[str, ...] = ()
 
     def default_featurizer(self, keywords: Mapping[str, Any]) -> Featurizer:
         """The featurizer for a model built with `keywords`: those that it has too go to both."""
         known = inspect.signature(self.featurizer).parameters
         return self.featurizer(**{name: value for name, value in keywords.items() if name in known})
+
+    def variant(self, name: str | None = None) -> dict[str, Any]:
+        """Builder keywords of the variant called `name`, or of the default one."""
+        name = self.default if name is None else name
+        return {} if name is None else dict(self.variants[name])
 
     def default_keywords(self) -> dict[str, Any]:
         """Keywords that describe a model of this family, with their defaults: not its targets and not where its weights come from."""

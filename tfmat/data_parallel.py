@@ -13,7 +13,7 @@ import os
 import keras
 import numpy as np
 
-from tfmat.batch import Arrays
+from tfmat.batching.arrays import Arrays
 from tfmat.errors import InputError
 
 CLUSTER = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))

@@ -1,9 +1,8 @@
 """Training on several devices of one machine: `tf.distribute.MirroredStrategy`, each replica with its share of the rows of every batch.
 
 A step is the one that a single device would take with the whole batch: every replica finds the gradient of its rows' share of the batch's
-mean loss, these are summed, and each replica makes the same update of its copy of the weights. Keras' own steps do otherwise in three
-points: they clip the gradients of each replica before the sum, accumulate within a branch where TensorFlow cannot leave a replica, and run
-without XLA.
+mean loss, these are summed, and each replica makes the same update of its copy of the weights. Keras' own steps do otherwise in two
+points: they clip the gradients of each replica before the sum, and accumulate within a branch where TensorFlow cannot leave a replica.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from tfmat.data.static_shapes import PerShape, Programs, wants_static_shapes
 from tfmat.errors import InputError
-from tfmat.layers.activations import element_wise_fused
-from tfmat.layers.tracing import static_shapes_only
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -79,22 +75,19 @@ def split(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
 
     Args:
         strategy: of the model.
-        dataset: of each batch as many parts as there are replicas, one after the other, see `tfmat.data.pipeline.Batches.dataset`.
+        dataset: of each batch as many parts as there are replicas, one after the other, see `tfmat.batching.pipeline.Batches.dataset`.
     """
     return strategy.distribute_datasets_from_function(lambda context: dataset)
 
 
-def replicate(model: keras.Model, strategy: tf.distribute.Strategy, jit_compile: bool, programs: Programs | None = None) -> None:
+def replicate(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Give a compiled `model` train and test functions that run on all replicas; calling `compile` again undoes this.
 
-    They replace those that `keras.Model.fit` and `evaluate` would make, see `tfmat.data.static_shapes.specialise`. With XLA each replica
-    has programs of its own.
+    They replace those that `keras.Model.fit` and `evaluate` would make.
 
     Args:
         model: made and compiled in the scope of `strategy`, its optimizer one of `tfmat.optimizers`.
         strategy: how its variables are mirrored.
-        jit_compile: compile with XLA.
-        programs: takes the number of programs that XLA compiles, those of all replicas together.
 
     Raises:
         InputError: the model computes in float16, whose scaling of the loss differs from replica to replica.
@@ -102,10 +95,9 @@ def replicate(model: keras.Model, strategy: tf.distribute.Strategy, jit_compile:
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise InputError(f"{model.name} computes in float16, which is not trained under a strategy", expected="bfloat16 or float32")
     model.optimizer.expect_sums()
-    replica = _Replica(model, jit_compile, Programs() if programs is None else programs)
-    static = jit_compile or wants_static_shapes(model)
-    model.train_function = _on_all(model, strategy, replica.train, static)
-    model.test_function = _on_all(model, strategy, replica.test, static)
+    replica = _Replica(model)
+    model.train_function = _on_all(model, strategy, replica.train)
+    model.test_function = _on_all(model, strategy, replica.test)
 
 
 def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
@@ -117,14 +109,13 @@ def seed_replicas(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
                 other.assign(first + np.array([number * SEED_STEP, 0], first.dtype.as_numpy_dtype))
 
 
-def _on_all(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable[[Any], int], static: bool) -> Callable[[Any], Any]:
+def _on_all(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable[[Any], int]) -> Callable[[Any], Any]:
     """A function from an iterator over distributed batches to the figures so far, after one `step` on each replica.
 
     Args:
         model: compiled.
         strategy: on whose replicas.
         step: of one replica; returns by how much the count of the optimizer's steps grows.
-        static: trace once for every shape.
     """
     import tensorflow as tf
 
@@ -133,40 +124,27 @@ def _on_all(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable
         figures: dict[str, Any] = model.get_metrics_result()
         return figures
 
-    compiled = PerShape(run, jit_compile=False) if static else tf.function(run, reduce_retracing=True, autograph=False)
+    compiled = tf.function(run, reduce_retracing=True, autograph=False)
     return lambda iterator: compiled(next(iterator))
 
 
 class _Replica:
-    """What one replica does with its rows. The two halves of a step compile with XLA; the sum over the replicas between them does not."""
+    """What one replica does with its rows."""
 
-    def __init__(self, model: keras.Model, jit_compile: bool, programs: Programs) -> None:
-        self.model, self.jit_compile, self.programs = model, jit_compile, programs
-        self._gradients, self._update = self._compiled(self.gradients, "training"), self._compiled(self.update, "training")
-        self._score = self._compiled(self.score, "validation")
-
-    def _compiled(self, function: Callable[..., Any], purpose: str) -> Callable[..., Any]:
-        import tensorflow as tf
-
-        function = self.programs.counted(function, purpose) if self.jit_compile else function
-
-        def traced(*values: Any) -> Any:
-            with element_wise_fused(self.jit_compile), static_shapes_only(self.jit_compile):  # a replica is traced in a thread of its own
-                return function(*values)
-
-        return tf.function(traced, jit_compile=True, autograph=False) if self.jit_compile else traced
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
 
     def train(self, data: Any) -> int:
         """One step."""
         import tensorflow as tf
 
-        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, self._gradients(data))
-        self._update(sums)
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, self.gradients(data))
+        self.update(sums)
         return 1
 
     def test(self, data: Any) -> int:
         """Take one batch into the figures."""
-        self._score(data)
+        self._loss(data, training=False)
         return 0
 
     def gradients(self, data: Any) -> dict[str, Any]:
@@ -183,10 +161,6 @@ class _Replica:
         """Change this replica's copies of the weights; the count of the steps is common to all and changed outside."""
         weights = [weight for weight in self.model.trainable_variables if weight.path in gradients]
         self.model.optimizer._backend_apply_gradients([gradients[weight.path] for weight in weights], weights)
-
-    def score(self, data: Any) -> None:
-        """Loss and metrics."""
-        self._loss(data, training=False)
 
     def _loss(self, data: Any, training: bool) -> Any:
         """Mean over the rows, divided by the number of replicas; the running figures take it in."""

@@ -53,11 +53,13 @@ def read_model(directory: Path) -> StoredModel:
     config = read_config(directory)
     weights = check_weights(directory, config)
     architecture = get(config["architecture"])
-    architecture.check_keywords(config["keywords"])
+    keywords = {name: value for name, value in config["keywords"].items() if name not in architecture.retired}
+    config = config | {"keywords": keywords}
+    architecture.check_keywords(keywords)
     targets = tuple(Target(**target) for target in config["targets"])
     try:
         with table_in_weights(element_table_width(weights)):
-            model = architecture.builder(tuple(t.name for t in targets), **config["keywords"])
+            model = architecture.builder(tuple(t.name for t in targets), **keywords)
         model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the weights do not fit the config ({str(error).splitlines()[0]})", file=str(weights)) from None

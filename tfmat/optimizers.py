@@ -1,10 +1,12 @@
 """Optimizers whose learning rate may differ from part to part of a model.
 
 Adam and AdamW of Keras, and the stack of CrabNet and L-G-DCNN: Lamb without bias correction inside Lookahead, with a triangular rate.
+With TensorFlow they pass over the weights as seldom as they can: with a wide model and small batches these passes take half a step.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +15,14 @@ from keras import ops
 
 
 class PartRates(keras.optimizers.Optimizer):
-    """Mixin of an optimizer: factors on the learning rate and on the weight decay of single variables.
+    """Mixin of an optimizer: factors on the learning rate and on the weight decay of single variables, and a sparing moving average.
 
-    They are no part of the optimizer's config: they belong to the variables that it was built with.
+    The factors are no part of the optimizer's config: they belong to the variables that it was built with.
     """
 
     weight_decay: float | None
+    global_clipnorm: float | None
+    iterations: Any
     _factors: tuple[float, ...] = ()
     _summed: bool = False
 
@@ -58,18 +62,85 @@ class PartRates(keras.optimizers.Optimizer):
     def _apply_weight_decay(self, variables: Any) -> None:
         if self.weight_decay is None:
             return
+        rate = ops.cast(self.learning_rate, "float32") * self.weight_decay
         for variable in filter(self._use_weight_decay, variables):
-            decay = ops.cast(self.weight_decay * self._factor(variable), variable.dtype)
-            variable.assign(variable - variable * decay * ops.cast(self.learning_rate, variable.dtype))
+            variable.assign(variable * ops.cast(1.0 - rate * self._factor(variable), variable.dtype))
+
+    def _clip_gradients(self, grads: Any) -> Any:
+        if not self.global_clipnorm or not _on_tensorflow():
+            return super()._clip_gradients(grads)
+        import tensorflow as tf
+
+        grads = [tf.convert_to_tensor(gradient) for gradient in grads]  # an embedding's is sparse
+        norm = tf.sqrt(2.0 * tf.add_n([tf.cast(tf.nn.l2_loss(gradient), tf.float32) for gradient in grads]))  # half the squares: one pass
+        share = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
+        return [gradient * tf.cast(share, gradient.dtype) for gradient in grads]
+
+    @property
+    def average_period(self) -> int:
+        """Steps from one update of the moving average to the next: up to 4, as long as it forgets 2 % of itself in them at most."""
+        return max(1, min(4, round(0.02 / (1.0 - self.ema_momentum)))) if self.use_ema else 1
+
+    def _update_model_variables_moving_average(self, trainable_variables: Any) -> None:
+        """``a <- m**n a + (1 - m**n) w`` every n-th step, ``a <- w`` after the first one."""
+        period = self.average_period
+        momentum = ops.where(ops.equal(self.iterations, 0), 0.0, self.ema_momentum**period)
+        pairs = [pair for pair in zip(trainable_variables, self._model_variables_moving_average, strict=True) if pair[1] is not None]
+
+        def update() -> None:
+            for variable, average in pairs:
+                average.assign(average + (variable - average) * ops.cast(1.0 - momentum, average.dtype))
+
+        due = ops.logical_or(ops.equal(self.iterations, 0), ops.equal((self.iterations + 1) % period, 0))
+        if period == 1:
+            update()
+        elif keras.backend.backend() == "jax":  # no assignment within a branch
+            momentum = ops.where(due, momentum, 1.0)
+            update()
+        else:
+            ops.cond(due, update, lambda: None)
+
+
+def _on_tensorflow() -> bool:
+    return keras.backend.backend() == "tensorflow"
+
+
+class _OnePassAdam(PartRates):
+    """Mixin of Keras' Adam: under TensorFlow the moments and the weight are updated by one operation, with the same equations."""
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        if not _on_tensorflow() or self.amsgrad:
+            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+        if not self._summed and _cross_replica():
+            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+        import tensorflow as tf
+
+        step, rate = tf.cast(self.iterations + 1, tf.float32), tf.cast(learning_rate, tf.float32)
+        powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index, dtype = self._get_variable_index(variable), variable.dtype
+            cast = functools.partial(tf.cast, dtype=dtype)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
+                beta1_power=cast(powers[0]), beta2_power=cast(powers[1]), lr=cast(rate * self._factor(variable)), beta1=cast(self.beta_1),
+                beta2=cast(self.beta_2), epsilon=cast(self.epsilon), grad=cast(tf.convert_to_tensor(gradient)),
+            )  # fmt: skip
+
+
+def _cross_replica() -> bool:
+    """Whether Keras would sum the gradients of several replicas now."""
+    import tensorflow as tf
+
+    return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class Adam(PartRates, keras.optimizers.Adam):
+class Adam(_OnePassAdam, keras.optimizers.Adam):
     """`keras.optimizers.Adam` with `PartRates`."""
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class AdamW(PartRates, keras.optimizers.AdamW):
+class AdamW(_OnePassAdam, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with `PartRates`."""
 
 

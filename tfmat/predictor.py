@@ -15,12 +15,11 @@ import numpy as np
 from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
+from tfmat.batching.pipeline import Batches
 from tfmat.best_epoch import best_epoch
 from tfmat.card import model_card
 from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.pipeline import Batches
 from tfmat.data.readable import featurize_readable, name_of, sites_of
-from tfmat.data.static_shapes import Programs, drops_padding, forward, least_saving, most_buckets, uses_xla
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
@@ -28,6 +27,7 @@ from tfmat.distribution import description, scope
 from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
+from tfmat.inference import Forward, forward
 from tfmat.layers.summed_dense import set_floors
 from tfmat.model_directory import CARD, read_config, read_history, read_model, write_history, write_model
 from tfmat.precision import Precision, in_precision
@@ -43,10 +43,6 @@ from tfmat.transfer import initialise, shared_keywords
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
-
-JIT_ROWS = 20_000
-"""From so many materials on, prediction compiles with XLA: about two seconds a batch shape, then twice the speed."""
-
 
 RowsDone = Callable[[int, int], None]
 """Progress callback: called as ``report(rows done, rows in all)`` after every batch."""
@@ -77,7 +73,6 @@ class Predictor:
         model: the functional `keras.Model`, dict in, dict out, scaled outputs.
         info: provenance (JSON-able): dataset, recipe, seed, metrics, versions, hardware.
         history: one dictionary an epoch.
-        programs: that XLA has compiled for it.
         strategy: on whose devices `fit` trains, see `tfmat.distribution`; None: on one.
     """
 
@@ -95,9 +90,8 @@ class Predictor:
         self.featurizer, self.targets, self.model = featurizer, tuple(targets), model
         self.info: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
-        self.programs = Programs()
         self.strategy = strategy
-        self._forward: dict[bool, Any] = {}  # with and without XLA; each compiles once a batch shape
+        self._forward: Forward | None = None
 
     @classmethod
     def create(
@@ -118,7 +112,7 @@ class Predictor:
             name: of the architecture, e.g. ``lgdcnn``.
             targets: what it predicts; their scales are fitted by `fit`.
             keywords: of the builder, e.g. ``{"dim": 256}``; with `init` the others are those of its model, as far as both builders have
-                them.
+                them. None: those of `init`, or else of the architecture's default variant.
             featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
             init: model directory, or name of a preset, whose weights it begins with, see `tfmat.transfer.initialise`;
@@ -128,8 +122,8 @@ class Predictor:
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
-        keywords = dict(keywords or {})
         source = None if init is None else registry.model_folder(init)
+        keywords = dict(keywords) if keywords is not None else architecture.variant() if source is None else {}
         if source is not None:
             keywords = shared_keywords(architecture, read_config(source)) | keywords
         keras.utils.set_random_seed(seed)
@@ -157,7 +151,6 @@ class Predictor:
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
-        jit_compile: bool | None = None,
         precision: Precision = "float32",
         cache: RecordCache | None = None,
         report: Report | None = None,
@@ -173,7 +166,6 @@ class Predictor:
             seed: of the shuffling and the noise.
             checkpoint: file for the state of the unfinished run.
             resume: continue from that file if it exists.
-            jit_compile: compile with XLA; None does so if the architecture is faster for it. JAX always does.
             precision: ``mixed_bfloat16`` trains a copy of the model in that precision and takes its weights; ``float32`` trains the model
                 as it is built.
             cache: where featurized data is kept on disk.
@@ -191,42 +183,37 @@ class Predictor:
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
         set_floors(self.model, self.targets, training.targets)
-        jit_compile, size = uses_xla(jit_compile, self.architecture.xla), recipe.batch_size_for(len(training))
+        size = recipe.batch_size_for(len(training))
         part = max(size // recipe.accumulation, 1)
-        batches, held_out = self._batches(training, validation, part, epochs, seed, jit_compile, cache)
+        batches, held_out = self._batches(training, validation, part, recipe, seed, cache)
         schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume, until)
-        parts, before = self.architecture.parts, Programs(self.programs)
         with scope(self.strategy):
             model = in_precision(precision, self.model, self._built_again)
         self.history = train(
             model, self.targets, recipe, batches, held_out, schedule,
-            parts=parts, jit_compile=jit_compile, programs=self.programs, report=report, strategy=self.strategy,
+            parts=self.architecture.parts, report=report, strategy=self.strategy,
         )  # fmt: skip
         if model is not self.model:
             self.model.set_weights(model.get_weights())
         self._tell_training(recipe, size, seed, precision, batches)
         if validation is not None:
             self.info["validation"] = self._calibrate(validation, cache)
-        if compiled := dict(self.programs - before):
-            self.info["xla_programs"] = compiled
         return self.history
 
     def _batches(
-        self, training: Table, validation: Table | None, rows: int, epochs: int, seed: int, jit_compile: bool, cache: RecordCache | None
+        self, training: Table, validation: Table | None, rows: int, recipe: Recipe, seed: int, cache: RecordCache | None
     ) -> tuple[Batches, Batches | None]:
         """Training and validation data in batches of `rows`."""
-        most, least = most_buckets(self.model, jit_compile), least_saving(self.model, epochs, jit_compile)
-        flat = drops_padding(self.model, jit_compile)
 
-        def batches(table: Table, saving: float, seed: int | None = None) -> Batches:
+        def batches(table: Table, **shuffled: Any) -> Batches:
             records = featurize_table(table, self.featurizer, cache)
-            return Batches.of(records, self._scaled(table), rows, seed=seed, max_buckets=most, least_saving=saving, flat=flat)
+            return Batches.of(records, self._scaled(table), rows, inputs=self.model.input, **shuffled)
 
-        learnt = batches(training, least, seed)
+        learnt = batches(training, seed=seed, fraction_jitter=recipe.fraction_jitter)
         if validation is None:
             return learnt, None
         check_targets(self.targets, validation, learnable=True)
-        return learnt, batches(validation, 3 * least)
+        return learnt, batches(validation)
 
     def _tell_training(self, recipe: Recipe, size: int, seed: int, precision: str, batches: Batches) -> None:
         """What `info` says about the training that has ended."""
@@ -241,7 +228,7 @@ class Predictor:
             "versions": versions(),
             "hardware": hardware(),
         }
-        for name in ("best_epoch", "precision", "strategy", "xla_programs"):
+        for name in ("best_epoch", "precision", "strategy"):
             self.info.pop(name, None)
         if precision != "float32":
             self.info["precision"] = precision
@@ -277,30 +264,21 @@ class Predictor:
     def _scaled(self, table: Table) -> dict[str, np.ndarray]:
         return {t.name: t.scale(table.targets[t.name]) for t in self.targets}
 
-    def outputs(
-        self, records: Records, *, batch_size: int = 256, jit_compile: bool | None = None, report: RowsDone | None = None
-    ) -> dict[str, np.ndarray]:
+    def outputs(self, records: Records, *, batch_size: int = 256, report: RowsDone | None = None) -> dict[str, np.ndarray]:
         """Raw network outputs for featurized materials: target -> float32 (N, 1 or 2), scaled.
 
         Args:
             records: featurized materials.
             batch_size: rows at a time.
-            jit_compile: compile with XLA; None does so from `JIT_ROWS` materials on, if the architecture is faster for it.
             report: progress callback.
         """
-        jit = uses_xla(jit_compile, self.architecture.xla and len(records) >= JIT_ROWS)
-        if jit:
-            least = least_saving(self.model, 1, jit) if len(records) < JIT_ROWS else 0.0
-            batches = Batches.of(records, {}, min(batch_size, len(records)), max_buckets=6, multiple=1, least_saving=least)
-        else:
-            batches = Batches.sorted(records, batch_size, flat=drops_padding(self.model, jit))
-        if jit not in self._forward:
-            self._forward[jit] = forward(self.model, jit, self.programs)
-        run = self._forward[jit]
+        if self._forward is None:
+            self._forward = forward(self.model)
+        batches = Batches.of(records, {}, batch_size, inputs=self.model.input)
         results: dict[str, np.ndarray] = {}
         done = 0
-        for (inputs, *_), (indices, *_) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
-            for name, output in run(inputs).items():
+        for (inputs, *_), indices in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+            for name, output in self._forward(inputs).items():
                 column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
                 column[indices] = output[: len(indices)]
             done += len(indices)
@@ -308,15 +286,12 @@ class Predictor:
                 report(done, len(records))
         return results
 
-    def predict(
-        self, materials: Sequence[Any], *, batch_size: int = 256, jit_compile: bool | None = None, report: RowsDone | None = None
-    ) -> pd.DataFrame:
+    def predict(self, materials: Sequence[Any], *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
         """Predict many materials.
 
         Args:
             materials: formulas, `Crystal` or pymatgen objects; a model of crystals takes no formulas.
             batch_size: rows at a time.
-            jit_compile: see `outputs`.
             report: progress callback.
 
         Returns:
@@ -331,7 +306,7 @@ class Predictor:
         crystals = self.architecture.material == "crystal"
         records, kept, errors = featurize_readable(materials, self.featurizer, crystals=crystals, model=self.architecture.name)
         frame = pd.DataFrame({"material": [name_of(m) for m in materials]})
-        outputs = self.outputs(records, batch_size=batch_size, jit_compile=jit_compile, report=report) if records is not None else {}
+        outputs = self.outputs(records, batch_size=batch_size, report=report) if records is not None else {}
         for target in self.targets:
             frame[target.name] = np.nan
             if target.task == "regression" and self._has_uncertainty(target):

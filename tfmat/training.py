@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.best_epoch import BestEpoch
 from tfmat.checkpoint import Checkpoint
-from tfmat.data.batch_sequence import BatchSequence
-from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import Programs, specialise
 from tfmat.distribution import replicas, replicate, scope, seed_replicas, split
 from tfmat.errors import InputError
-from tfmat.layers.tracing import static_shapes_only
 from tfmat.losses import loss_for
 from tfmat.metrics import PhysicalMAE
 from tfmat.parts import Parts, layer_of, rate_factors
@@ -92,8 +89,6 @@ def train(
     schedule: Schedule,
     *,
     parts: Parts | None = None,
-    jit_compile: bool = True,
-    programs: Programs | None = None,
     report: Report | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> list[dict[str, float]]:
@@ -108,8 +103,6 @@ def train(
             may be None.
         schedule: how long, and where the checkpoint lies.
         parts: of the architecture, for the recipe's learning rates by part.
-        jit_compile: compile with XLA (several times faster on CPU; a few seconds of compilation a batch shape).
-        programs: takes the number of programs that XLA compiles.
         report: progress callback.
         strategy: in whose scope the model was made.
 
@@ -123,10 +116,9 @@ def train(
     """
     steps = training.plan.steps
     check_recipe(model, targets, recipe, parts or {}, validated=validation is not None)
-    programs = Programs() if programs is None else programs
     with scope(strategy):
         optimizer = recipe.build_optimizer(steps, schedule.epochs)
-        compile_model(model, targets, optimizer, jit_compile, loss=recipe.loss, programs=programs, strategy=strategy)
+        compile_model(model, targets, optimizer, loss=recipe.loss, strategy=strategy)
     if recipe.rates:
         factors = rate_factors(model, recipe.rates, parts or {})
         model.optimizer.set_factors([factors.get(layer_of(weight), 1.0) for weight in model.trainable_variables])
@@ -134,7 +126,7 @@ def train(
     if recipe.keep == "best":
         state.best = BestEpoch(model, recipe.patience)
     if recipe.swa_epochs is not None and validation is not None:
-        state.averaging = StochasticWeightAveraging(recipe.swa_epochs, model, validation, jit_compile, programs)
+        state.averaging = StochasticWeightAveraging(recipe.swa_epochs, model, validation)
     if schedule.resume and schedule.checkpoint is not None and schedule.checkpoint.exists():
         state.restore(model, Checkpoint.read(schedule.checkpoint))
     if state.finished < schedule.last and not state.stopped_early:
@@ -159,7 +151,7 @@ def _fit(
 ) -> None:
     callbacks: list[keras.callbacks.Callback] = [] if recipe.ema is None else [keras.callbacks.SwapEMAWeights()]
     callbacks.append(state)
-    feed = _feed(model, training, validation, state.finished, recipe.fraction_jitter, strategy)
+    feed = _feed(model, training, validation, state.finished, strategy)
     if isinstance(feed.data, BatchSequence):
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: feed.data.begin(epoch)))
     with _signals(state), state.written_on_interrupt():
@@ -193,13 +185,12 @@ def _feed(
     training: Batches,
     validation: Batches | None,
     first_epoch: int,
-    jitter: float,
     strategy: tf.distribute.Strategy | None,
 ) -> _Feed:
     if keras.backend.backend() != "tensorflow":
-        return _Feed(BatchSequence(training, first_epoch, jitter), None, None if validation is None else BatchSequence(validation))
+        return _Feed(BatchSequence(training, first_epoch), None, None if validation is None else BatchSequence(validation))
     parts = replicas(strategy)
-    data = training.dataset(first_epoch=first_epoch, repeat=True, fraction_jitter=jitter, parts=parts)
+    data = training.dataset(first_epoch=first_epoch, repeat=True, parts=parts)
     if strategy is None:
         return _Feed(data, training.plan.steps, None if validation is None else validation.dataset())
     seed_replicas(model, strategy)
@@ -233,10 +224,8 @@ def compile_model(
     model: keras.Model,
     targets: Sequence[Target],
     optimizer: keras.optimizers.Optimizer,
-    jit_compile: bool,
     *,
     loss: Loss = "laplace",
-    programs: Programs | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Losses and metrics for `targets`; the optimizer's variables exist afterwards. With a `strategy`, call it in its scope.
@@ -247,13 +236,11 @@ def compile_model(
     _check_loss(model, targets, loss)
     losses = {t.name: loss_for(loss, t) for t in targets}
     metrics = {t.name: [PhysicalMAE(t)] for t in targets}
-    with static_shapes_only(jit_compile):  # a layer may tell Keras that it is compiled in this case only
-        model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile=jit_compile)
+    # Under TensorFlow without XLA: one program for all sizes, where XLA would compile one for each. JAX knows nothing else.
+    model.compile(optimizer=optimizer, loss=losses, metrics=metrics, jit_compile="auto" if keras.backend.backend() == "jax" else False)
     optimizer.build(model.trainable_variables)
-    if strategy is None:
-        specialise(model, jit_compile, programs)
-    else:
-        replicate(model, strategy, jit_compile, programs)
+    if strategy is not None:
+        replicate(model, strategy)
 
 
 class _RunState(keras.callbacks.Callback):

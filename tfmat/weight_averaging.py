@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from tfmat.batching.pipeline import Batches
 from tfmat.checkpoint import Checkpoint
-from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import Programs, forward
+from tfmat.inference import forward
 
 
 class StochasticWeightAveraging:
@@ -20,10 +20,10 @@ class StochasticWeightAveraging:
 
     PATIENCE = 5
 
-    def __init__(self, period: int, model: keras.Model, validation: Batches, jit_compile: bool, programs: Programs | None = None) -> None:
+    def __init__(self, period: int, model: keras.Model, validation: Batches) -> None:
         self.period, self.model = period, model
-        self._predict = forward(model, jit_compile, programs, "averaging")
-        self._batches = [(inputs, values) for inputs, values, _, _ in validation.epoch(0)]
+        self._predict = forward(model)
+        self._batches = [(inputs, values) for inputs, values, _ in validation.epoch(0)]
         self.average: list[np.ndarray] = []
         self.count, self.failures = 0, 0
         self.best = self.least = 1e9

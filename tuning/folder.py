@@ -24,7 +24,6 @@ _LABELS = {
     "epochs": "another number of epochs", "seed": "another seed", "targets": "other targets", "training": "other training rows",
     "validation": "other validation rows", "space": "another search space", "keywords": "other builder keywords",
     "recipe": "another recipe",
-    "jit": "another --jit",
 }  # fmt: skip
 
 
@@ -44,7 +43,6 @@ def identity(search: Search) -> dict[str, Any]:
         "space": sorted(space, key=lambda parameter: str(parameter["name"])),
         "keywords": dict(search.reader.keywords),
         "recipe": search.reader.base.to_config(),
-        "jit": search.jit_compile,
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain

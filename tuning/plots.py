@@ -82,7 +82,7 @@ def objective_by_value(
     figure.savefig(path)
 
 
-UNITS = {"cutoff": "Å", "site_noise": "Å"}
+UNITS = {"cutoff": "Å"}
 """Hyper-parameters that have a unit."""
 
 

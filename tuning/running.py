@@ -75,7 +75,7 @@ def fitting_of(search: Search, cache: RecordCache | None) -> Fitting:
     """What the trials of a search have in common."""
     return Fitting(
         search.reader.architecture.name, search.training, search.validation, search.objective, search.epochs, search.seed, search.strategy,
-        search.jit_compile, cache,
+        cache,
     )  # fmt: skip
 
 

@@ -50,7 +50,6 @@ class Search:
         epochs: of the longest trial.
         seed: of the values, and of weights, shuffling and noise.
         strategy: ``none`` or ``mirrored``.
-        jit_compile: compile with XLA; None: if the architecture is faster for it.
     """
 
     reader: Reader
@@ -63,7 +62,6 @@ class Search:
     epochs: int
     seed: int = 0
     strategy: str = "none"
-    jit_compile: bool | None = None
 
     @property
     def combinations(self) -> int | None:
@@ -115,7 +113,6 @@ def search(
     vary: Sequence[str] = (),
     keywords: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
-    jit_compile: bool | None = None,
     cache: RecordCache | None = None,
     watcher: Watcher | None = None,
 ) -> SearchResult | None:
@@ -143,7 +140,6 @@ def search(
         vary: names of the hyper-parameters that are searched; the others keep their default. Default: all.
         keywords: of the builder, which are not searched.
         recipe: fields of `tfmat.recipe.Recipe` that are not searched.
-        jit_compile: compile with XLA; None: if the architecture is faster for it.
         cache: where featurized data is kept. Default: every trial featurizes again.
         watcher: is told how it goes.
 
@@ -157,7 +153,7 @@ def search(
 
     ready = prepare(
         architecture, targets, training, validation, tuner=tuner, trials=trials, epochs=epochs, seed=seed, strategy=strategy, space=space,
-        vary=vary, keywords=keywords, recipe=recipe, jit_compile=jit_compile,
+        vary=vary, keywords=keywords, recipe=recipe,
     )  # fmt: skip
     ready.check()
     return run(ready, _usable(ready, cache), Path(out), cache=cache, watcher=watcher)
@@ -178,7 +174,6 @@ def prepare(
     vary: Sequence[str] = (),
     keywords: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
-    jit_compile: bool | None = None,
 ) -> Search:
     """The search for the arguments of `search`.
 
@@ -209,9 +204,7 @@ def prepare(
         raise InputError("nothing is left to search", expected="a hyper-parameter that is not set")
     if trials is None and tuner in ("bayesian", "random"):
         trials = DEFAULT_TRIALS
-    return Search(
-        reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy, jit_compile
-    )
+    return Search(reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy)
 
 
 def check_installed() -> None:

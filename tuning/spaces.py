@@ -2,7 +2,7 @@
 
 Names of hyper-parameters are those of the keywords and fields that they set. Keywords that the featurizer has too (``k``, ``cutoff``,
 ``n_list``) go to both, so that the data of a trial are featurized as its model needs them. The default of each hyper-parameter is that of
-the builder, or of the architecture's recipe ``default``.
+the architecture's default variant, or of its recipe ``default``.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def lgdcnn(hp: Hyperparameters) -> Values:
     """Width, depth and kind of the layers of `tfmat.zoo.LGDCNN`, and its element table."""
     return {
         "keywords": {
-            "dim": hp.Choice("dim", [128, 256, 512, 768], default=512),
+            "dim": hp.Choice("dim", [128, 192, 256, 512, 768], default=256),
             "recurrent": tuple(hp.Choice("recurrent", ["lstm", "gru", "lstm-gru"], default="lstm-gru").split("-")),
             "attention": hp.Boolean("attention", default=True),
             "conv_blocks": hp.Int("conv_blocks", 1, 4, default=3),
-            "conv_dim": hp.Choice("conv_dim", [128, 256, 512], default=512),
+            "conv_dim": hp.Choice("conv_dim", [128, 192, 256, 512], default=256),
             "kernel_size": hp.Choice("kernel_size", [1, 3], default=3),
             "elements": hp.Choice("elements", ["mat2vec", "onehot", "magpie", "matscholar"], default="mat2vec"),
         },
@@ -105,7 +105,6 @@ def crysformer(hp: Hyperparameters) -> Values:
             "heads": hp.Choice("heads", [2, 4, 8], default=4),
             "dropout": hp.Choice("dropout", [0.0, 0.1, 0.2], default=0.0),
             "stochastic_depth": hp.Choice("stochastic_depth", [0.0, 0.1, 0.2], default=0.0),
-            "site_noise": hp.Choice("site_noise", [0.0, 0.02, 0.05], default=0.0),
         },
         "recipe": {**_optimizer(hp, weight_decay=0.01), "batch_size": _batch_size(hp, [AUTOMATIC, 32, 64, 128])},
     }

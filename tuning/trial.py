@@ -36,7 +36,6 @@ class Fitting:
         epochs: of a whole run, which the learning rate's schedule is made for.
         seed: of weights, shuffling and noise, the same for all trials.
         strategy: ``none`` or ``mirrored``, see `tfmat.distribution.strategy_of`.
-        jit_compile: compile with XLA; None: if the architecture is faster for it.
         cache: where featurized data is kept.
     """
 
@@ -47,7 +46,6 @@ class Fitting:
     epochs: int
     seed: int = 0
     strategy: str = "none"
-    jit_compile: bool | None = None
     cache: RecordCache | None = None
 
     def create(self, configuration: Configuration) -> Predictor:
@@ -88,7 +86,7 @@ class Fitting:
         predictor = self.create(configuration)
         predictor.fit(
             self.training, self.validation, recipe=configuration.recipe, epochs=self.epochs, until=until, seed=self.seed,
-            checkpoint=checkpoint, resume=True, jit_compile=self.jit_compile, cache=self.cache, report=report,
+            checkpoint=checkpoint, resume=True, cache=self.cache, report=report,
         )  # fmt: skip
         scores = predictor.info["validation"]
         return Outcome(

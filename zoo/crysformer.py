@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import keras
+from keras import ops
 
 from tfmat.architecture import Architecture
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 from tfmat.layers.attention import CrysformerLayer, EdgeEmbedding, Gate
 from tfmat.layers.composition import ElementEmbedding
-from tfmat.layers.flat_sites import FlatSites, PaddedSites
-from tfmat.layers.neighbors import MeanOverSites, NeighborGraph, SiteNoise
+from tfmat.layers.lists import list_inputs
+from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
 from tfmat.recipe import Recipe
 
 REACH = 8.0
@@ -44,21 +45,19 @@ def Crysformer(
     head: Literal["mlp", "linear"] = "mlp",
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
-    site_noise: float = 0.0,
     remat: bool = False,
     uncertainty: bool = False,
     name: str = "crysformer",
 ) -> keras.Model:
     """Crysformer.
 
-    Data flow (B crystals, A sites, K slots for neighbours, D = `dim`): atoms h = a map of the features of Z; bonds e and angles t are
-    Gaussians of the distance and of the cosine, each through a dense layer, normalisation and ReLU. `blocks` times: `CrysformerLayer` on
-    the line graph updates (e, t), then another one on the atom graph updates (h, e). Mean of h over the sites, and one output a target.
-    All but this mean goes site by site. So under TensorFlow without XLA `FlatSites` puts the real sites of the batch in one row, (1, S) in
-    place of (B, A), and `PaddedSites` takes them apart before the mean; not with `remat` or `stochastic_depth`, which act on crystals.
+    Data flow (B crystals, D = `dim`): atoms h = a map of the features of Z; bonds e and angles t are Gaussians of the distance and of the
+    cosine, each through a dense layer, normalisation and ReLU. `blocks` times: `CrysformerLayer` on the line graph updates (e, t), then
+    another one on the atom graph updates (h, e). Mean of h over the sites, and one output per target. Sites, bonds and angles that the
+    network cannot tell apart are computed once (`tfmat.featurizers.quotient`).
 
-    Inputs: dict of ``species`` int32 (B, A) atomic numbers, ``neighbors`` int32 (B, A, K) site in each slot, ``vectors`` (B, A, K, 3) [Å]
-    from the site to that neighbour; 0 = padding.
+    Inputs: dict of what `NeighborFeaturizer` gives, one crystal after the other in each list, and ``batch_sites`` int32 (B,), see
+    `tfmat.batching.lists`.
     Outputs: dict target -> (B, 1) value, or logit for a binary target, in scaled units; (B, 2) with `uncertainty`.
 
     Differences from the paper:
@@ -72,7 +71,7 @@ def Crysformer(
         - the edges of the last layer of each graph are not updated, since nothing reads them (``update_last_edges=True`` does, for 165,888
           weights without effect). One layer of the line graph, the last, then has angles as they were before it.
         - targets are scaled, several may be learnt at once, and optionally a log-scale.
-        - `dropout`, `stochastic_depth` and `site_noise` against over-fitting, which the paper names as its weakness.
+        - `dropout` and `stochastic_depth` against over-fitting, which the paper names as its weakness.
 
     Args:
         targets: names of the outputs.
@@ -95,9 +94,7 @@ def Crysformer(
         head: ``"mlp"`` has one hidden layer of width D, ``"linear"`` none.
         dropout: rate, on every update.
         stochastic_depth: probability that a crystal skips an update in training, for the last block; it rises linearly up to there.
-        site_noise: standard deviation of random displacements of the sites in training [Å].
-        remat: go through a batch crystal by crystal in training, and compute what is inside a layer again for the gradient instead of
-            keeping it: less memory.
+        remat: compute what is inside a layer again for the gradient instead of keeping it: less memory.
         uncertainty: a second output column, the log-scale that the loss ``laplace`` learns.
         name: of the model.
 
@@ -108,23 +105,17 @@ def Crysformer(
         raise ValueError(f"`blocks` must be at least 1. Received: blocks={blocks}")
     if head not in ("mlp", "linear"):
         raise ValueError(f"`head` must be 'mlp' or 'linear'. Received: head={head!r}")
-    species = keras.Input((None,), dtype="int32", name="species")
-    neighbors = keras.Input((None, None), dtype="int32", name="neighbors")
-    vectors = keras.Input((None, None, 3), name="vectors")
-    noisy = SiteNoise(site_noise, name="site_noise")(neighbors, vectors) if site_noise else vectors
-    batch = {"species": species, "neighbors": neighbors, "vectors": noisy}
-    flat = None if remat or stochastic_depth else FlatSites(name="flat_sites")(**batch)  # these two act on one crystal at a time
-    sites = batch if flat is None else flat
-    graph = NeighborGraph(name="graph")(*(sites[key] for key in batch))
+    inputs = list_inputs(NeighborFeaturizer().spec)
+    graph = CrystalGraph(name="graph")(inputs)
 
     # Algorithm 1: h0, e0 and t0
     if elements == "learned":
-        atoms = keras.layers.Embedding(HEAVIEST, dim, name="atom_embedding")(graph["elements"])
+        atoms = keras.layers.Embedding(HEAVIEST, dim, name="atom_embedding")(ops.maximum(inputs["species"] - 1, 0))
     else:
-        atoms = ElementEmbedding(dim, elements, name="atom_embedding")(sites["species"])
+        atoms = ElementEmbedding(dim, elements, name="atom_embedding")(inputs["species"])
     edges = {"norm_act": embed_norm_act, "remat": remat}
-    bonds = EdgeEmbedding(dim, 0.0, REACH, distance_gaussians, **edges, name="bond_embedding")(graph["distances"])
-    angles = EdgeEmbedding(dim, -1.0, 1.0, angle_gaussians, **edges, name="angle_embedding")(graph["cosines"])
+    bonds = EdgeEmbedding(dim, 0.0, REACH, distance_gaussians, **edges, name="bond_embedding")(inputs["distances"])
+    angles = EdgeEmbedding(dim, -1.0, 1.0, angle_gaussians, **edges, name="angle_embedding")(inputs["cosines"])
 
     def layer(label: str, block: int, update_edges: bool) -> CrysformerLayer:
         depth = stochastic_depth * block / blocks
@@ -135,18 +126,15 @@ def Crysformer(
 
     for block in range(1, blocks + 1):
         update_edges = block < blocks or update_last_edges
-        bonds, angles = layer("line_graph", block, update_edges)(bonds, angles, graph["senders"], graph["real_pairs"])
-        atoms, bonds = layer("atom_graph", block, update_edges)(atoms, bonds, graph["senders"], graph["real_bonds"])
+        bonds, angles = layer("line_graph", block, update_edges)(bonds, angles, graph["pairs"], graph["bond_crystals"])
+        atoms, bonds = layer("atom_graph", block, update_edges)(atoms, bonds, graph["bonds"], graph["crystals"])
 
-    real_atoms = graph["real_atoms"]
-    if flat is not None:
-        atoms, real_atoms = PaddedSites(name="padded_sites")(atoms, flat["rows"], flat["real_sites"]), flat["real_sites"]
-    crystal = MeanOverSites(name="crystal")(atoms, real_atoms)
+    crystal = MeanOverSites(name="crystal")(atoms, graph["sites"], graph["crystals"], inputs["batch_sites"])
     if head == "mlp":
         crystal = keras.layers.Dense(dim, "relu", dtype="float32", name="head")(crystal)
     columns = 2 if uncertainty else 1
     outputs = {target: keras.layers.Dense(columns, dtype="float32", name=target)(crystal) for target in targets}
-    return keras.Model({"species": species, "neighbors": neighbors, "vectors": vectors}, outputs, name=name)
+    return keras.Model(inputs, outputs, name=name)
 
 
 RECIPES = {
@@ -163,7 +151,7 @@ ARCHITECTURE = Architecture(
     featurizer=NeighborFeaturizer,
     recipes=RECIPES,
     variants={"crysformer": {}, "small": {"dim": 64, "blocks": 2}},
-    xla=False,
+    retired=("site_noise",),
     parts={
         "embedding": ("*_embedding",),
         "blocks": ("block*",),

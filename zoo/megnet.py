@@ -17,6 +17,7 @@ from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 from tfmat.layers.activations import softplus2
 from tfmat.layers.bonds import BondGraph, GaussianExpansion, MEGNetBlock
 from tfmat.layers.constants import ConstantState
+from tfmat.layers.lists import list_inputs
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.set2set import Set2Set
 from tfmat.recipe import Recipe
@@ -50,21 +51,24 @@ def MEGNet(
 ) -> keras.Model:
     """MEGNet as in the package megnet, or as in matgl.
 
-    Data flow (B crystals, A sites, E bonds, D = `dim`): atoms v = Emb[Z], bonds e = Gaussians of the distance, state u; each through two
+    Data flow (B crystals, S sites, E bonds, D = `dim`): atoms v = Emb[Z], bonds e = Gaussians of the distance, state u; each through two
     dense layers to width D; `blocks` times `tfmat.layers.bonds.MEGNetBlock`, the first without its feed-forward layers; atoms and bonds
     are summarised by `Set2Set`; [atoms; bonds; u] through two dense layers, and one linear output a target.
 
-    Inputs: dict of ``species`` int32 (B, A) atomic numbers, ``centers`` and ``neighbors`` int32 (B, E) sites, ``distances`` (B, E) [Å];
-    0 = padding. With `state_dim` also ``state`` (B, state_dim), with `fidelities` ``state`` int32 (B, 1).
+    Inputs: dict of the lists of a batch, whose crystals follow each other: ``species`` int32 (S,) atomic numbers and ``site_multiplicity``
+    int32 (S,), how many equal sites of its crystal each one stands for; ``bond_receivers``, ascending, and ``bond_senders`` int32 (E,)
+    sites, ``distances`` (E,) [Å] and ``bond_multiplicity`` int32 (E,), how many equal bonds arrive at one site; ``batch_sites`` int32
+    (B,) sites of each crystal. The last site and bond are empty, with multiplicity 0. With `state_dim` also ``state`` (B, state_dim),
+    with `fidelities` ``state`` int32 (B, 1).
     Outputs: dict target -> (B, 1) value, or logit for a binary target, in scaled units; (B, 2) with `uncertainty`.
 
     Differences from the paper and its published code:
         - Set2Set is a proper LSTM: the published code does not carry its cell state and uses a piecewise linear gate, and the published
           weights need that (``legacy_set2set=True``, set by the presets).
         - a classifier gives its logit; the sigmoid is applied by `tfmat.target.Target`.
-        - batches are padded instead of joined to one graph; the numbers are the same.
+        - equal sites and equal bonds are computed once; the numbers are the same.
         - ``flavor="matgl"`` is the variant of the package matgl and of ParAIsite: Gaussians of width sqrt(2) Å, an activation after
-          the last layer of each update, messages gathered where bonds arrive, no map before Set2Set, which is 2 D wide. The two bias
+          the last layer of each update, the ends of a bond change places in phi_e, no map before Set2Set, which is 2 D wide. The two bias
           vectors and the two matrices that act on h in PyTorch's LSTM are one here (8,448 weights fewer), with the same values.
         - heads for several targets, and optionally a log-scale.
 
@@ -142,34 +146,31 @@ def megnet_features(
     if state_dim and fidelities:
         raise ValueError(f"`state_dim` and `fidelities` exclude each other. Received: {state_dim}, {fidelities}")
     matgl = flavor == "matgl"
-    receive: Literal["centers", "neighbors"] = "neighbors" if matgl else "centers"
 
     def dense(width: int, label: str, activation: Any = softplus2) -> keras.layers.Dense:
         return keras.layers.Dense(width, activation, kernel_regularizer=keras.regularizers.L2(l2) if l2 else None, name=label)
 
-    species = keras.Input((None,), dtype="int32", name="species")
-    centers = keras.Input((None,), dtype="int32", name="centers")
-    neighbors = keras.Input((None,), dtype="int32", name="neighbors")
-    distances = keras.Input((None,), name="distances")
-    inputs = {"species": species, "centers": centers, "neighbors": neighbors, "distances": distances}
-    graph = BondGraph(receive, name="graph", dtype=weights_dtype())(species, centers, neighbors, distances)
+    inputs = list_inputs(BondFeaturizer(cutoff, state_dim, fidelities).spec)
+    graph = BondGraph(name="graph", dtype=weights_dtype())(
+        {key: value for key, value in inputs.items() if key not in ("distances", "state")}
+    )
 
     # v0, e0, u0, each through two dense layers
-    atoms = keras.layers.Embedding(HEAVIEST + 1, embedding_dim, name="atom_embedding")(species)
+    atoms = keras.layers.Embedding(HEAVIEST + 1, embedding_dim, name="atom_embedding")(inputs["species"])
     width = gaussian_width or (2**0.5 if matgl else 0.5)
-    bonds = GaussianExpansion(cutoff + 1.0, gaussians, width, name="bond_expansion", dtype=weights_dtype())(distances)
+    bonds = GaussianExpansion(cutoff + 1.0, gaussians, width, name="bond_expansion", dtype=weights_dtype())(inputs["distances"])
     if fidelities:
-        inputs["state"] = keras.Input((1,), dtype="int32", name="state")
         state = keras.layers.Embedding(fidelities, embedding_dim, name="state_embedding")(inputs["state"])
         state = keras.layers.Flatten(name="state_features")(state)
     elif state_dim:
-        state = inputs["state"] = keras.Input((state_dim,), name="state")
+        state = inputs["state"]
     else:
-        state = ConstantState(2, name="state_features")(species)
+        state = ConstantState(2, name="state_features")(inputs["batch_sites"])
     atoms = dense(dim, "atom_encoder_2")(dense(hidden_dim, "atom_encoder_1")(atoms))
     bonds = dense(dim, "bond_encoder_2")(dense(hidden_dim, "bond_encoder_1")(bonds))
     state = dense(dim, "state_encoder_2")(dense(hidden_dim, "state_encoder_1")(state))
 
+    receive: Literal["centers", "neighbors"] = "neighbors" if matgl else "centers"
     for block in range(1, blocks + 1):
         atoms, bonds, state = MEGNetBlock(
             dim, hidden_dim, feed_forward=block > 1, activate_last=matgl, receive=receive, dropout=dropout, l2=l2, name=f"block{block}"
@@ -179,8 +180,8 @@ def megnet_features(
         width = dim if matgl else dim // 2
         return Set2Set(width, set2set_steps, project=not matgl, legacy=legacy_set2set, l2=l2, name=label, dtype=weights_dtype())
 
-    of_atoms = summary("atom_set2set")(atoms, graph["real_atoms"])
-    of_bonds = summary("bond_set2set")(bonds, graph["real_bonds"])
+    of_atoms = summary("atom_set2set")(atoms, graph["sites"], graph["crystals"], state)
+    of_bonds = summary("bond_set2set")(bonds, graph["bond_counts"], graph["bond_crystals"], state)
     features = keras.layers.Concatenate(name="crystal")([of_atoms, of_bonds, state])
     if dropout:
         features = keras.layers.Dropout(dropout, name="crystal_dropout")(features)

@@ -25,7 +25,7 @@ def test_the_published_ordering_on_measured_enthalpies():
     for variant in ("dcnn_k1", "lgdcnn", "lstm"):
         keywords = {**architectures()["lgdcnn"].variants[variant], **SMALL}
         predictor = Predictor.create("lgdcnn", [Target("formation_enthalpy_per_atom", "eV/atom")], keywords=keywords)
-        predictor.fit(data.splits["train"], epochs=EPOCHS, jit_compile=False)
+        predictor.fit(data.splits["train"], epochs=EPOCHS)
         vectors[variant] = cecv(predictor, materials, "O").vector
         print(variant, *vectors[variant])
     small = slice(0, TOLERANCES.index(0.2))

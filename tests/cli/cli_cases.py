@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[2]
 METALS, ANIONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Al"), ("O", "S", "F", "Cl")
-SMALL = (*("--variant", "dcnn_k1", "--set", "dim=16", "--set", "conv_dim=16", "--set", "conv_blocks=1"), *("--no-jit", "--no-cache"))
+SMALL = (*("--variant", "dcnn_k1", "--set", "dim=16", "--set", "conv_dim=16", "--set", "conv_blocks=1"), "--no-cache")
 TINY = (*SMALL, "--batch-size", "32")
 
 

@@ -109,7 +109,7 @@ def test_train_options(options: tuple[str, ...], parts: list[str], tfmat: Comman
 
 def test_unreadable_run(tfmat: Command, tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.training").mkdir()
-    for text in ("{", "[]", "{}", '{"format": 1, "seed": 0}'):
+    for text in ("{", "[]", "{}", '{"format": 2, "seed": 0}'):
         (tmp_path / "x.training" / "run.json").write_text(text)
         refused(tfmat("train", "--resume", "x"), "x.training/run.json", "cannot be read")
 

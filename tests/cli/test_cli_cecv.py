@@ -49,7 +49,7 @@ def test_two_models(tfmat: Command, model: pathlib.Path, lstm: pathlib.Path, dat
 def test_its_own_test_split_and_no_folder(tfmat: Command, lstm: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rows = "".join(f"{formula},{i % 5}\n" for i, formula in enumerate(TERNARIES))
     (tmp_path / "own.csv").write_text("formula,gap\n" + rows)
-    options = ("--set", "dim=16", "--set", "conv_dim=16", "--no-jit", "--epochs", "1", "--split", "file:own-split.csv")
+    options = ("--set", "dim=16", "--set", "conv_dim=16", "--epochs", "1", "--split", "file:own-split.csv")
     splits = "".join(f"{i},{'test' if i % 2 else 'train' if i % 4 else 'validation'}\n" for i in range(2, len(TERNARIES) + 2))
     (tmp_path / "own-split.csv").write_text("id,split\n" + splits)
     trained = tfmat("train", "lgdcnn", "--variant", "dcnn_k1", "--data", "own.csv", "--target", "gap", *options, "--out", "own")

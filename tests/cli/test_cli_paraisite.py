@@ -15,7 +15,7 @@ from tfmat.cli import figures
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
-SMALL = (*(f"--set={key}={value}" for key, value in BACKBONE.items()), "--set=head_dims=6,5,0", "--no-jit", "--no-cache", "--epochs", "1")
+SMALL = (*(f"--set={key}={value}" for key, value in BACKBONE.items()), "--set=head_dims=6,5,0", "--no-cache", "--epochs", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -120,7 +120,7 @@ def nearest() -> Iterator[None]:
 
 @pytest.mark.usefixtures("nearest")
 def test_crystals(tfmat: Command, crystal_files: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    options = ("--target", "gap", "--unit", "eV", "--no-jit", "--no-cache")
+    options = ("--target", "gap", "--unit", "eV", "--no-cache")
     assert tfmat("train", "nearest", "--data", "d", "--out", "m", *options).code == 0
     result = tfmat("report", "m")
     assert result.code == 0, result.err

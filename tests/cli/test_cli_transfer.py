@@ -109,14 +109,14 @@ def test_a_resumed_run_keeps_its_beginning(
     assert result.code == 2 and "--freeze cannot be changed" in result.err
 
 
-def test_a_run_of_an_older_version_is_continued(tmp_path: pathlib.Path) -> None:
-    """Its settings know nothing of all this."""
+def test_a_run_of_an_older_version_is_refused(tmp_path: pathlib.Path) -> None:
+    """Its batches were made otherwise."""
     old = {"architecture": "lgdcnn", "keywords": {}, "data": "d", "label": "d", "split": None, "targets": [], "recipe": {}, "epochs": 1}
     old |= {"seed": 0, "jit": True, "cache": True, "overwrite": False, "train_sha256": "", "tfmat": "0.1.0", "format": 1}
     (tmp_path / "m.training").mkdir()
     (tmp_path / "m.training" / "run.json").write_text(json.dumps(old))
-    settings = TrainingFolder(tmp_path / "m").settings()
-    assert (settings.init, settings.freeze, settings.init_sha256) == (None, [], "")
+    with pytest.raises(ValueError, match=r"begun by another version of tfmat. Expected that version, or a new run"):
+        TrainingFolder(tmp_path / "m").settings()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ NAMES = sorted(name for name, found in architectures().items() if found.material
 def test_a_folder_of_structures(name: str, tfmat: Command, tmp_path: pathlib.Path) -> None:
     crystals(tmp_path / "d")
     options = [option for pair in SMALL[name] for option in ("--set", pair)]
-    trained = tfmat("train", name, "--data", "d", "--target", "gap", "--unit", "eV", "--no-jit", "--epochs", "2", *options, "--out", "m")
+    trained = tfmat("train", name, "--data", "d", "--target", "gap", "--unit", "eV", "--epochs", "2", *options, "--out", "m")
     assert trained.code == 0, trained.err
     evaluated = tfmat("evaluate", "m", "--split", "all")
     assert evaluated.code == 0, evaluated.err

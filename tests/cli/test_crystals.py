@@ -17,7 +17,7 @@ from tfmat.cli import figures, run
 from tfmat.predictor import Predictor
 
 SPARSE = (3, 8, 21)
-TRAIN = ("train", "nearest", "--target", "gap", "--unit", "eV", "--no-jit")
+TRAIN = ("train", "nearest", "--target", "gap", "--unit", "eV")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,9 @@ from cli_cases import TINY, Command, listing, start
 import tfmat.predictor as predictor_module
 import tfmat.training as training_module
 from tfmat.cli import figures, runs
+from tfmat.cli.config_file import RunConfig
 from tfmat.cli.fitting import TrainingProgress
+from tfmat.cli.train import model_settings
 from tfmat.predictor import Predictor
 
 GAP = ("--target", "gap", "--unit", "eV")
@@ -284,10 +286,27 @@ def test_default_out(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ca
     assert runs.stem("elasticity_log10(G_VRH)") == "elasticity_log10-G_VRH"
 
 
+def test_the_default_variant_is_that_of_a_new_model_alone() -> None:
+    """What a config or another model says about the network counts for more than the default."""
+    given = RunConfig("lgdcnn", keywords={"elements": "onehot"})
+
+    def keywords(given: RunConfig | None, variant: str | None, *options: str, new: bool) -> dict[str, Any]:
+        found = model_settings(given, "lgdcnn", variant, [*options], "default", [], rates=[], epochs=None, batch_size=None, new=new)
+        return dict(found.keywords)
+
+    assert keywords(None, None, new=True) == {"dim": 256, "conv_dim": 256}
+    assert keywords(None, None, "dim=64", new=True) == {"dim": 64, "conv_dim": 256}
+    assert keywords(None, "lgdcnn", new=True) == {}
+    assert keywords(None, None, new=False) == {}
+    assert keywords(given, None, new=False) == {"elements": "onehot"}
+
+
 def test_listings(tfmat: Command) -> None:
     architectures = {listed["name"]: listed for listed in json.loads(tfmat("models", "--json").out)["architectures"]}
     assert set(architectures) >= {"lgdcnn", "megnet", "paraisite", "crysformer", "atom_list_lstm"}
-    assert "gru" in architectures["lgdcnn"]["variants"] and architectures["lgdcnn"]["parameters"] > 8_000_000
-    assert "no trained models" in tfmat("models").out
+    assert "gru" in architectures["lgdcnn"]["variants"] and architectures["lgdcnn"]["default"] == "base"
+    assert architectures["lgdcnn"]["parameters"] == 2_210_815
+    out = tfmat("models").out
+    assert "no trained models" in out and "variants: base (default), lstm" in out
     assert json.loads(tfmat("datasets", "--json").out)[0]["name"] == "exp_formation_enthalpy"
     assert "exp_formation_enthalpy" in tfmat("datasets").out

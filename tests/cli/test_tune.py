@@ -30,7 +30,7 @@ from tfmat.tuning import SPACES
 from tfmat.tuning.results import TrialResult
 
 GAP = ("--target", "gap", "--unit", "eV")
-QUICK = ("--no-jit", "--no-cache", "--epochs", "1")
+QUICK = ("--no-cache", "--epochs", "1")
 RANDOM = (*QUICK, "--tuner", "random", "--trials", "2", "--vary", "dim")
 
 
@@ -78,7 +78,7 @@ def test_round_trip(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path)
     refused(tfmat("tune", "tiny", "--data", table, *GAP, *RANDOM, "--seed", "5"), "another seed (4, not 5)", "another --out")
 
     config = json.loads((out / "best.json").read_text())
-    result = tfmat("train", "--config", out / "best.json", "--no-jit", "--no-cache", "--out", "best")
+    result = tfmat("train", "--config", out / "best.json", "--no-cache", "--out", "best")
     assert result.code == 0, result.err
     trained = Predictor.load(tmp_path / "best")
     assert trained.architecture.name == "tiny" and trained.keywords == config["keywords"] and trained.info["seed"] == 4
@@ -91,7 +91,7 @@ def test_options_come_before_the_config(tfmat: Command, table: pathlib.Path, tmp
     content = {"architecture": "tiny", "keywords": {"dim": 4, "depth": 1}, "recipe": recipe, "seed": 3}
     (tmp_path / "c.json").write_text(json.dumps(content))
     options = ("--set", "dim=12", "--recipe-option", "learning_rate=0.02", "--epochs", "1", "--seed", "0", "--data", table, *GAP)
-    result = tfmat("train", "tiny", "--config", "c.json", *options, "--no-jit", "--no-cache", "--out", "m")
+    result = tfmat("train", "tiny", "--config", "c.json", *options, "--no-cache", "--out", "m")
     assert result.code == 0, result.err
     trained = Predictor.load(tmp_path / "m")
     assert trained.keywords == {"dim": 12, "depth": 1} and trained.info["seed"] == 0
@@ -287,7 +287,7 @@ def test_featurizer_settings_are_searched(cache: str, tfmat: Command, tmp_path: 
 
     monkeypatch.setattr(Predictor, "fit", spy)
     folder = crystals(tmp_path / "crystals", sparse=range(0, 32, 5))
-    result = tfmat("tune", "nearest", "--data", folder, *GAP, "--tuner", "grid", "--epochs", "1", "--no-jit", cache, "--out", "s")
+    result = tfmat("tune", "nearest", "--data", folder, *GAP, "--tuner", "grid", "--epochs", "1", cache, "--out", "s")
     assert result.code == 0, result.err
     assert [cutoff for cutoff, _ in sizes] == [4.0, 4.0, 6.0, 6.0] and len({rows for _, rows in sizes}) == 1
     rows = sizes[0][1]
@@ -359,7 +359,7 @@ def test_a_chief_and_two_workers_share_the_trials(table: pathlib.Path, tmp_path:
         port = probe.getsockname()[1]
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
-    fixed = ("--variant", "dcnn_k1", "--set", "dim=16", "--set", "conv_dim=16", "--vary", "learning_rate", "--no-jit", "--epochs", "1")
+    fixed = ("--variant", "dcnn_k1", "--set", "dim=16", "--set", "conv_dim=16", "--vary", "learning_rate", "--epochs", "1")
     command = ("tune", "lgdcnn", "--data", table, *GAP, *fixed, "--tuner", "random", "--trials", "8", "--out", "s")
     processes = {}
     for name in ("chief", "worker0", "worker1"):

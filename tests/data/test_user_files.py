@@ -130,7 +130,7 @@ def test_a_fit_on_a_folder_of_cifs(tmp_path):
     dataset = open_file(crystal_folder(tmp_path), targets=["gap"])
     cache = RecordCache(tmp_path / "cache")
     predictor = Predictor.create("lgdcnn", [Target("gap", "eV")], keywords={"dim": 16, "conv_dim": 16})
-    predictor.fit(dataset.splits["train"], dataset.splits["validation"], epochs=1, jit_compile=False, cache=cache)
+    predictor.fit(dataset.splits["train"], dataset.splits["validation"], epochs=1, cache=cache)
     assert len(cache.entries()) == 2
     evaluation = predictor.evaluate(dataset.splits["test"])
     assert np.isfinite(evaluation.scores["gap"]["MAE"])

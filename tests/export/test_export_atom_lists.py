@@ -41,7 +41,7 @@ def test_what_the_featurizer_makes_is_sound(keywords):
     """At the cut-off too, however float32 rounds it."""
     featurizer = AtomListFeaturizer(**keywords)
     interface = AtomListInterface(featurizer)
-    batch = interface.pad([featurizer(crystal) for crystal in EXAMPLES])
+    batch = interface.pad([interface.arrays_of(crystal) for crystal in EXAMPLES])
     for given in (batch, interface.displaced(batch)):
         assert all(sound(given, featurizer).values())
 
@@ -49,7 +49,8 @@ def test_what_the_featurizer_makes_is_sound(keywords):
 def test_gaps_are_refused():
     """With a cut-off lists are shorter, and their end is where the first empty entry is."""
     featurizer = AtomListFeaturizer(cutoff=3.0)
-    batch = AtomListInterface(featurizer).pad([featurizer(EXAMPLES[0])])
+    interface = AtomListInterface(featurizer)
+    batch = interface.pad([interface.arrays_of(EXAMPLES[0])])
     for key in ("elements", "distances"):
         batch[key][0, 0, 2] = 0
     assert [sentence for sentence, holds in sound(batch, featurizer).items() if not holds] == [

@@ -109,7 +109,7 @@ def test_litert(predictor, lite, run):
     details = run.get_input_details()
     assert {name: list(detail["shape"]) for name, detail in details.items()} == shapes(predictor, lengths(predictor) | {"B": 2})
     assert {name: np.dtype(detail["dtype"]).name for name, detail in details.items()} == {
-        name: dtype for name, (dtype, _) in predictor.featurizer.spec.items()
+        name: given.dtype for name, given in interface_of(predictor).inputs.items()
     }
     materials = crystals(predictor)
     frame = predictor.predict(materials)
@@ -152,7 +152,7 @@ def test_metadata(predictor, family, saved, lite):
     ):
         metadata = json.loads(text, parse_constant=pytest.fail)
         signature = metadata["signatures"][name]
-        assert set(signature["inputs"]) == set(predictor.featurizer.spec) and set(signature["outputs"]) == names(predictor) | told
+        assert set(signature["inputs"]) == set(interface_of(predictor).inputs) and set(signature["outputs"]) == names(predictor) | told
         assert {name: given["shape"] for name, given in signature["inputs"].items()} == shapes(predictor, fixed)
         assert {given.get("unit") for given in signature["inputs"].values()} == {None, "Å"}
         assert signature["outputs"]["energy"]["unit"] == "eV/atom"
@@ -225,7 +225,7 @@ def test_bonds_at_the_cut_off_are_sound(cutoff):
     """What the featurizer keeps is never refused, however float32 rounds it."""
     featurizer = BondFeaturizer(cutoff)
     cubic = Crystal(np.array([84], np.int32), cutoff * np.eye(3), np.zeros((1, 3)))
-    example = featurizer(cubic)
+    example = BondInterface(featurizer).arrays_of(cubic)
     assert len(example["distances"]) == 6
     checks = row_checks({key: tf.constant(value[None]) for key, value in example.items()}, featurizer)
     assert all(bool(holds.numpy().all()) for holds in checks.values())
@@ -253,7 +253,7 @@ def test_preset(tmp_path, monkeypatch, capfd):
     out = tmp_path / "serving" / "1"
     assert cli.run(["export", "mp-2018.6.1/formation_energy", "--out", str(out)]) == 0, capfd.readouterr().err
     signatures = tf.saved_model.load(str(out)).signatures
-    example = BondFeaturizer()(EXAMPLES[0])
+    example = BondInterface(BondFeaturizer()).arrays_of(EXAMPLES[0])
     raw = crystal_arrays([EXAMPLES[0]])
     for name, batch in (("featurized", {key: value[None] for key, value in example.items()}), ("serving_default", raw)):
         outputs = signatures[name](**{key: tf.constant(value) for key, value in batch.items()})

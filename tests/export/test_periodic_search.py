@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from raw_cases import SKEWED, float32, handmade, skewed
 
+from tfmat.batching.arrays import ROWS_OF, batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import nearest_search, periodic_search
@@ -47,38 +48,39 @@ def encode(name, materials):
     return INTERFACES[name].entries()["serving_default"].encode(materials)
 
 
+def wanted_of(name, materials):
+    """The featurizer's lists of all crystals, with a row for every bond; ``lists`` padded."""
+    records = INTERFACES[name].records_of(materials)
+    arrays = batch_arrays(records, np.arange(len(materials)), len(materials))
+    return {key: value if key in ("lists", "batch_sites") else value[:-1] for key, value in arrays.items()}
+
+
 def table(columns):
     rows = np.column_stack(columns)
     return rows[np.lexsort(np.round(rows, 3).T[::-1])]
 
 
-def assert_same_bonds(row, example):
+def assert_same_bonds(found, wanted):
     """The same set of site, neighbour, distance."""
-    real = row["distances"] > 0
-    keys = ("centers", "neighbors", "distances")
-    found, wanted = table([row[key][real] for key in keys]), table([example[key] for key in keys])
-    assert found.shape == wanted.shape
-    np.testing.assert_array_equal(np.unique(found[:, :2], axis=0), np.unique(wanted[:, :2], axis=0))
-    pairs = [rows[np.lexsort(rows.T[::-1])] for rows in (found, wanted)]
+    keys = ("bond_receivers", "bond_senders", "distances")
+    assert (np.diff(found["bond_receivers"]) >= 0).all()
+    mine, its = (table([lists[key] for key in keys]) for lists in (found, wanted))
+    assert mine.shape == its.shape
+    np.testing.assert_array_equal(np.unique(mine[:, :2], axis=0), np.unique(its[:, :2], axis=0))
+    pairs = [rows[np.lexsort(rows.T[::-1])] for rows in (mine, its)]
     np.testing.assert_allclose(*pairs, atol=2e-5)
 
 
-def assert_same_arrays(row, example, float_keys=("vectors", "distances")):
-    """Equal in order, and nothing but padding behind."""
-    for key, wanted in example.items():
-        found = row[key]
-        assert all(mine >= its for mine, its in zip(found.shape, wanted.shape, strict=True)), key
-        padded = np.zeros(found.shape, wanted.dtype)
-        padded[tuple(slice(length) for length in wanted.shape)] = wanted
-        np.testing.assert_allclose(found, padded, atol=2e-5 if key in float_keys else 0, err_msg=key)
-
-
 def assert_agrees(name, materials):
-    interface, batch = INTERFACES[name], encode(name, materials)
-    outputs = prepare(name)(batch)
-    for index, material in enumerate(materials):
-        row = {key: value[index] for key, value in outputs.items()}
-        (assert_same_bonds if name == "bonds" else assert_same_arrays)(row, interface.arrays_of(material))
+    found, wanted = prepare(name)(encode(name, materials)), wanted_of(name, materials)
+    assert set(found) == set(wanted)
+    free = ("bond_receivers", "bond_senders", "distances") if name == "bonds" else ()  # their order is
+    for key, value in wanted.items():
+        assert found[key].dtype == value.dtype
+        if key not in free:
+            np.testing.assert_allclose(found[key], value, atol=2e-5 if key in ("distances", "cosines") else 0, err_msg=key)
+    if free:
+        assert_same_bonds(found, wanted)
 
 
 @pytest.mark.parametrize("name", INTERFACES)
@@ -121,20 +123,33 @@ def test_neighbors_do_not_depend_on_the_cell(seed, name, prototype_name):
         np.testing.assert_allclose(one["distances"], other["distances"], atol=2e-5)
         return
     counted = [
-        [np.sort(np.round(row, 3)).tolist() for row in distances_of(name, outputs, crystal)]
+        [np.sort(np.round(row, 3)).tolist() for row in distances_of(outputs, crystal)]
         for outputs, crystal in ((one, material), (other, moved))
     ]
     for site, parent in enumerate(parents[order]):
         np.testing.assert_allclose(counted[1][site], counted[0][parent], atol=2e-3)
 
 
-def distances_of(name, outputs, crystal):
+def distances_of(outputs, crystal):
     """Of each site, to its neighbours [Å]."""
-    if name == "bonds":
-        lengths, centers = outputs["distances"][0], outputs["centers"][0]
-        return [lengths[(centers == site) & (lengths > 0)] for site in range(len(crystal))]
-    lengths = np.linalg.norm(outputs["vectors"][0], axis=-1)
-    return [row[row > 0] for row in lengths]
+    return [outputs["distances"][outputs["bond_receivers"] == site] for site in range(len(crystal))]
+
+
+def rows_of(outputs, index):
+    """What the lists hold of one crystal, with numbers of its own."""
+    ends = {"species": np.cumsum(outputs["batch_sites"])}
+    for receivers, key in (("bond_receivers", "distances"), ("pair_receivers", "cosines")):
+        if receivers in outputs:
+            ends[key] = np.searchsorted(outputs[receivers], ends[ROWS_OF[receivers]])
+    first = {key: of[index - 1] if index else 0 for key, of in ends.items()}
+    rows = {}
+    for key, value in outputs.items():
+        if key in ("lists", "batch_sites"):
+            rows[key] = value[index]
+            continue
+        kind = key if key in ends else {"bond": "distances", "pair": "cosines"}.get(key.split("_")[0], "species")
+        rows[key] = value[first[kind] : ends[kind][index]] - first.get(ROWS_OF.get(key), 0)
+    return rows
 
 
 @pytest.mark.parametrize("name", INTERFACES)
@@ -144,19 +159,18 @@ def test_batch_mates_and_padding_change_nothing(name):
     batch = encode(name, materials)
     together = prepare(name)(batch)
     for index in (0, 7, 19):
-        alone = prepare(name)(encode(name, [materials[index]]))
+        alone, rows = (rows_of(outputs, i) for outputs, i in ((prepare(name)(encode(name, [materials[index]])), 0), (together, index)))
         for key, value in alone.items():
-            row = together[key][index]
-            np.testing.assert_array_equal(row[tuple(slice(length) for length in value[0].shape)], value[0])
-            assert np.count_nonzero(row) == np.count_nonzero(value)
-    padded = displaced(batch)
-    moved = prepare(name)(padded)
-    for key in ("distances", "vectors"):
-        if key in moved:
-            np.testing.assert_allclose(np.sort(moved[key], axis=None)[-500:], np.sort(together[key], axis=None)[-500:], atol=2e-5)
-            assert np.count_nonzero(moved[key].any(axis=-1) if key == "vectors" else moved[key]) == np.count_nonzero(
-                together[key].any(axis=-1) if key == "vectors" else together[key]
-            )
+            row = rows[key] if key != "lists" else rows[key][: len(value)]
+            np.testing.assert_array_equal(row, value, err_msg=key)
+            assert np.count_nonzero(rows[key]) == np.count_nonzero(value)
+    moved = prepare(name)(displaced(batch))
+    for key, value in together.items():
+        mine = moved[key]
+        if key in ("distances", "cosines"):
+            mine, value = np.sort(mine, axis=None), np.sort(value, axis=None)
+        if key not in ("lists", "bond_senders", "pair_senders"):
+            np.testing.assert_allclose(mine, value, atol=2e-5, err_msg=key)
 
 
 @pytest.mark.parametrize(

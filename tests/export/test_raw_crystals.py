@@ -129,7 +129,7 @@ def test_shapes_are_refused_with_a_sentence(predictor):
     def unshaped(arrays):
         return entry.prepare({name: claimed(array, name) for name, array in arrays.items()})
 
-    assert unshaped(tensors(good))["species"].shape[0] == 2
+    assert unshaped(tensors(good))["batch_sites"].shape == (2,)
     for key, value, sentence in (
         ("lattice", good["lattice"][0], r"`lattice` must have the shape \(B, 3, 3\), but the number of axes is\] \[2\]"),
         ("frac_coords", good["frac_coords"].reshape(2, -1), r"`frac_coords` must have the shape \(B, A, 3\)"),

@@ -8,7 +8,6 @@ import pytest
 from crystal_descriptions import CELLS, PROTOTYPES, all_pairs, cells_of, other_cell, prototype, random_crystal, reordered, rotated
 from pymatgen.core import Lattice, Structure
 
-from tfmat.buckets import Sizes, has_slots
 from tfmat.crystal import Crystal, Crystals
 from tfmat.errors import InputError
 from tfmat.featurizers import AtomListFeaturizer
@@ -143,6 +142,7 @@ def test_cutoff():
     np.testing.assert_array_equal(example["distances"] > 0, example["elements"] > 0)
     alone = AtomListFeaturizer(cutoff=0.5)(material)
     assert not alone["elements"].any() and not alone["distances"].any() and alone["species"].tolist() == [11, 17]
+    assert alone["site_multiplicity"].tolist() == [1, 1]
 
 
 def test_equal_lists_are_kept_once_and_almost_equal_ones_are_not():
@@ -151,7 +151,17 @@ def test_equal_lists_are_kept_once_and_almost_equal_ones_are_not():
     assert example["species"].tolist() == [11, 17] and example["lists"].tolist() == [1] * 4 + [2] * 4
     coords = material.frac_coords.copy()
     coords[0, 2] += 1e-3
-    assert len(AtomListFeaturizer()(dataclasses.replace(material, frac_coords=coords))["species"]) > 2
+    moved = dataclasses.replace(material, frac_coords=coords)
+    assert example["site_multiplicity"].tolist() == [4, 4]
+    assert len(AtomListFeaturizer()(moved)["species"]) > 2
+    assert AtomListFeaturizer(same=0.01)(moved)["site_multiplicity"].tolist() == [4, 4]
+
+
+def test_every_site_has_a_list_of_its_own_with_same_0():
+    material, _ = other_cell(prototype("perovskite"), np.diag([2, 1, 1]))
+    every, example = AtomListFeaturizer(same=0)(material), AtomListFeaturizer()(material)
+    assert every["lists"].tolist() == list(range(1, 11)) and (every["site_multiplicity"] == 1).all()
+    assert_same(example, every)
 
 
 def test_keys_types_and_sizes():
@@ -162,7 +172,7 @@ def test_keys_types_and_sizes():
         assert len(example[key].shape) == len(shape) and example[key].shape[1:] == shape[1:]
     assert (example["distances"] > 0).all() and example["lists"].tolist() == [1, 1, 1, 2, 3]
     records = featurizer.featurize([prototype("perovskite"), prototype("fcc")])
-    assert not has_slots(records.values) and Sizes.of(records).lengths.tolist() == [5, 1]
+    assert records.lengths("lists").tolist() == [5, 1] and records.lengths("site_multiplicity").tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("order", ["canonical", "published"])
@@ -223,6 +233,7 @@ def test_configuration_survives_json():
         ({"cutoff": float("nan")}, "cutoff=nan"),
         ({"order": "file"}, "order='file'"),
         ({"heaviest": 119}, "heaviest=119"),
+        ({"same": -0.1}, "same=-0.1"),
     ],
 )
 def test_bad_keywords(keywords, message):

@@ -1,13 +1,12 @@
-"""Normalisation, softmax over slots and the graphs of neighbour lists against NumPy and Keras."""
+"""Normalisation, the graphs of crystals as lists and the mean over their sites against NumPy and Keras."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from tfmat.layers.attention import masked_softmax
 from tfmat.layers.bonds import GaussianExpansion
-from tfmat.layers.neighbors import MeanOverSites, NeighborGraph, SiteNoise
+from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
 from tfmat.layers.normalization import LayerNorm
 
 RNG = np.random.default_rng(0)
@@ -35,37 +34,20 @@ def test_layer_norm_of_equal_numbers_is_beta():
     assert LayerNorm.from_config(layer.get_config()).epsilon == layer.epsilon
 
 
-def test_masked_softmax():
-    scores = RNG.normal(0, 30, (4, 6, 2)).astype(np.float32)
-    real = (RNG.random((4, 6, 1)) < 0.6).astype(np.float32)
-    real[0], real[1] = 0, 1
-    found = np.asarray(masked_softmax(scores, real))
-    for node in range(1, 4):
-        kept = real[node, :, 0] > 0
-        powers = np.exp(scores[node, kept].astype(np.float64) - scores[node, kept].max(0))
-        np.testing.assert_allclose(found[node, kept], powers / powers.sum(0), atol=1e-6)
-        assert not found[node, ~kept].any()
-    assert not found[0].any()
-
-
-def test_graph_of_a_chain():
-    """Three atoms in a row: 0 - 1 - 2, where 1 has a slot for each end, and a crystal of one site that sees itself to both sides."""
-    neighbors = np.array([[[1, 0], [0, 2], [1, 0]], [[0, 0], [0, 0], [0, 0]]], np.int32)
-    x, y = np.array([2.0, 0, 0]), np.array([0, 3.0, 0])
-    zero = np.zeros(3)
-    vectors = np.array([[[x, zero], [-x, y], [-y, zero]], [[x, -x], [zero, zero], [zero, zero]]], np.float32)
-    graph = {key: np.asarray(value) for key, value in NeighborGraph()(np.array([[1, 6, 95], [3, 0, 0]]), neighbors, vectors).items()}
-    np.testing.assert_array_equal(graph["elements"], [[0, 5, 94], [2, 0, 0]])
-    np.testing.assert_array_equal(graph["real_atoms"][..., 0], [[1, 1, 1], [1, 0, 0]])
-    np.testing.assert_array_equal(graph["real_bonds"][..., 0], [[[1, 0], [1, 1], [1, 0]], [[1, 1], [0, 0], [0, 0]]])
-    np.testing.assert_array_equal(graph["distances"], [[2, 0, 2, 3, 3, 0], [2, 2, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(graph["senders"].reshape(2, 3, 2), neighbors + np.array([0, 3])[:, None, None])
-    pairs, cosines = graph["real_pairs"][..., 0], graph["cosines"].reshape(2, 6, 2)
-    np.testing.assert_array_equal(pairs[0, 0], [1, 1])  # the bond 1 -> 0: both bonds that arrive at 1
-    np.testing.assert_allclose(cosines[0, 0], [1, 0], atol=1e-6)  # the way back, and a right angle
-    np.testing.assert_array_equal(pairs[0, 1], [0, 0])
-    np.testing.assert_allclose(cosines[1, :2], [[-1, 1], [1, -1]], atol=1e-6)
-    assert not pairs[1, 2:].any()
+def test_graph_of_two_crystals():
+    inputs = {"species": [11, 17, 26, 0], "site_multiplicity": [4, 4, 1, 0], "batch_sites": [2, 1]}
+    inputs |= {"bond_receivers": [0, 0, 1, 2, 3], "bond_senders": [1, 0, 0, 2, 3], "bond_multiplicity": [6, 12, 6, 8, 0]}
+    inputs |= {"pair_receivers": [0, 1, 1, 3, 4], "pair_senders": [2, 0, 1, 3, 4], "pair_multiplicity": [6, 6, 12, 8, 0]}
+    graph = CrystalGraph()({key: np.array(value, np.int32) for key, value in inputs.items()})
+    np.testing.assert_array_equal(graph["crystals"], [0, 0, 1, 1])
+    np.testing.assert_array_equal(graph["sites"][:, 0], [4, 4, 1, 0])
+    np.testing.assert_array_equal(graph["bond_crystals"], [0, 0, 0, 1, 1])
+    for kind, name in (("bond", "bonds"), ("pair", "pairs")):
+        np.testing.assert_array_equal(graph[name]["receivers"], inputs[f"{kind}_receivers"])
+        np.testing.assert_array_equal(graph[name]["senders"], inputs[f"{kind}_senders"])
+        np.testing.assert_array_equal(graph[name]["multiplicity"][:, 0], inputs[f"{kind}_multiplicity"])
+        if keras.backend.backend() == "tensorflow":
+            assert (np.diff(np.array(inputs[f"{kind}_senders"])[np.asarray(graph[name]["by_sender"])]) >= 0).all()
 
 
 def test_gaussians_from_a_lower_end():
@@ -77,26 +59,9 @@ def test_gaussians_from_a_lower_end():
         GaussianExpansion(1.0, 40, 0.5, 1.0)
 
 
-def test_site_noise_moves_sites_and_not_bonds_alone():
-    """What a site gains one way it loses the other: r_ij = -r_ji before and after, images of a site stay where they are."""
-    neighbors = np.array([[[1, 0, 0], [0, 1, 1]]], np.int32)
-    bond, image = np.array([1.0, 2, 3]), np.array([4.0, 0, 0])
-    vectors = np.array([[[bond, image, 0 * bond], [-bond, image, 0 * bond]]], np.float32)
-    layer = SiteNoise(0.1)
-    np.testing.assert_array_equal(layer(neighbors, vectors), vectors)
-    moved = np.asarray(layer(neighbors, vectors, training=True))
-    np.testing.assert_allclose(moved[0, 0, 0], -moved[0, 1, 0], atol=1e-6)
-    np.testing.assert_allclose(moved[0, :, 1], vectors[0, :, 1], atol=1e-6)
-    assert np.abs(moved[0, 0, 0] - bond).max() > 1e-3
-    assert not moved[0, :, 2].any()
-    many = np.zeros((500, 2, 1), np.int32) + np.array([[1], [0]], np.int32)
-    steps = np.asarray(layer(many, np.ones((500, 2, 1, 3), np.float32), training=True)) - 1
-    assert abs(steps.std() - 0.1 * 2**0.5) < 0.01
-
-
-def test_mean_over_sites():
-    atoms = RNG.normal(size=(2, 3, 4)).astype(np.float32)
-    real = np.array([[1, 1, 0], [0, 0, 0]], np.float32)[..., None]
-    found = np.asarray(MeanOverSites()(atoms, real))
-    np.testing.assert_allclose(found, [atoms[0, :2].mean(0), np.zeros(4)], atol=1e-6)
-    assert ops.shape(found) == (2, 4)
+def test_mean_over_sites_counts_each_as_often_as_it_occurs():
+    atoms = RNG.normal(size=(4, 5)).astype(np.float32)
+    multiplicity = np.array([[2], [3], [1], [0]], np.float32)
+    found = np.asarray(MeanOverSites()(atoms, multiplicity, np.array([0, 0, 2, 2]), np.array([2, 0, 1])))
+    np.testing.assert_allclose(found, [(2 * atoms[0] + 3 * atoms[1]) / 5, np.zeros(5), atoms[2]], atol=1e-6)
+    assert ops.shape(found) == (3, 5)

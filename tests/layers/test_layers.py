@@ -55,6 +55,40 @@ def test_long_and_short_sequences_agree(cell):
     np.testing.assert_allclose(forward, np.asarray(layer(inputs[:, :UNROLL_LIMIT]))[:, :, :4], atol=1e-6)
 
 
+def values_and_gradients(call, inputs, real, upstream, *, dynamic, of=None, **options):
+    """Output of a layer, or of what calls the layer `of`; and its gradients by inputs and weights for that of the output, `upstream`."""
+    tf = pytest.importorskip("tensorflow")
+
+    def run(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = call(inputs, real, **options)
+            total = tf.reduce_sum(output * upstream)
+        return [output, *tape.gradient(total, [inputs, *(weight.value for weight in (of or call).trainable_weights)])]
+
+    shape = (None, None, inputs.shape[2]) if dynamic else inputs.shape
+    found = tf.function(run, input_signature=[tf.TensorSpec(shape, inputs.dtype)])(inputs)
+    return [np.asarray(tf.convert_to_tensor(array)) for array in found]
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "all real"])
+@pytest.mark.parametrize("initial", [0.0, 1.0])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_written_gradient_is_that_of_differentiation(cell, initial, masked):
+    """In training, with the length known or not, as without: the outputs, and the gradients by inputs and weights."""
+    rng = np.random.default_rng(1)
+    inputs, upstream = rng.normal(size=(5, 4, 6)).astype("float32"), rng.normal(size=(5, 4, 8)).astype("float32")
+    real = (np.arange(4) < np.array([[4], [3], [2], [1], [4]])).astype("float32") if masked else None
+    layer = BidirectionalRNN(4, cell, initial)
+    layer(inputs, real)
+    expected = values_and_gradients(layer, inputs, real, upstream, training=False, dynamic=False)
+    assert len(expected) == 8 and all(np.abs(array).max() > 1e-3 for array in expected)
+    for training, dynamic in ((True, False), (True, True), (False, True)):
+        found = values_and_gradients(layer, inputs, real, upstream, training=training, dynamic=dynamic)
+        for array, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(array, other, atol=3e-6)
+
+
 def test_recurrent_layer_refuses_an_unknown_cell():
     with pytest.raises(ValueError, match="`cell` must be"):
         BidirectionalRNN(4, "rnn")
@@ -68,6 +102,20 @@ def test_convolution_equals_keras(length):
     theirs.build(inputs.shape)
     theirs.set_weights(ours.get_weights())
     np.testing.assert_allclose(output, theirs(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_gradient_of_the_convolution_equals_that_of_keras(length, dynamic):
+    inputs, upstream = RNG.normal(size=(3, length, 6)).astype("float32"), RNG.normal(size=(3, length, 4)).astype("float32")
+    real = np.ones((3, length), "float32")
+    ours, theirs = MaskedConv1D(4, 3), keras.layers.Conv1D(4, 3, padding="same")
+    ours(inputs), theirs(inputs)
+    theirs.set_weights(ours.get_weights())
+    found = values_and_gradients(ours, inputs, real, upstream, dynamic=dynamic)
+    expected = values_and_gradients(lambda inputs, *_, **__: theirs(inputs), inputs, real, upstream, dynamic=False, of=theirs)
+    for array, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, other, atol=1e-5)
 
 
 def test_attention_weights_sum_to_one_over_the_real_slots():

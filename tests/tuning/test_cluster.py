@@ -156,7 +156,7 @@ def test_a_worker_without_a_chief(address, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CHIEF_SECONDS", 0.5)
     began = time.monotonic()
     with pytest.raises(InputError, match=r"no chief answers at 127.0.0.1:\d+ for 0 s. Expected tfmat tune running there"):
-        search("tiny", TARGETS, *tables(), tmp_path / "s", tuner="random", trials=2, epochs=1, space=space, jit_compile=False)
+        search("tiny", TARGETS, *tables(), tmp_path / "s", tuner="random", trials=2, epochs=1, space=space)
     assert time.monotonic() - began < 60 and not (tmp_path / "s").exists()
 
 
@@ -165,7 +165,7 @@ def test_a_worker_must_see_the_folder_of_the_chief(address, tmp_path, monkeypatc
     thread, _ = served(chief)
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
     with pytest.raises(InputError, match="Expected the folder of the chief, which all workers must see"):
-        search("tiny", TARGETS, *tables(), tmp_path / "s", tuner="random", trials=2, epochs=1, space=space, jit_compile=False)
+        search("tiny", TARGETS, *tables(), tmp_path / "s", tuner="random", trials=2, epochs=1, space=space)
     Worker("worker0").start()
     thread.join(timeout=20)
     assert not thread.is_alive()

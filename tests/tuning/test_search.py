@@ -30,7 +30,7 @@ from tfmat.tuning.trial import Fitting, Outcome
 
 
 def run(out, *, tuner="random", trials=4, epochs=2, space=space, **options):
-    return search("tiny", TARGETS, *tables(), out, tuner=tuner, trials=trials, epochs=epochs, space=space, jit_compile=False, **options)
+    return search("tiny", TARGETS, *tables(), out, tuner=tuner, trials=trials, epochs=epochs, space=space, **options)
 
 
 def rows(out):
@@ -55,7 +55,7 @@ def test_a_trial_is_what_fit_does_and_the_best_one_can_be_trained_again(tmp_path
 
     predictor = Predictor.create(best["architecture"], TARGETS, keywords=best["keywords"], seed=best["seed"])
     training, validation = tables()
-    predictor.fit(training, validation, recipe=Recipe.from_config(best["recipe"]), seed=best["seed"], jit_compile=False)
+    predictor.fit(training, validation, recipe=Recipe.from_config(best["recipe"]), seed=best["seed"])
     assert predictor.info["validation"]["gap"]["MAE"] == pytest.approx(found.best.objective, rel=1e-6)
 
     first, second = rows(out)
@@ -226,10 +226,10 @@ def test_hyperband_goes_on_where_the_promoted_trial_ended(tmp_path, monkeypatch)
     predictor = Predictor.create("tiny", TARGETS, keywords={"dim": last.values["dim"]})
     training, validation = tables()
     recipe = dataclasses.replace(predictor.recipe("default"), learning_rate=last.values["learning_rate"], epochs=4)
-    predictor.fit(training, validation, recipe=recipe, jit_compile=False)
+    predictor.fit(training, validation, recipe=recipe)
     assert last.objective == pytest.approx(predictor.info["validation"]["gap"]["MAE"], rel=1e-6)
     predictor = Predictor.create("tiny", TARGETS, keywords={"dim": last.values["dim"]})
-    predictor.fit(training, validation, recipe=recipe, until=2, jit_compile=False)
+    predictor.fit(training, validation, recipe=recipe, until=2)
     assert source.objective == pytest.approx(predictor.info["validation"]["gap"]["MAE"], rel=1e-6)
 
 
@@ -335,12 +335,10 @@ def test_the_folder_of_another_search_is_refused(pretended, tmp_path):
     with pytest.raises(InputError, match="another recipe"):
         run(out, recipe={"weight_decay": 0.1})
     with pytest.raises(InputError, match="other targets"):
-        search(
-            "tiny", [Target("gap", "meV")], training, validation, out, tuner="random", trials=4, epochs=2, space=space, jit_compile=False
-        )
+        search("tiny", [Target("gap", "meV")], training, validation, out, tuner="random", trials=4, epochs=2, space=space)
     for changed, rows_ in (("training", (training.subset(range(60)), validation)), ("validation", (training, validation.subset(range(9))))):
         with pytest.raises(InputError, match=f"other {changed} rows"):
-            search("tiny", TARGETS, *rows_, out, tuner="random", trials=4, epochs=2, space=space, jit_compile=False)
+            search("tiny", TARGETS, *rows_, out, tuner="random", trials=4, epochs=2, space=space)
     before = (out / "search.json").read_text()
     for key, value, problem in (
         ("tfmat", "9.9", r"another version of tfmat \(9.9, not "),

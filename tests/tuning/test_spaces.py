@@ -42,7 +42,7 @@ def test_every_architecture_has_a_space_of_its_own_keywords(name):
 def test_the_defaults_are_those_of_builder_and_recipe_and_inside_the_space(name):
     hp = keras_tuner.HyperParameters()
     values = SPACES[name](hp)
-    defaults = get(name).default_keywords() | get(name).recipes["default"].to_config()
+    defaults = get(name).default_keywords() | get(name).variant() | get(name).recipes["default"].to_config()
     for key, value in {**values["keywords"], **values["recipe"]}.items():
         assert value == defaults[key], key
     for parameter in hp.space:

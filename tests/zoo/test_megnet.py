@@ -7,9 +7,8 @@ import keras
 import megnet_reference as reference
 import numpy as np
 import pytest
-from megnet_cases import CRYSTALS, ISOLATED, SALT, SALTS, SMALL, TRICLINIC, changed, crystal, randomise, table, values
+from megnet_cases import CRYSTALS, ISOLATED, SALT, SALTS, SMALL, TRICLINIC, batch_of, changed, crystal, randomise, table, values
 
-from tfmat.batch import pad
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
@@ -35,19 +34,12 @@ def parameters(*, matgl=False, blocks=3, state=2, fidelities=0, n3=16, n1=64, n2
     return count + dense(4 * n + n2, 32, 16, columns)
 
 
-def batch_of(featurizer, crystals):
-    """A batch, one row and a few slots longer than needed."""
-    records = featurizer.featurize(crystals)
-    widths = {key: int(records.lengths(key).max()) + (0 if key == "state" else 3) for key in records.values}
-    return pad(records, np.arange(len(records)), widths, len(records) + 1)
-
-
 def expected(weights, one, cutoff=4.0, **options):
     return reference.megnet(weights, one.species, *reference.bonds(one.lattice, one.frac_coords, cutoff), cutoff=cutoff, **options)
 
 
-def outputs(model, crystals, featurizer=None):
-    output = model(batch_of(featurizer or BondFeaturizer(), crystals))["target"]
+def outputs(model, crystals, featurizer=None, same=1e-4):
+    output = model(batch_of(crystals, featurizer, same))["target"]
     return keras.ops.convert_to_numpy(output)[: len(crystals)]
 
 
@@ -69,9 +61,10 @@ def test_the_reference_numbers(flavor, legacy, blocks, steps, cutoff, width):
     options = {"flavor": flavor, "blocks": blocks, "set2set_steps": steps, "cutoff": cutoff, "gaussian_width": width}
     model = MEGNet(**options, **SMALL, embedding_dim=5, readout_dims=(7, 3), legacy_set2set=legacy)
     weights = randomise(model, seed=blocks)
-    output = outputs(model, CRYSTALS, BondFeaturizer(cutoff))
     wanted = [expected(weights, one, legacy=legacy, **options) for one in CRYSTALS]
-    np.testing.assert_allclose(output[:, 0], wanted, rtol=0, atol=2e-5)
+    for same in (0.0, 1e-4):
+        output = outputs(model, CRYSTALS, BondFeaturizer(cutoff), same)
+        np.testing.assert_allclose(output[:, 0], wanted, rtol=0, atol=2e-5)
     assert len(set(np.round(wanted, 4))) == 5, "only the supercell predicts what another one does"
 
 
@@ -89,20 +82,27 @@ def test_the_reference_numbers_in_double_precision(double, flavor, legacy):
     """At full size, so that what float32 could hide does not fit in."""
     model = MEGNet(flavor=flavor, legacy_set2set=legacy)
     weights = randomise(model)
-    batch = batch_of(BondFeaturizer(), CRYSTALS)
-    output = keras.ops.convert_to_numpy(model(batch)["target"])
-    assert output.dtype == np.float64
-    for row, one in enumerate(CRYSTALS):
-        real = batch["distances"][row] > 0
-        bonds = [batch[key][row][real] for key in ("centers", "neighbors", "distances")]
-        wanted = reference.megnet(weights, one.species, *bonds[:2], bonds[2].astype(float), cutoff=4.0, flavor=flavor, legacy=legacy)
-        assert output[row, 0] == pytest.approx(wanted, rel=0, abs=1e-10)
+    every, classes = (batch_of(CRYSTALS, same=same) for same in (0.0, 1e-4))
+    for batch in (every, classes):
+        batch["distances"] = np.round(batch["distances"], 4)
+    owners = np.searchsorted(np.cumsum(every["batch_sites"]), np.arange(len(every["species"])), side="right")
+    first, wanted = np.cumsum(every["batch_sites"]) - every["batch_sites"], []
+    for row in range(len(CRYSTALS)):
+        bonds = owners[every["bond_receivers"]] == row
+        ends = (every[key][bonds] - first[row] for key in ("bond_receivers", "bond_senders"))
+        lengths = every["distances"][bonds].astype(float)
+        wanted.append(reference.megnet(weights, every["species"][owners == row], *ends, lengths, cutoff=4.0, flavor=flavor, legacy=legacy))
+    assert 3 * len(classes["distances"]) < 2 * len(every["distances"])
+    for batch in (every, classes):
+        output = keras.ops.convert_to_numpy(model(batch)["target"])
+        assert output.dtype == np.float64
+        np.testing.assert_allclose(output[: len(wanted), 0], wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_an_isolated_atom_gets_no_message_and_counts_as_an_atom(flavor):
     featurizer = BondFeaturizer()
-    assert 0 not in featurizer(ISOLATED)["centers"]
+    assert 0 not in featurizer(ISOLATED)["bond_receivers"]
     model = MEGNet(flavor=flavor, **SMALL)
     weights = randomise(model)
     pair = crystal(ISOLATED.species[1:], ISOLATED.lattice, ISOLATED.frac_coords[1:])
@@ -193,7 +193,7 @@ def test_dropout_and_l2_act_in_training_alone(flavor):
     weights = randomise(model)
     plain = MEGNet(flavor=flavor, **SMALL)
     plain.set_weights(model.get_weights())
-    batch = batch_of(BondFeaturizer(), CRYSTALS)
+    batch = batch_of(CRYSTALS)
     still, dropped, before = model(batch)["target"], model(batch, training=True)["target"], plain(batch)["target"]
     np.testing.assert_array_equal(np.asarray(still), np.asarray(before))
     assert np.abs(np.asarray(dropped) - np.asarray(still))[: len(CRYSTALS)].max() > 1e-3
@@ -211,7 +211,7 @@ def test_l2_shrinks_the_weights():
         weight.assign(np.zeros(weight.shape))
     before = values(predictor.model)
     recipe = Recipe(loss="mse", schedule="constant", optimizer="adam", batch_size=8)
-    history = predictor.fit(table("y", np.zeros(len(SALTS))), recipe=recipe, epochs=1, jit_compile=False)
+    history = predictor.fit(table("y", np.zeros(len(SALTS))), recipe=recipe, epochs=1)
     after = values(predictor.model)
     assert history[0]["loss"] > 1.0
     shrunk = {path for path in before if "kernel" in path and (after[path] ** 2).sum() < (before[path] ** 2).sum()}
@@ -226,6 +226,6 @@ def test_a_model_comes_back_from_its_configuration(flavor):
     assert values(copy).keys() == values(model).keys()
     copy.set_weights(model.get_weights())
     crystals = [crystal(one.species, one.lattice, one.frac_coords, 1) for one in CRYSTALS]
-    batch = batch_of(BondFeaturizer(fidelities=2), crystals)
+    batch = batch_of(crystals, BondFeaturizer(fidelities=2))
     for name, output in model(batch).items():
         np.testing.assert_array_equal(np.asarray(copy(batch)[name]), np.asarray(output))

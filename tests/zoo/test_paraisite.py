@@ -7,10 +7,9 @@ import keras
 import megnet_reference as reference
 import numpy as np
 import pytest
-from megnet_cases import CRYSTALS, SALTS, SMALL, changed, randomise, table, values
+from megnet_cases import CRYSTALS, SALTS, SMALL, batch_of, changed, randomise, table, values
 
-from tfmat.batch import pad
-from tfmat.data.pipeline import Batches
+from tfmat.batching.pipeline import Batches
 from tfmat.errors import InputError
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.losses import loss_for
@@ -29,10 +28,10 @@ BONDS = BondFeaturizer()
 
 
 def outputs(model, crystals, name="target"):
-    """One column for all crystals in one padded batch."""
-    records = BONDS.featurize(crystals)
-    batch = pad(records, np.arange(len(records)), {key: int(records.lengths(key).max()) + 1 for key in records.values}, len(records))
-    return keras.ops.convert_to_numpy(model(batch)[name] if isinstance(model.output, dict) else model(batch))
+    """One column for all crystals in one batch."""
+    batch = batch_of(crystals)
+    output = keras.ops.convert_to_numpy(model(batch)[name] if isinstance(model.output, dict) else model(batch))
+    return output[: len(crystals)]
 
 
 def part(weights, names):
@@ -139,7 +138,7 @@ def megnet_model(tmp_path_factory):
 def aflow_model(megnet_model, tmp_path_factory):
     """A ParAIsite of step II that learnt something; its folder."""
     predictor = Predictor.create("paraisite", [KAPPA], keywords=HEAD, init=megnet_model, seed=6)
-    predictor.fit(table("kappa", VALUES[::-1]), recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8), epochs=1, jit_compile=False)
+    predictor.fit(table("kappa", VALUES[::-1]), recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8), epochs=1)
     return predictor.save(tmp_path_factory.mktemp("step_2") / "paraisite")
 
 
@@ -189,7 +188,7 @@ def test_a_frozen_backbone_stays_and_the_head_learns(aflow_model, tmp_path):
     backbone = part(before, BACKBONE)
     assert {f"{name}/" for name in predictor.info["frozen"]} == {path.split("/")[0] + "/" for path in backbone}
     data = table("kappa", VALUES)
-    predictor.fit(data, data, recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8, keep="best"), epochs=2, jit_compile=False)
+    predictor.fit(data, data, recipe=Recipe(loss="mape", learning_rate=0.01, batch_size=8, keep="best"), epochs=2)
     after = values(predictor.model)
     assert changed(before, after) == before.keys() - backbone
     assert predictor.targets[0].mean == pytest.approx(np.log10(np.array(VALUES) + 1).mean()), "the scale is that of the new data"
@@ -202,7 +201,7 @@ def test_a_learning_rate_of_the_backbone(aflow_model, factor, moved):
     predictor = Predictor.create("paraisite", [KAPPA], keywords=HEAD, init=aflow_model)
     before = values(predictor.model)
     recipe = Recipe(loss="mape", optimizer="adam", schedule="constant", rates=(("backbone", factor),), batch_size=8, clip_norm=10.0)
-    predictor.fit(table("kappa", VALUES), recipe=recipe, epochs=2, jit_compile=False)
+    predictor.fit(table("kappa", VALUES), recipe=recipe, epochs=2)
     after = values(predictor.model)
     head = before.keys() - part(before, BACKBONE)
     assert head <= changed(before, after) and bool(changed(before, after) - head) == moved
@@ -238,7 +237,7 @@ def test_the_loss_of_the_paper_is_in_physical_units():
     assert float(loss(target.scale(kappa)[:, None], raw[:, None].astype(np.float32))) == pytest.approx(wanted, rel=1e-4)
     data, scaled = BONDS.featurize(SALTS), {"kappa": target.scale(kappa)}
     batches = Batches.of(data, scaled, 8)
-    compile_model(predictor.model, [target], recipe.build_optimizer(1, 1), False, loss=recipe.loss)
+    compile_model(predictor.model, [target], recipe.build_optimizer(1, 1), loss=recipe.loss)
     figures = predictor.model.evaluate(batches.dataset(), verbose=0, return_dict=True)
     assert figures["loss"] == pytest.approx(wanted, rel=1e-4)
 

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfmat.data.pipeline import Batches
-from tfmat.data.static_shapes import forward
+from tfmat.batching.pipeline import Batches
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
-from tfmat.predictor import JIT_ROWS, Predictor, RowsDone
+from tfmat.inference import forward
+from tfmat.predictor import Predictor, RowsDone
 from tfmat.readout import READOUT, element_features
 from tfmat.records import Records
 
@@ -58,7 +58,6 @@ def environments(
     layer: str = READOUT,
     *,
     batch_size: int = 256,
-    jit_compile: bool | None = None,
     report: RowsDone | None = None,
 ) -> dict[int, np.ndarray]:
     """Correlation matrices of many compounds.
@@ -68,23 +67,20 @@ def environments(
         records: its featurized compounds (N), all of 3 to 7 elements.
         layer: see `tfmat.readout.element_features`.
         batch_size: compounds at a time.
-        jit_compile: compile with XLA; None does so for many compounds, if the architecture is faster for it.
         report: progress callback.
 
     Returns:
         K -> float64 (N_K, K, K) of the compounds of K elements, in their order among `records`.
     """
-    jit = predictor.architecture.xla and len(records) >= JIT_ROWS if jit_compile is None else jit_compile
-    run = forward(_probe(predictor, layer), jit)
+    run = forward(_probe(predictor, layer))
     sizes = records.lengths("species")
     found = {size: np.empty((int((sizes == size).sum()), size, size)) for size in SIZES}
     ranks = np.empty(len(sizes), np.int64)
     for size in SIZES:
         ranks[sizes == size] = np.arange(len(found[size]))
-    small = min(batch_size, len(records))
-    batches = Batches.of(records, {}, small, max_buckets=len(SIZES), multiple=1) if jit else Batches.sorted(records, small)
+    batches = Batches.of(records, {}, batch_size)
     done = 0
-    for (inputs, *_), (indices, *_) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+    for (inputs, *_), indices in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
         features = run(inputs)["features"][: len(indices)]
         for size in np.unique(sizes[indices]).tolist():
             rows = np.flatnonzero(sizes[indices] == size)

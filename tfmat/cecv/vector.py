@@ -65,7 +65,6 @@ def cecv(
     layer: str = READOUT,
     clustering: Clustering = "leader",
     batch_size: int = 256,
-    jit_compile: bool | None = None,
     report: RowsDone | None = None,
 ) -> CECV:
     """Count the environments of an element that a model tells apart.
@@ -84,7 +83,6 @@ def cecv(
         layer: name of a layer of the model, see `tfmat.readout.element_layers`; default: what its readout takes.
         clustering: see `count_clusters`.
         batch_size: compounds at a time.
-        jit_compile: see `environments`.
         report: progress callback.
 
     Raises:
@@ -96,7 +94,7 @@ def cecv(
     records, _ = probe_compounds(predictor, materials, element)
     if clustering == "leader":
         records = records.take(canonical_order(records))
-    matrices = environments(predictor, records, layer, batch_size=batch_size, jit_compile=jit_compile, report=report)
+    matrices = environments(predictor, records, layer, batch_size=batch_size, report=report)
     clusters = {
         size: np.array([count_clusters(found, tolerance, clustering) for tolerance in TOLERANCES]) for size, found in matrices.items()
     }

@@ -121,13 +121,10 @@ def fit(predictor: Predictor, settings: Settings, tables: Mapping[str, Table], f
             seed=settings.seed,
             checkpoint=folder.checkpoint,
             resume=True,
-            jit_compile=settings.jit,
             precision=settings.precision,  # type: ignore[arg-type]
             cache=cache,
             report=progress.report,
         )
-    if predictor.programs:
-        tell(str(predictor.programs))
 
 
 def write_data_files(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]], folder: Path) -> None:

@@ -38,7 +38,8 @@ def models(
     for family in families:
         print(f"{family['name']}: {family['title']}")
         print(f"  takes a {family['material']}; {family['parameters']:,} parameters by default")
-        print(f"  variants: {', '.join(family['variants']) or 'none'}")
+        names = [f"{name} (default)" if name == family["default"] else name for name in family["variants"]]
+        print(f"  variants: {', '.join(names) or 'none'}")
         print(f"  recipes: {', '.join(family['recipes'])}")
         for label in ("parts", "presets"):
             if family[label]:
@@ -87,8 +88,9 @@ def _described() -> list[dict[str, Any]]:
             "name": family.name,
             "title": family.title,
             "material": family.material,
-            "parameters": int(family.builder().count_params()),
+            "parameters": int(family.builder(**family.variant()).count_params()),
             "variants": list(family.variants),
+            "default": family.default,
             "recipes": list(family.recipes),
             "parts": list(family.parts),
             "presets": list(family.presets),

@@ -19,8 +19,8 @@ from tfmat.errors import InputError
 
 SUFFIX = ".training"
 SETTINGS, CHECKPOINT, HISTORY = "run.json", "checkpoint.h5", "history.csv"
-FORMAT = 1
-"""Raised when an older tfmat could not continue what a newer one began."""
+FORMAT = 2
+"""Raised when an older tfmat could not continue what a newer one began, or the other way round."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Settings:
         recipe: config.
         epochs: total number.
         seed: of weights, shuffling and noise.
-        jit: compile with XLA; None: if the architecture is faster for it.
         cache: keep featurized data on disk.
         overwrite: replace an existing model at the end.
         train_sha256: content hash of the training split.
@@ -60,7 +59,6 @@ class Settings:
     recipe: dict[str, Any]
     epochs: int
     seed: int
-    jit: bool | None
     cache: bool
     overwrite: bool
     train_sha256: str

@@ -42,10 +42,10 @@ def pairs(options: Sequence[str], option: str) -> dict[str, str]:
 
 
 def builder_keywords(architecture: Architecture, variant: str | None, options: Sequence[str]) -> dict[str, Any]:
-    """Builder keywords of a variant, changed by ``--set`` options; values are read as JSON, else as text."""
+    """Builder keywords of a variant, None: of no one, changed by ``--set`` options; values are read as JSON, else as text."""
     keywords: dict[str, Any] = {}
     if variant is not None:
-        keywords |= architecture.variants[known(f"variant of {architecture.name}", variant, architecture.variants)]
+        keywords |= architecture.variant(known(f"variant of {architecture.name}", variant, architecture.variants))
     hints = _hints(architecture.builder)
     names = [name for name in inspect.signature(architecture.builder).parameters if name != "targets"]
     for key, text in pairs(options, "--set").items():

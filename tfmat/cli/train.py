@@ -66,12 +66,6 @@ _OUT_HELP = "New folder for the model. Default: runs/ARCHITECTURE-DATA, with a n
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out once the new model is trained.")]
 Resume = Annotated[Path | None, typer.Option(metavar="OUT", help="Continue an interrupted run; all its settings stay as they were.")]
-Jit = Annotated[
-    bool | None,
-    typer.Option(
-        "--jit/--no-jit", help="Compile with XLA: seconds to start, then several times faster for most architectures; default: for those."
-    ),
-]
 _STRATEGY_HELP = "Train on one device, or on all GPUs of the machine, each with its share of the rows of every batch. Default: none."
 Strategy = Annotated[str, typer.Option(metavar="none|mirrored", help=_STRATEGY_HELP)]
 _PRECISION_HELP = "mixed_bfloat16 does the work in bfloat16 and keeps the weights in float32: for accelerators that are faster in it."
@@ -106,7 +100,6 @@ def train(
     out: Out = None,
     overwrite: Overwrite = False,
     resume: Resume = None,
-    jit: Jit = None,
     strategy: Strategy = "none",
     precision: PrecisionName = "float32",
     cache: Cache = True,
@@ -139,11 +132,12 @@ def train(
     label, spec = data or given.data or default_data(), split_spec(split, split_seed, folds, fold)
     check_data(label)
     load_tensorflow()
-    _check_compilation(jit, precision)
+    _check_precision(precision)
     _check_strategy(strategy)
     settings = model_settings(
-        given, architecture, variant, set_ or [], recipe, recipe_option or [], rates=rate or [], epochs=epochs, batch_size=batch_size
-    )
+        given, architecture, variant, set_ or [], recipe, recipe_option or [], rates=rate or [], epochs=epochs, batch_size=batch_size,
+        new=config is None and init is None,
+    )  # fmt: skip
     names = target or [t.name for t in given.targets] or None
     dataset = open_for(dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache), names, spec or given.split)
     chosen = split_of(dataset)
@@ -151,7 +145,7 @@ def train(
         settings, data=resolved(label), label=label, split=chosen.to_config() if chosen else None, strict=strict,
         targets=[t.to_config() for t in targets_for(dataset, unit, task, transform, given.targets)],
         init=None if init is None else str(Path(init).absolute()) if Path(init).is_dir() else init, init_label=init or "",
-        freeze=freeze or [], seed=seed if given.seed is None else given.seed, jit=jit, precision=precision, cache=cache,
+        freeze=freeze or [], seed=seed if given.seed is None else given.seed, precision=precision, cache=cache,
         overwrite=overwrite, train_sha256=dataset.splits["train"].content_hash(), strategy=strategy,
     )  # fmt: skip
     fitting.run(settings, dataset, TrainingFolder(out or default_out(settings.architecture, label)), resume=False)
@@ -185,11 +179,9 @@ def _check_strategy(name: str) -> None:
     strategy_of(name)
 
 
-def _check_compilation(jit: bool | None, precision: str) -> None:
-    from tfmat.data.static_shapes import uses_xla
+def _check_precision(precision: str) -> None:
     from tfmat.precision import PRECISIONS
 
-    uses_xla(jit, True)
     known("precision", precision, PRECISIONS)
 
 
@@ -219,8 +211,12 @@ def model_settings(
     rates: list[str],
     epochs: int | None,
     batch_size: int | None,
+    new: bool,
 ) -> Settings:
-    """What the options, and where these are silent a config, say about the model and its recipe; the data is filled in later."""
+    """What the options, and where these are silent a config, say about the model and its recipe; the data is filled in later.
+
+    Where no variant is named, a `new` model, which neither a config nor the model that it begins with describes, is the default one.
+    """
     from tfmat import __version__
     from tfmat.architecture import architectures
 
@@ -231,10 +227,10 @@ def model_settings(
     chosen = changed_recipe(checked_recipe(base, given.recipe), recipe_options, batch_size=batch_size, epochs=epochs)
     if rates:
         chosen = dataclasses.replace(chosen, rates=(*layer_rates(rates), *chosen.rates))
-    chosen_keywords = given.keywords | builder_keywords(architecture, variant, keywords)
+    chosen_keywords = given.keywords | builder_keywords(architecture, variant or (architecture.default if new else None), keywords)
     return Settings(
         architecture=architecture.name, keywords=chosen_keywords, recipe=chosen.to_config(), epochs=chosen.epochs, tfmat=__version__,
-        data="", label="", split=None, targets=[], seed=0, jit=None, cache=True, overwrite=False, train_sha256="",
+        data="", label="", split=None, targets=[], seed=0, cache=True, overwrite=False, train_sha256="",
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from tfmat.cli.train import (
     Data,
     Fold,
     Folds,
-    Jit,
     Split,
     SplitSeed,
     Targets,
@@ -87,7 +86,6 @@ def tune(
     fold: Fold = None,
     strict: Strict = False,
     out: Out = None,
-    jit: Jit = None,
     cache: Cache = True,
 ) -> None:
     """Search hyper-parameters with KerasTuner for the lowest validation error, and write the best ones to a file.
@@ -112,9 +110,9 @@ def tune(
     check_data(label)
     load_tensorflow()
     settings = model_settings(
-        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None
+        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None, new=False
     )
-    settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed, jit=jit)
+    settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed)
     dataset = open_for(settings, target, spec)
     chosen = {"tuner": tuner, "trials": trials, "strategy": strategy, "vary": vary or []}
     fields = [*pairs(recipe_option or [], "--recipe-option")]
@@ -131,7 +129,7 @@ def _search(settings: Settings, dataset: Dataset, targets: list[Any], fields: li
     recipe = {name: settings.recipe[name] for name in fields}
     search = prepare(
         settings.architecture, targets, training, validation, epochs=settings.epochs, seed=settings.seed, keywords=settings.keywords,
-        recipe=recipe, jit_compile=settings.jit, **chosen,
+        recipe=recipe, **chosen,
     )  # fmt: skip
     search.check()
     return search

@@ -73,7 +73,8 @@ class Featurized(Sequence[Example]):
         """
         wanted = json.loads(json.dumps(configuration(featurizer)))
         if wanted != self.featurizer:
-            raise InputError(f"made by {_described(self.featurizer)}; the model needs {_described(wanted)}", file=self.source)
+            made, needed = _described(self.featurizer), _described(wanted)
+            raise InputError(f"made by {made}; the model needs {needed}", file=self.source, expected="a file packed anew for that model")
         return self.records
 
     def content_hash(self) -> str:

@@ -12,6 +12,7 @@ from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.nearest import Neighbors, nearest_neighbors, shells
+from tfmat.featurizers.quotient import SITES, check_tolerance
 from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
@@ -19,8 +20,8 @@ Order = Literal["canonical", "published"]
 
 TOLERANCE = 0.01
 """Neighbours this much farther than the last one of a list are looked at too, so that the choice among equally far ones is a rule [Å]."""
-SAME = 1e-4
-"""Distances in the same place of two lists are taken to be the same if they are at most this far apart [Å]: files are rounded."""
+STEP = 1e-4
+"""Distances in the same place of two lists that are at most this far apart do not order them: files are rounded [Å]."""
 DIGITS = 6
 """Decimals of the fractional coordinates by which ``order="published"`` sorts."""
 
@@ -36,12 +37,13 @@ class AtomListFeaturizer:
     looked at. Distances close to `cutoff` are cut as rounding has it.
 
     Equal lists are kept once: mp2018_subset's crystals with a gap have 33 sites on average and 12 different lists. Equal are those with the
-    same elements and the same distances, to within 0.0001 Å each, of which the mean is kept.
+    same elements and the same distances, to within `same` each, of which the mean is kept.
 
     Order of the sites, which matters to a recurrent network:
 
     - ``"canonical"``: by the element of the site, then by its list, entry by entry: distance, then element. Distances in the same place are
-      compared in steps that begin where the values that occur leave a gap of more than 0.0001 Å, so that noise well below decides nothing.
+      compared in steps that begin where the values that occur leave a gap of more than 0.0001 Å, or `same` if larger; so noise well
+      below decides nothing.
       Sites with equal lists are interchangeable. So the sequence depends on the crystal alone, but for a gap of just that width; lists that
       differ by less are sorted by the sum of their distances. A supercell repeats every list as often as it repeats the cell.
     - ``"published"``: by fractional x, then y, then z, each within [0, 1) and rounded to six decimals. It depends on origin, choice of the
@@ -54,12 +56,14 @@ class AtomListFeaturizer:
         cutoff: farthest neighbour [Å]; lists may then be shorter. None: as far as it takes.
         order: of the sites.
         heaviest: largest atomic number.
+        same: distances that differ by at most this are equal [Å]. 0 keeps the list of every site.
     """
 
     n_list: int = 20
     cutoff: float | None = None
     order: Order = "canonical"
     heaviest: int = 95
+    same: float = 1e-4
 
     version: ClassVar[int] = 1
 
@@ -72,6 +76,7 @@ class AtomListFeaturizer:
             raise ValueError(f"`order` must be one of {get_args(Order)}. Received: order={self.order!r}")
         if not isinstance(self.heaviest, int) or not 1 <= self.heaviest < len(SYMBOLS):
             raise ValueError(f"`heaviest` must be an atomic number from 1 to {len(SYMBOLS) - 1}. Received: heaviest={self.heaviest}")
+        check_tolerance(self.same)
 
     @property
     def slots(self) -> int:
@@ -82,14 +87,15 @@ class AtomListFeaturizer:
     def spec(self) -> Spec:
         """Key -> (dtype, shape of one example)."""
         slots = (None, self.slots)
-        return {"species": ("int32", (None,)), "elements": ("int32", slots), "distances": ("float32", slots), "lists": ("int32", (None,))}
+        return SITES | {"elements": ("int32", slots), "distances": ("float32", slots), "lists": ("int32", (None,))}
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
-        """Key -> array, with N = `n_list` - 1 and U different lists. The site itself, at distance 0, is not repeated in its list.
+        """Key -> array, with N = `n_list` - 1 and S different lists. The site itself, at distance 0, is not repeated in its list.
 
-        - ``species`` int32 (U,), atomic number of the sites that each list belongs to.
-        - ``elements`` int32 (U, N), atomic numbers of their neighbours, the nearest first; 0 where `cutoff` ends a list earlier.
-        - ``distances`` float32 (U, N), to these neighbours [Å]; 0 there.
+        - ``species`` int32 (S,), atomic number of the sites that each list belongs to.
+        - ``site_multiplicity`` int32 (S,), how many these are.
+        - ``elements`` int32 (S, N), atomic numbers of their neighbours, the nearest first; 0 where `cutoff` ends a list earlier.
+        - ``distances`` float32 (S, N), to these neighbours [Å]; 0 there.
         - ``lists`` int32 (A,), number of each site's list, counted from 1; the sites in `order`.
         """
         return featurize_one(self, material)
@@ -106,7 +112,7 @@ class AtomListFeaturizer:
     def site_order(self, crystal: Crystal) -> np.ndarray:
         """Which site of the crystal each entry of ``lists`` stands for, int64 (A,)."""
         sites = self._sites([crystal], nearest_neighbors([crystal], self.slots, TOLERANCE))
-        return self._published_order([crystal], sites) if self.order == "published" else sites.canonical_order()
+        return self._published_order([crystal], sites) if self.order == "published" else sites.canonical_order(max(self.same, STEP))
 
     def _published_order(self, crystals: Sequence[Crystal], sites: _Sites) -> np.ndarray:
         coords = np.concatenate([*(crystal.frac_coords for crystal in crystals), np.zeros((0, 3))])
@@ -115,8 +121,8 @@ class AtomListFeaturizer:
 
     def _records(self, crystals: Sequence[Crystal], found: Neighbors) -> Records:
         sites = self._sites(crystals, found)
-        order = sites.canonical_order()
-        new_list = sites.differ_from_before(order)
+        order = sites.canonical_order(max(self.same, STEP))
+        new_list = sites.differ_from_before(order, self.same)
         first = np.flatnonzero(new_list)
         numbers = np.empty(len(order), np.int64)
         numbers[order] = np.cumsum(new_list) - 1  # of each site's list, counted through all crystals
@@ -124,10 +130,12 @@ class AtomListFeaturizer:
         list_offsets = np.searchsorted(sites.crystal[order[first]], crystal_ends)
         if self.order == "published":
             order = self._published_order(crystals, sites)
-        mean = np.add.reduceat(sites.distances[np.argsort(numbers, kind="stable")], first, axis=0) / np.bincount(numbers)[:, None]
+        multiplicity = np.bincount(numbers)
+        mean = np.add.reduceat(sites.distances[np.argsort(numbers, kind="stable")], first, axis=0) / multiplicity[:, None]
         representative = np.unique(numbers, return_index=True)[1]
         values = {
             "species": sites.species[representative].astype(np.int32),
+            "site_multiplicity": multiplicity.astype(np.int32),
             "elements": sites.elements[representative].astype(np.int32),
             "distances": mean.astype(np.float32),
             "lists": (numbers[order] - list_offsets[sites.crystal[order]] + 1).astype(np.int32),
@@ -180,20 +188,24 @@ class _Sites:
     elements: np.ndarray
     distances: np.ndarray
 
-    def canonical_order(self) -> np.ndarray:
-        """The sites, crystal after crystal, in an order that their lists alone determine, int64 (S,); see `AtomListFeaturizer`."""
+    def canonical_order(self, step: float) -> np.ndarray:
+        """The sites, crystal after crystal, in an order that their lists alone determine, int64 (S,); see `AtomListFeaturizer`.
+
+        Args:
+            step: distances that follow each other at most this closely do not order the lists [Å].
+        """
         keys = [self.distances.sum(axis=1)]  # `np.lexsort` looks at its last key first
         for entry in reversed(range(self.distances.shape[1])):
             column = self.distances[:, entry]
             ascending = np.lexsort((column, self.crystal))
             level = np.empty(len(column), np.int64)
-            level[ascending] = np.cumsum(np.diff(column[ascending], prepend=0.0) > SAME)  # compared within a crystal only
+            level[ascending] = np.cumsum(np.diff(column[ascending], prepend=0.0) > step)  # compared within a crystal only
             keys.append(level * len(SYMBOLS) + self.elements[:, entry])
         return np.lexsort((*keys, self.species, self.crystal))
 
-    def differ_from_before(self, order: np.ndarray) -> np.ndarray:
-        """Whether each site, in this order, has another list than the one before it, bool (S,)."""
+    def differ_from_before(self, order: np.ndarray, same: float) -> np.ndarray:
+        """Whether each site, in this order, has another list than the one before it, bool (S,); where `same` is 0, each."""
         kinds = np.column_stack([self.crystal, self.species, self.elements])[order]
         distances = self.distances[order]
-        other = (kinds[1:] != kinds[:-1]).any(axis=1) | (np.abs(np.diff(distances, axis=0)) > SAME).any(axis=1)
+        other = (kinds[1:] != kinds[:-1]).any(axis=1) | (np.abs(np.diff(distances, axis=0)) > same).any(axis=1) | (same == 0)
         return np.concatenate([np.ones(min(len(order), 1), bool), other])

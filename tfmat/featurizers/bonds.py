@@ -11,7 +11,8 @@ import numpy as np
 from tfmat.crystal import OVERLAP, Crystal
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.featurizers.sites import each_crystal
+from tfmat.featurizers.quotient import BONDS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
+from tfmat.featurizers.sites import at_position, block_by_block
 from tfmat.records import Records
 
 HEAVIEST = 94
@@ -23,11 +24,14 @@ _PERIODIC = np.ones(3, np.int64)
 
 @dataclass(frozen=True)
 class BondFeaturizer:
-    """A crystal as sites and directed bonds.
+    """A crystal as sites and directed bonds, each kind of them once.
 
     There is a bond from site i to site j, or to a periodic image of it, wherever the distance is below ``cutoff + 1e-8`` Å: both (i, j)
-    and (j, i), as often as there are images, an atom's own images included; ordered by i. Oxidation states are ignored. The definition
-    of megnet's ``CrystalGraph`` (C. Chen et al., Chem. Mater. 2019, 31, 3564, doi 10.1021/acs.chemmater.9b01294).
+    and (j, i), as often as there are images, an atom's own images included. Oxidation states are ignored. The definition of megnet's
+    ``CrystalGraph`` (C. Chen et al., Chem. Mater. 2019, 31, 3564, doi 10.1021/acs.chemmater.9b01294).
+
+    Sites and bonds that no network of message passing can tell apart are one class with a multiplicity, see `tfmat.featurizers.quotient`:
+    crystals of matbench_phonons have 5 times fewer bonds then.
 
     Attributes:
         cutoff: bond radius [Å].
@@ -35,12 +39,14 @@ class BondFeaturizer:
             ``Structure``); 0 for none.
         fidelities: number of fidelities of a multi-fidelity model, whose state is one integer below this; 0 for none.
         state: state of the crystals that carry none; None refuses them.
+        same: distances that differ by at most this within a crystal are one, where they join the same [Å]. 0 keeps every site and bond.
     """
 
     cutoff: float = 4.0
     state_dim: int = 0
     fidelities: int = 0
     state: tuple[float, ...] | None = None
+    same: float = 1e-4
 
     version: ClassVar[int] = 1
 
@@ -51,6 +57,7 @@ class BondFeaturizer:
             raise ValueError(
                 f"`state_dim` and `fidelities` must not be negative, and one of them 0. Received: {self.state_dim}, {self.fidelities}"
             )
+        check_tolerance(self.same)
         if self.state is not None:
             object.__setattr__(self, "state", tuple(float(x) for x in self.state))
             self._state_of(None)
@@ -58,12 +65,7 @@ class BondFeaturizer:
     @property
     def spec(self) -> Spec:
         """Key -> (dtype, shape of one example)."""
-        spec: dict[str, tuple[str, tuple[int | None, ...]]] = {
-            "species": ("int32", (None,)),
-            "centers": ("int32", (None,)),
-            "neighbors": ("int32", (None,)),
-            "distances": ("float32", (None,)),
-        }
+        spec = SITES | BONDS
         if self.state_dim:
             spec["state"] = ("float32", (self.state_dim,))
         if self.fidelities:
@@ -71,7 +73,14 @@ class BondFeaturizer:
         return spec
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
-        """Key -> array: ``species`` int32 (A,) atomic numbers; ``centers``, ``neighbors`` int32 (E,) sites; ``distances`` float32 (E,) [Å].
+        """Key -> array of one crystal, with S classes of sites and E of bonds (see `tfmat.featurizers.quotient`).
+
+        - ``species`` int32 (S,), atomic numbers.
+        - ``site_multiplicity`` int32 (S,), sites in each class.
+        - ``bond_receivers`` int32 (E,), row of ``species`` of the site i whose bond this is, ascending.
+        - ``bond_senders`` int32 (E,), row of ``species`` of the site j at its other end.
+        - ``distances`` float32 (E,), between them, mean of the class [Å].
+        - ``bond_multiplicity`` int32 (E,), bonds of the class at one site i.
 
         ``state`` is there if the featurizer has one: float32 (state_dim,), or int32 (1,) the fidelity.
         """
@@ -84,19 +93,35 @@ class BondFeaturizer:
             InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.1 Å, no bond at all, or no state where one is
                 needed; ``index`` is the position of the bad one.
         """
+        return block_by_block(materials, HEAVIEST, self._records)
+
+    def site_classes(self, crystal: Crystal) -> np.ndarray:
+        """Row of ``species`` that stands for each site of the crystal, int64 (A,)."""
+        return self._quotients([crystal]).values[SITE_CLASSES]
+
+    def _records(self, crystals: Sequence[Crystal]) -> Records:
+        lists = self._quotients(crystals).select([*SITES, *BONDS])
+        if "state" not in self.spec:
+            return lists
+        states = []
+        for index, crystal in enumerate(crystals):
+            with at_position(index):
+                states.append(self._state_of(crystal.state))
+        state = np.concatenate([*states, np.zeros(0)]).astype(self.spec["state"][0])
+        return Records({**lists.values, "state": state}, {**lists.offsets, "state": np.arange(len(crystals) + 1) * (self.state_dim or 1)})
+
+    def _quotients(self, crystals: Sequence[Crystal]) -> Records:
         from pymatgen.optimization.neighbors import find_points_in_spheres
 
-        species, bonds, states = [], [], []
-        for index, crystal in enumerate(each_crystal(materials, HEAVIEST)):
+        bonds, sites = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))], 0
+        for index, crystal in enumerate(crystals):
             coords = crystal.frac_coords @ crystal.lattice
             found = find_points_in_spheres(coords, coords, r=self.cutoff, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE)
-            try:
-                bonds.append(self._bonds(crystal, *found))
-                states.append(self._state_of(crystal.state))
-            except InputError as error:
-                raise InputError(error.problem, expected=error.expected, index=index) from None
-            species.append(crystal.species)
-        return self._records(species, bonds, states)
+            with at_position(index):
+                centers, neighbors, distances = self._bonds(crystal, *found)
+            bonds.append((centers + sites, neighbors, distances))
+            sites += len(crystal)
+        return quotient(Graphs.of(crystals, *map(np.concatenate, zip(*bonds, strict=True))), self.same)
 
     def _bonds(
         self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, _: np.ndarray, distances: np.ndarray
@@ -126,16 +151,3 @@ class BondFeaturizer:
         if self.fidelities and not (values[0].is_integer() and 0 <= values[0] < self.fidelities):
             raise InputError(f"the fidelity is {values[0]:g}", expected=expected)
         return values
-
-    def _records(self, species: list[np.ndarray], bonds: Sequence[tuple[np.ndarray, ...]], states: list[np.ndarray]) -> Records:
-        sites, pairs = ([0, *(len(x) for x in species)], [0, *(len(x[0]) for x in bonds)])
-        site_offsets, bond_offsets = np.cumsum(sites, dtype=np.int64), np.cumsum(pairs, dtype=np.int64)
-        values = {"species": np.concatenate([*species, np.zeros(0, np.int32)], dtype=np.int32, casting="same_kind")}
-        offsets = {"species": site_offsets}
-        for position, (key, dtype) in enumerate((("centers", np.int32), ("neighbors", np.int32), ("distances", np.float32))):
-            values[key] = np.concatenate([*(bond[position] for bond in bonds), np.zeros(0, dtype)], dtype=dtype, casting="same_kind")
-            offsets[key] = bond_offsets
-        if "state" in self.spec:
-            values["state"] = np.concatenate([*states, np.zeros(0)]).astype(self.spec["state"][0])
-            offsets["state"] = np.arange(len(species) + 1) * (self.state_dim or 1)
-        return Records(values, offsets)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tfmat.crystal import Crystal
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.featurizers.nearest import Neighbors, nearest_neighbors
+from tfmat.featurizers.nearest import nearest_neighbors
+from tfmat.featurizers.quotient import BONDS, PAIRS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
 from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
@@ -20,7 +21,10 @@ HEAVIEST = 95
 
 @dataclass(frozen=True)
 class NeighborFeaturizer:
-    """A crystal as sites, each with its nearest neighbours.
+    """A crystal as sites, bonds from each site's nearest neighbours, and pairs of successive bonds: each kind of them once.
+
+    Sites, bonds and pairs that no network of message passing can tell apart are one class with a multiplicity, see
+    `tfmat.featurizers.quotient`: crystals of matbench_phonons have 2.3 times fewer sites, 5 times fewer bonds and 7 times fewer pairs then.
 
     The neighbours of a site are all atoms and periodic images, its own included, that are at most `tolerance` farther than its k-th
     nearest one: k or more, nearest first. In 82 % of matbench_phonons' crystals there is a site whose 12th and 13th neighbours are equally
@@ -41,12 +45,15 @@ class NeighborFeaturizer:
         tolerance: how much farther than the k-th one a neighbour may be [Å]. Much larger than rounding.
         max_neighbors: number of slots, at least `k`; without effect if `strict`.
         strict: keep exactly `k` neighbours.
+        same: distances [Å] and cosines that differ by at most this within a crystal are one, where they join the same. 0 keeps every
+            site, neighbour and pair of bonds.
     """
 
     k: int = 12
     tolerance: float = 0.01
     max_neighbors: int = 24
     strict: bool = False
+    same: float = 1e-4
 
     version: ClassVar[int] = 1
 
@@ -59,27 +66,31 @@ class NeighborFeaturizer:
             raise ValueError(
                 f"`max_neighbors` must be a whole number from `k` to 256. Received: max_neighbors={self.max_neighbors}, k={self.k}"
             )
+        check_tolerance(self.same)
 
     @property
     def slots(self) -> int:
-        """Length of the neighbour axis."""
+        """Most neighbours of a site."""
         return self.k if self.strict else self.max_neighbors
 
     @property
     def spec(self) -> Spec:
         """Key -> (dtype, shape of one example)."""
-        return {
-            "species": ("int32", (None,)),
-            "neighbors": ("int32", (None, self.slots)),
-            "vectors": ("float32", (None, self.slots, 3)),
-        }
+        return SITES | BONDS | PAIRS
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
-        """Key -> array, with K = `slots`.
+        """Key -> array of one crystal, with S classes of sites, E of bonds and P of pairs of bonds (see `tfmat.featurizers.quotient`).
 
-        - ``species`` int32 (A,), atomic numbers.
-        - ``neighbors`` int32 (A, K), number of each neighbour's site, the nearest first; 0 in empty slots, which come last.
-        - ``vectors`` float32 (A, K, 3), from the site to that image of the neighbour [Å]; all zero in empty slots.
+        - ``species`` int32 (S,), atomic numbers.
+        - ``site_multiplicity`` int32 (S,), sites in each class.
+        - ``bond_receivers`` int32 (E,), row of ``species`` of the site i whose neighbour this is, ascending.
+        - ``bond_senders`` int32 (E,), row of ``species`` of the neighbour j.
+        - ``distances`` float32 (E,), between them, mean of the class [Å].
+        - ``bond_multiplicity`` int32 (E,), bonds of the class at one site i.
+        - ``pair_receivers`` int32 (P,), row of ``distances`` of the bond from j to i, ascending.
+        - ``pair_senders`` int32 (P,), row of ``distances`` of a bond that arrives at j from l, the way back from i included.
+        - ``cosines`` float32 (P,), of the angle at j between i and l, mean of the class.
+        - ``pair_multiplicity`` int32 (P,), pairs of the class at one bond.
         """
         return featurize_one(self, material)
 
@@ -87,20 +98,18 @@ class NeighborFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Am, or two atoms closer than 0.1 Å; ``index`` is the position of the bad
-                one.
+            InputError: not an ordered crystal of elements up to Am, two atoms closer than 0.1 Å, or far too many pairs of bonds;
+                ``index`` is the position of the bad one.
         """
-        return block_by_block(materials, HEAVIEST, lambda block: self._records(block, nearest_neighbors(block, self.k, self.tolerance)))
+        return block_by_block(materials, HEAVIEST, lambda block: self._quotients(block).select(list(self.spec)))
 
-    def _records(self, crystals: Sequence[Crystal], found: Neighbors) -> Records:
-        lengths = [len(crystal) for crystal in crystals]
+    def site_classes(self, crystal: Crystal) -> np.ndarray:
+        """Row of ``species`` that stands for each site of the crystal, int64 (A,)."""
+        return self._quotients([crystal]).values[SITE_CLASSES]
+
+    def _quotients(self, crystals: Sequence[Crystal]) -> Records:
+        found = nearest_neighbors(crystals, self.k, self.tolerance)
         kept = found.ranks < self.slots
-        place = found.centers[kept], found.ranks[kept]
-        neighbors = np.zeros((sum(lengths), self.slots), np.int32)
-        neighbors[place] = found.neighbors[kept]
-        vectors = np.zeros((sum(lengths), self.slots, 3), np.float32)
-        vectors[place] = found.vectors[kept]
-        species = np.concatenate([*(crystal.species for crystal in crystals), np.zeros(0, np.int32)], dtype=np.int32, casting="same_kind")
-        offsets = np.cumsum([0, *lengths], dtype=np.int64)
-        values = {"species": species, "neighbors": neighbors, "vectors": vectors}
-        return Records(values, dict.fromkeys(values, offsets))
+        centers, neighbors = found.centers[kept], found.neighbors[kept]
+        graphs = Graphs.of(crystals, centers, neighbors, found.distances[kept])
+        return quotient(replace(graphs, vectors=found.vectors[kept]), self.same)

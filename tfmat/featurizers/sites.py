@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,19 @@ def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
             no volume or is not periodic in all three directions; ``index`` is the position of the bad one.
     """
     for index, material in enumerate(materials):
-        try:
+        with at_position(index):
             crystal = material if isinstance(material, Crystal) else _from_pymatgen(material)
             _check(crystal, heaviest)
-        except InputError as error:
-            raise InputError(error.problem, expected=error.expected, index=index) from None
         yield crystal
+
+
+@contextmanager
+def at_position(index: int) -> Iterator[None]:
+    """Give an `InputError` the position of the crystal that it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.problem, expected=error.expected, index=index) from None
 
 
 def block_by_block(materials: Sequence[Any], heaviest: int, records_of: Callable[[Sequence[Crystal]], Records]) -> Records:

@@ -1,4 +1,4 @@
-"""Layers over crystals given as lists of bonds: the graph, its features, and MEGNet's update of atoms, bonds and state."""
+"""Layers over crystals as lists of sites and bonds: the graph, its features, and MEGNet's update of atoms, bonds and state."""
 
 from __future__ import annotations
 
@@ -9,52 +9,54 @@ import keras
 from keras import ops
 
 from tfmat.layers.activations import softplus2
+from tfmat.layers.lists import Edges, at_receivers, at_senders, sum_of
+from tfmat.layers.neighbors import CrystalGraph
 from tfmat.layers.precision import exact
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class BondGraph(keras.layers.Layer):
-    """Masks and flat indices of a padded batch of crystals, computed once for all blocks.
+class BondGraph(CrystalGraph):
+    """A `CrystalGraph`, and what MEGNet's blocks and readouts need beside it, computed once for all of them.
 
     Call arguments:
-        species: int (B, A), 0 = padding.
-        centers: int (B, E), site of a bond within its crystal.
-        neighbors: int (B, E).
-        distances: float (B, E) [Å], 0 = no bond.
-        receive: see `MEGNetBlock`; the end at which messages are counted.
+        inputs: dict of the model's inputs, as of `CrystalGraph`.
 
     Returns:
-        dict of ``centers`` and ``neighbors`` int (B E,), rows of the flattened sites (B A, D); ``real_atoms`` (B, A, 1) and
-        ``real_bonds`` (B, E, 1), 1 or 0; ``degree`` (B, A, 1), bonds that a site receives, at least 1.
+        dict of ``crystals``, ``sites`` and ``bonds`` as of `CrystalGraph`, and of
+
+        - ``bond_crystals`` int (E,), which crystal each bond belongs to, and ``bond_counts`` (E, 1), how many of it this one stands for;
+        - ``message_share`` (E, 1), ``site_share`` (S, 1), ``bond_share`` (S, 1): weights of the means of the bonds of a site, of the sites
+          of a crystal, and of the bonds of a crystal as the mean of its sites' messages. Each adds up to 1, or to 0 where there is nothing.
     """
 
-    def __init__(self, receive: Literal["centers", "neighbors"] = "centers", **layer_options: Any) -> None:
-        super().__init__(**layer_options)
-        self.receive = receive
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        graph, batch_sites, receivers = super().call(inputs), inputs["batch_sites"], inputs["bond_receivers"]
+        crystals, sites = graph["crystals"], graph["sites"]
+        multiplicity = ops.expand_dims(ops.cast(inputs["bond_multiplicity"], self.compute_dtype), -1)
+        degree = sum_of(multiplicity, receivers, sites)
 
-    def call(self, species: Any, centers: Any, neighbors: Any, distances: Any) -> dict[str, Any]:
-        rows, sites = ops.shape(species)
-        first = ops.expand_dims(ops.arange(rows, dtype="int32") * sites, -1)
-        graph = {"centers": ops.reshape(centers + first, (-1,)), "neighbors": ops.reshape(neighbors + first, (-1,))}
-        graph["real_atoms"] = ops.expand_dims(ops.cast(species > 0, self.compute_dtype), -1)
-        graph["real_bonds"] = ops.expand_dims(ops.cast(distances > 0, self.compute_dtype), -1)
-        received = ops.segment_sum(ops.reshape(graph["real_bonds"], (-1, 1)), graph[self.receive], num_segments=rows * sites)
-        graph["degree"] = ops.maximum(ops.reshape(received, (rows, sites, 1)), 1.0)
-        return graph
+        def share(weights: Any, owners: Any, nodes: Any) -> Any:
+            total = sum_of(weights, owners, nodes)
+            return weights / ops.take(ops.where(total > 0, total, 1.0), owners, axis=0)
 
-    def compute_output_spec(self, species: Any, centers: Any, neighbors: Any, distances: Any) -> dict[str, Any]:
-        (rows, sites), bonds = species.shape, distances.shape[1]
-        flat = None if rows is None or bonds is None else rows * bonds
-        return {
-            "centers": keras.KerasTensor((flat,), "int32"),
-            "neighbors": keras.KerasTensor((flat,), "int32"),
-            "real_atoms": keras.KerasTensor((rows, sites, 1), self.compute_dtype),
-            "real_bonds": keras.KerasTensor((rows, bonds, 1), self.compute_dtype),
-            "degree": keras.KerasTensor((rows, sites, 1), self.compute_dtype),
+        return graph | {
+            "bond_crystals": ops.take(crystals, receivers, axis=0),
+            "bond_counts": multiplicity * ops.take(sites, receivers, axis=0),
+            "message_share": share(multiplicity, receivers, sites),
+            "site_share": share(sites, crystals, batch_sites),
+            "bond_share": share(sites * degree, crystals, batch_sites),
         }
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"receive": self.receive}
+    def compute_output_spec(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        graph, bonds = super().compute_output_spec(inputs), inputs["bond_receivers"].shape[0]
+        columns = {
+            "bond_counts": bonds,
+            "message_share": bonds,
+            "site_share": graph["sites"].shape[0],
+            "bond_share": graph["sites"].shape[0],
+        }
+        graph |= {key: keras.KerasTensor((length, 1), self.compute_dtype) for key, length in columns.items()}
+        return graph | {"bond_crystals": keras.KerasTensor((bonds,), "int32")}
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -146,7 +148,7 @@ class MEGNetBlock(keras.layers.Layer):
     With s = `softplus2`, (v, e, u) = (ff(V), ff(E), ff(U)) and ff two activated dense layers (or none):
 
         e' = phi_e([v_center; v_neighbor; e; u])      phi: dense, s, dense, s, dense (and s, with `activate_last`)
-        m_i = mean of e' over the bonds that site i receives, 0 if none
+        m_i = mean of e' over the bonds that arrive at site i, 0 if none
         v' = phi_v([m; v; u])
         u' = phi_u([mean of e'; mean of v'; u])
         result = (V + v', E + e', U + u')
@@ -158,13 +160,14 @@ class MEGNetBlock(keras.layers.Layer):
         hidden_dim: width of the hidden layers.
         feed_forward: with the two dense layers before the update.
         activate_last: also activate the last layer of each phi (matgl's variant).
-        receive: the end of a bond whose site receives its message.
+        receive: the end of a bond where it arrives: ``"centers"``, or ``"neighbors"`` as in matgl. Bonds go both ways, so this only says
+            which rows of the kernel of phi_e belong to which end.
         dropout: rate of the dropout of v', e' and u'.
         l2: weight of the L2 penalty of all kernels.
 
     Call arguments:
-        atoms: (B, A, D).
-        bonds: (B, E, D).
+        atoms: (S, D).
+        bonds: (E, D).
         state: (B, D).
         graph: from `BondGraph`.
 
@@ -221,18 +224,19 @@ class MEGNetBlock(keras.layers.Layer):
 
     def call(self, atoms: Any, bonds: Any, state: Any, graph: dict[str, Any], training: bool = False) -> tuple[Any, Any, Any]:
         v, e, u = (self._feed_forward(kind, x) for kind, x in (("atom", atoms), ("bond", bonds), ("state", state)))
-
-        new_bonds = self._bond_update(v, e, u, graph) * graph["real_bonds"]
-        rows, sites, dim = ops.shape(atoms)[0], ops.shape(atoms)[1], self.options["dim"]
-        messages = ops.segment_sum(exact(ops.reshape(new_bonds, (-1, dim))), graph[self.options["receive"]], num_segments=rows * sites)
-        messages = ops.cast(ops.reshape(messages, (rows, sites, dim)), self.compute_dtype) / graph["degree"]
+        new_bonds = self._bond_update(v, e, u, graph)
+        messages = sum_of(exact(new_bonds) * exact(graph["message_share"]), graph["bonds"]["receivers"], atoms)
 
         first = self.sublayers["phi_v_1"]
-        new_atoms = first.part(messages, 0) + first.part(v, 1) + ops.expand_dims(first.part(u, 2) + first.shift, 1)
-        new_atoms = self._finish("v", new_atoms) * graph["real_atoms"]
+        of_state = at_receivers(first.part(u, 2) + first.shift, graph["crystals"])
+        new_atoms = first.part(ops.cast(messages, self.compute_dtype), 0) + first.part(v, 1) + of_state
+        new_atoms = self._finish("v", new_atoms)
 
-        new_state = self.sublayers["phi_u_1"](_mean(new_bonds, graph["real_bonds"]), _mean(new_atoms, graph["real_atoms"]), u)
-        new_state = self._finish("u", new_state)
+        means = [
+            ops.cast(sum_of(values * exact(graph[share]), graph["crystals"], state), self.compute_dtype)
+            for values, share in ((messages, "bond_share"), (exact(new_atoms), "site_share"))
+        ]
+        new_state = self._finish("u", self.sublayers["phi_u_1"](*means, u))
 
         if self.drop is not None:
             new_atoms, new_bonds, new_state = (self.drop(x, training=training) for x in (new_atoms, new_bonds, new_state))
@@ -240,12 +244,12 @@ class MEGNetBlock(keras.layers.Layer):
 
     def _bond_update(self, v: Any, e: Any, u: Any, graph: dict[str, Any]) -> Any:
         """phi_e([v_center; v_neighbor; e; u]) as a sum of parts, each computed where it lives and then gathered."""
-        first, hidden = self.sublayers["phi_e_1"], self.options["hidden_dim"]
-        at_center = first.part(v, 0) + ops.expand_dims(first.part(u, 3) + first.shift, 1)
-        at_neighbor = first.part(v, 1)
-        gathered = ops.take(ops.reshape(at_center, (-1, hidden)), graph["centers"], axis=0)
-        gathered = gathered + ops.take(ops.reshape(at_neighbor, (-1, hidden)), graph["neighbors"], axis=0)
-        return self._finish("e", first.part(e, 2) + ops.reshape(gathered, (*ops.shape(e)[:2], hidden)))
+        first = self.sublayers["phi_e_1"]
+        receiver, sender = (0, 1) if self.options["receive"] == "centers" else (1, 0)
+        edges = Edges(**graph["bonds"])
+        at_receiver = first.part(v, receiver) + at_receivers(first.part(u, 3) + first.shift, graph["crystals"])
+        gathered = at_receivers(at_receiver, edges.receivers) + at_senders(first.part(v, sender), edges)
+        return self._finish("e", first.part(e, 2) + gathered)
 
     def _feed_forward(self, kind: str, x: Any) -> Any:
         for name in (f"{kind}_ff_1", f"{kind}_ff_2") if self.options["feed_forward"] else ():
@@ -261,9 +265,3 @@ class MEGNetBlock(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.options
-
-
-def _mean(values: Any, real: Any) -> Any:
-    """Mean over the real slots of (B, L, D), whose others are zero -> (B, D)."""
-    mean = ops.sum(exact(values), axis=1) / ops.maximum(ops.sum(exact(real), axis=1), 1.0)
-    return ops.cast(mean, values.dtype)

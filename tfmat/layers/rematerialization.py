@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 
-def one_by_one(layer: keras.layers.Layer, function: Callable[..., tuple[Any, ...]], arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """`function` of one crystal after the other, each computed again for the gradient: only one crystal's numbers exist at a time.
+def computed_again(layer: keras.layers.Layer, function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function` of float arrays, of which only these are kept for the gradient.
 
-    The weights go in as tensors, because TensorFlow cannot differentiate a recomputed function that reads variables within a loop.
+    The weights go in as tensors, because TensorFlow cannot differentiate a recomputed function that reads variables.
 
     Args:
         layer: whose trainable weights `function` reads; it must not read other variables, random generators among them.
-        function: of arrays (1, ...), returns arrays (1, ...).
-        arrays: each (B, ...).
-
-    Returns:
-        What `function` would return for the whole batch.
+        function: of `arrays`.
+        arrays: what it is differentiated by.
     """
     variables = layer.trainable_weights
 
-    def single(*values: Any) -> tuple[Any, ...]:
-        crystal, weights = values[: len(arrays)], values[len(arrays) :]
+    def inner(*values: Any) -> Any:
+        given, weights = values[: len(arrays)], values[len(arrays) :]
         with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            return tuple(x[0] for x in function(*(ops.expand_dims(x, 0) for x in crystal)))
+            return function(*given)
 
-    again = keras.remat(single)
     weights = [ops.copy(variable) for variable in variables]  # tensors: a variable would be counted twice
-    result: tuple[Any, ...] = ops.map(lambda crystal: again(*crystal, *weights), tuple(arrays))
-    return result
+    return keras.remat(inner)(*arrays, *weights)

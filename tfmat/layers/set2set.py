@@ -7,15 +7,19 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfmat.layers.lists import Edges, at_receivers, softmax_of, sum_of
+
 
 @keras.saving.register_keras_serializable("tfmat")
 class Set2Set(keras.layers.Layer):
     """Order-invariant pooling: an LSTM asks the set the same question `steps` times, each time with its last answer.
 
-    With items m (B, L, n) and q* = [h; r] = 0 at first:
+    With the items m (L, n) of one set and q* = [h; r] = 0 at first:
 
         i, f, g, o = q* K + k;   c = sigmoid(f) c + sigmoid(i) tanh(g);   h = sigmoid(o) tanh(c)
         a = softmax over the items of (m . h);   r = sum of a m;   q* = [h; r]
+
+    An item may stand for several equal ones, which is a factor of its power in the softmax.
 
     The recurrent matrix of the LSTM is part of K, because q* contains h. O. Vinyals et al., arXiv:1511.06391.
 
@@ -28,11 +32,13 @@ class Set2Set(keras.layers.Layer):
         l2: weight of the L2 penalty of the projection.
 
     Call arguments:
-        items: (B, L, D).
-        real: (B, L, 1), 1 for a real item and 0 for padding.
+        items: (L, D), of B sets that follow each other.
+        number: (L, 1), how many equal items each one stands for; 0 for an empty one.
+        owners: int (L,), which set each item belongs to, ascending; the last one is B - 1.
+        sets: any array with B rows.
 
     Returns:
-        (B, 2 n): [h; r].
+        (B, 2 n): [h; r]; r is zero for a set without items.
     """
 
     def __init__(
@@ -43,7 +49,7 @@ class Set2Set(keras.layers.Layer):
             raise ValueError(f"`steps` must be at least 1. Received: steps={steps}")
         self.dim, self.steps, self.project, self.legacy, self.l2 = dim, steps, project, legacy, l2
 
-    def build(self, items_shape: Any, real_shape: Any = None) -> None:
+    def build(self, items_shape: Any, *other_shapes: Any) -> None:
         if self.project:
             self.projection_kernel = self.add_weight(
                 name="projection_kernel",
@@ -62,23 +68,22 @@ class Set2Set(keras.layers.Layer):
         n = self.dim
         return ops.concatenate([ops.zeros((n,), dtype), ops.ones((n,), dtype), ops.zeros((2 * n,), dtype)])
 
-    def weights_of(self, items: Any, real: Any) -> Any:
-        """Attention weights (B, L, 1) of the last question, which sum to 1 over the real items."""
-        return ops.expand_dims(self._ask(items, real)[1], -1)
+    def weights_of(self, items: Any, number: Any, owners: Any, sets: Any) -> Any:
+        """Attention (L, 1) to each item in the last question, its equal ones together; it sums to 1 over a set."""
+        return self._ask(items, number, owners, sets)[1]
 
-    def call(self, items: Any, real: Any) -> Any:
-        return self._ask(items, real)[0]
+    def call(self, items: Any, number: Any, owners: Any, sets: Any) -> Any:
+        return self._ask(items, number, owners, sets)[0]
 
-    def _ask(self, items: Any, real: Any) -> tuple[Any, Any]:
-        """[h; r] (B, 2 n) and the attention (B, L) after the last question."""
+    def _ask(self, items: Any, number: Any, owners: Any, sets: Any) -> tuple[Any, Any]:
+        """[h; r] (B, 2 n) and the attention (L, 1) after the last question."""
         kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
         if self.project:
-            items = ops.matmul(items, ops.cast(self.projection_kernel, self.compute_dtype)) + ops.cast(
-                self.projection_bias, self.compute_dtype
-            )
-        real = real[:, :, 0]
-        query = ops.zeros((ops.shape(items)[0], 2 * self.dim), self.compute_dtype)
-        carry, attention = query[:, : self.dim], real
+            projection, shift = (ops.cast(weight, self.compute_dtype) for weight in (self.projection_kernel, self.projection_bias))
+            items = ops.matmul(items, projection) + shift
+        edges = Edges(owners, owners, None, number)
+        query = ops.zeros((ops.shape(sets)[0], 2 * self.dim), self.compute_dtype)
+        carry, attention = query[:, : self.dim], number
         for _ in range(self.steps):
             i, f, g, o = ops.split(ops.matmul(query, kernel) + bias, 4, axis=-1)
             if self.legacy:
@@ -86,25 +91,17 @@ class Set2Set(keras.layers.Layer):
             else:
                 carry, output = ops.sigmoid(f) * carry + ops.sigmoid(i) * ops.tanh(g), ops.sigmoid(o)
             hidden = output * ops.tanh(carry)
-            scores = ops.matmul(items, ops.expand_dims(hidden, -1))[:, :, 0]
-            attention = _softmax(scores, real)
-            read = ops.matmul(ops.expand_dims(attention, 1), items)[:, 0]
-            query = ops.concatenate([hidden, read], axis=-1)
+            scores = ops.sum(items * at_receivers(hidden, owners), axis=-1, keepdims=True)
+            attention = softmax_of(scores, edges, hidden)
+            query = ops.concatenate([hidden, sum_of(items * attention, owners, hidden)], axis=-1)
         return query, attention
 
-    def compute_output_shape(self, items_shape: Any, real_shape: Any = None) -> tuple[int | None, ...]:
-        return (items_shape[0], 2 * self.dim)
+    def compute_output_shape(self, items_shape: Any, number_shape: Any, owners_shape: Any, sets_shape: Any) -> tuple[int | None, ...]:
+        return (sets_shape[0], 2 * self.dim)
 
     def get_config(self) -> dict[str, Any]:
         options = {"dim": self.dim, "steps": self.steps, "project": self.project, "legacy": self.legacy, "l2": self.l2}
         return super().get_config() | options
-
-
-def _softmax(scores: Any, real: Any) -> Any:
-    """Softmax over the real items of (B, L); zero where there are none."""
-    scores = scores + (real - 1.0) * 1e9
-    weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True)) * real
-    return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-9)
 
 
 def _hard(x: Any) -> Any:
