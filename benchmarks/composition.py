@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import environment, instruction_sets, matmul_rate, print_table, processor, spread
+from benchmarks.contestants import environment, matmul_rate, print_table, processor, spread
+from benchmarks.machine import instruction_sets
 
 BATCH = 256
 ROOT = Path(__file__).resolve().parent.parent

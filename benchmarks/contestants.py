@@ -1,24 +1,22 @@
-"""What the speed benchmarks beside other packages share: contestants as processes that take turns, and what the machine can do."""
+"""What the speed benchmarks beside other packages share: contestants as processes that take turns."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.machine import ROOT as ROOT
+from benchmarks.machine import environment as environment
+from benchmarks.machine import instructions as instructions
+from benchmarks.machine import matmul_rate as matmul_rate
+from benchmarks.machine import processor as processor
+
 PEERS = ROOT / "benchmarks/peers"
-
-
-def environment(threads: int, settings: dict[str, str]) -> dict[str, str]:
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return os.environ | settings | dict.fromkeys(pools, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 class Died(Exception):
@@ -79,42 +77,6 @@ class Process:
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait()
-
-
-AVX2_ONLY = {
-    "ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-}  # fmt: skip
-"""Environment of a process that must not use wider vectors."""
-
-
-def instruction_sets() -> dict[str, dict[str, str]]:
-    """What is measured, by the widest vectors, with the environment for it: as the machine is, and limited to AVX2 where that is less."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    widest = next((name for flag, name in {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}.items() if flag in flags), "unknown")
-    return {widest: {}} if widest in ("AVX2", "unknown") else {widest: {}, f"{widest}, limited to AVX2": AVX2_ONLY}
-
-
-def matmul_rate(threads: int, settings: dict[str, str] | None = None) -> float:
-    """GFLOP/s of a product of float32 matrices of 1024 x 1024: the practical limit."""
-    code = (
-        "import time, tensorflow as tf\n"
-        f"tf.config.threading.set_intra_op_parallelism_threads({threads})\n"
-        "a = tf.random.normal((1024, 1024)); b = tf.random.normal((1024, 1024))\n"
-        "def run():\n    t = time.perf_counter()\n    for _ in range(50): c = tf.matmul(a, b)\n"
-        "    c.numpy(); return time.perf_counter() - t\n"
-        "run(); print(50 * 2 * 1024**3 / min(run() for _ in range(7)) / 1e9)"
-    )
-    command = [sys.executable, "-c", code]
-    return float(
-        subprocess.run(command, env=environment(threads, settings or {}), capture_output=True, text=True, check=True).stdout.split()[-1]
-    )
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
 def load() -> str:

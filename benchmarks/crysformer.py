@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import PEERS, ROOT, Died, Process, environment, load, matmul_rate, print_table, processor, spread
+from benchmarks.contestants import PEERS, ROOT, Died, Process, environment, instructions, load, matmul_rate, print_table, processor, spread
 from benchmarks.crysformer_macs import macs
 
 RESULTS = ROOT / "benchmarks/results/crysformer.csv"
@@ -134,7 +134,7 @@ def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) 
         return
     busy = load()
     print(f"{count} crystals of {arguments.crystals}, {contestants[0].about['atoms']:,} atoms")
-    print(f"{processor()}, threads: {threads}, load {busy}, {arguments.rounds} rounds", flush=True)
+    print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds", flush=True)
     asked = requests(count, arguments.epochs)
     for measure, request in asked.items():
         for _ in range(arguments.rounds):
@@ -155,7 +155,7 @@ def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) 
 
 
 def save(rows: list[dict[str, str]], about: Mapping[str, str], facts: Mapping[str, Any]) -> None:
-    extra = dict(facts) | {"hardware": processor(), "date": datetime.date.today().isoformat()}
+    extra = dict(facts) | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [*rows[0], "about", *extra])
@@ -179,7 +179,9 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
             row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * work / seconds / peak:.3f}"
         contestant.close()
         rows.append(row)
-    print(f"{count} crystals of {arguments.crystals}; {processor()}, threads: {threads}; matrix product {peak:.0f} GFLOP/s")
+    print(
+        f"{count} crystals of {arguments.crystals}; {processor()}, {instructions()}, threads: {threads}; matrix product {peak:.0f} GFLOP/s"
+    )
     print_table(rows)
 
 

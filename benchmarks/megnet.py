@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import PEERS, ROOT, Died, Process, load, matmul_rate, print_table, processor, spread
+from benchmarks.contestants import PEERS, ROOT, Died, Process, instructions, load, matmul_rate, print_table, processor, spread
 
 SCRIPTS = {"tfmat": "tfmat_megnet.py", "megnet": "megnet_peer.py", "matgl": "matgl_peer.py"}
 COUNT, EPOCHS = 200, 9  # of the epochs of a request the first is left out
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace, threads: int, folder: str) -> None:
         return
     busy = load()
     print(f"{COUNT} crystals, {atoms:,} atoms, {bonds:,} bonds within 4 Å")
-    print(f"{processor()}, threads: {threads}, load {busy}, {arguments.rounds} rounds")
+    print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds")
     for measure, request in MEASURES.items():
         if request["task"] == "train":
             request = request | {"arguments": [agreement(contestants), 128, EPOCHS]}
@@ -142,7 +142,12 @@ def save(rows: list[dict[str, str]], contestants: list[Process], threads: int, f
     about = {contestant.name: contestant.about for contestant in contestants}
     cpu = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
     path = ROOT / f"benchmarks/results/megnet-speed-{cpu}-{threads}-thread{'s' if threads > 1 else ''}.csv"
-    extra = {"threads": threads, "hardware": processor(), "date": datetime.date.today().isoformat()} | facts
+    extra = {
+        "threads": threads,
+        "hardware": processor(),
+        "instruction set": instructions(),
+        "date": datetime.date.today().isoformat(),
+    } | facts
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=[*rows[0], "about", *extra])
         writer.writeheader()

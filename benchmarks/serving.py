@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.contestants import load, print_table, processor
+from benchmarks.contestants import instructions, load, matmul_rate, print_table, processor
 from benchmarks.serving_search import LEAST, crystals, in_turns, sizes
 from tfmat import datasets
 from tfmat.errors import InputError
@@ -199,6 +199,8 @@ def main() -> None:
         return
     rows: list[dict[str, str]] = []
     sources = set()
+    machine = {"hardware": processor(), "instruction set": instructions()}
+    peaks = {threads: f"{matmul_rate(threads):.0f}" for threads in arguments.threads}
     for name in arguments.architectures:
         for threads in arguments.threads:
             for batch in arguments.batch:
@@ -207,9 +209,9 @@ def main() -> None:
                 sources.add(source)
                 rows += found
                 if arguments.save:
-                    save(arguments.save, rows)
+                    save(arguments.save, [row | machine | {"matmul GFLOP/s": peaks[int(row["threads"])]} for row in rows])
     low, high = arguments.sites
-    print(f"{processor()}, load {load()}; materials: {', '.join(sorted(sources))}, crystals of {low} to {high} sites")
+    print(f"{processor()}, {instructions()}, load {load()}; materials: {', '.join(sorted(sources))}, crystals of {low} to {high} sites")
     print_table(rows)
     behind = slower(rows)
     print("\nslower than Predictor.predict: " + ("; ".join(behind) or "no SavedModel that is called with materials"))

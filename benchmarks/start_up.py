@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import ROOT, environment, instruction_sets, matmul_rate, print_table, processor
+from benchmarks.contestants import ROOT, environment, print_table
+from benchmarks.machine import facts
 from benchmarks.rows import append
 
 RESULTS = ROOT / "benchmarks/results/start_up.csv"
@@ -116,12 +117,11 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"{name}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
         rows.append(json.loads(done.stdout.splitlines()[-1]) | {"retracing warnings": done.stderr.count("retracing")})
-    facts = {"instruction set": next(iter(instruction_sets())), "matmul GFLOP/s": f"{matmul_rate(arguments.threads):.0f}"}
-    machine = ", ".join((processor(), *facts.values()))
-    print(f"{machine} GFLOP/s, threads: {arguments.threads}, {arguments.requests} requests")
+    machine = facts(arguments.threads)
+    print(", ".join(f"{name}: {value}" for name, value in machine.items()) + f"; {arguments.requests} requests")
     print_table(rows)
     if arguments.save:
-        extra = facts | {"hardware": processor(), "threads": arguments.threads, "date": datetime.date.today().isoformat()}
+        extra = machine | {"requests": arguments.requests, "date": datetime.date.today().isoformat()}
         for row in rows:
             append(RESULTS, [*rows[0], *extra], row | extra)
 

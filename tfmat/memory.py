@@ -13,7 +13,6 @@ _SETTINGS = {
     -8: 1,  # M_ARENA_MAX: one heap for all threads, because those of other threads end at 64 MB
     -4: 0,  # M_MMAP_MAX: no array is mapped by itself
     -1: -1,  # M_TRIM_THRESHOLD: the end of the heap is never given back
-    -2: 64 * 2**20,  # M_TOP_PAD: the heap grows in such steps [bytes]
 }
 """Parameters of glibc's mallopt, by their numbers in malloc.h."""
 
@@ -22,9 +21,9 @@ def keep_memory() -> bool:
     """Let this process keep the memory that it frees, for arrays to come.
 
     A training step of Crysformer or L-G-DCNN frees and needs again several hundred megabytes. glibc gives arrays of 32 MB or more, and
-    what is free at the end of the heap, back to the system, which clears every page that it hands out anew: a third of the time. Called
-    before the first large array this makes both trainings and predictions up to 1.7 times as fast; the peak stays as it is, and is held to
-    the end of the process. The command ``tfmat`` and its worker processes call it; in a script or notebook, whose memory is not tfmat's to
+    what is free at the end of the heap, back to the system, which clears every page that it hands out anew: a third of the time or more.
+    Called before TensorFlow is imported this makes both trainings and predictions 1.5 to 2.4 times as fast; the peak grows by at most a
+    tenth, and is held to the end of the process. The command ``tfmat`` calls it; in a script or notebook, whose memory is not tfmat's to
     hold, it is yours to call.
 
     Nothing happens where malloc is not glibc's (other systems, jemalloc, tcmalloc), where it was set up already (``MALLOC_*`` or

@@ -12,15 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import h5py
-import keras
+from typing import TYPE_CHECKING, Any
 
 from tfmat.architecture import Architecture, get
 from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
 from tfmat.target import Target
+
+if TYPE_CHECKING:
+    import keras
 
 CONFIG, WEIGHTS, HISTORY, CARD = "config.json", "model.weights.h5", "history.csv", "README.md"
 FORMAT = 1
@@ -68,6 +68,8 @@ def read_model(directory: Path) -> StoredModel:
 
 def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> None:
     """Write weights and config into the existing, empty `directory`."""
+    import keras
+
     # A compiled model would write its optimizer's state along, three times the size of the weights.
     keras.Model(model.input, model.output).save_weights(directory / WEIGHTS)
     config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
@@ -125,6 +127,8 @@ def check_weights(directory: Path, config: dict[str, Any]) -> Path:
 
 def element_table_width(weights: Path) -> int | None:
     """Columns of the element table among the weights, the only array with one row an element and one for padding; None without one."""
+    import h5py
+
     widths: list[int] = []
 
     def look(_: str, item: Any) -> None:

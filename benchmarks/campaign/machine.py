@@ -18,17 +18,6 @@ def hardware() -> str:
     return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
 
 
-def instruction_set() -> str:
-    """The widest vectors that oneDNN may use."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    known = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
-    found = next((name for flag, name in known.items() if flag in flags), "unknown")
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    return f"{found}, limited to {limit}" if limit else found
-
-
 def commit() -> str:
     """Of the code, with ``+`` if it was changed since; empty where that is not known."""
     stored = ROOT / COMMIT

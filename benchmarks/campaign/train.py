@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.campaign.jobs import Job
-from benchmarks.campaign.machine import commit, hardware, instruction_set
+from benchmarks.campaign.machine import commit, hardware
+from benchmarks.machine import instructions
 from benchmarks.rows import replace
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _about(predictor: Predictor, tables: Mapping[str, Table], left_out: int, thr
         "batch_size": predictor.info["batch_size"],
         "seconds": predictor.info["training_seconds"],
         "hardware": hardware(),
-        "instruction_set": instruction_set(),
+        "instruction_set": instructions(),
         "threads": threads or os.cpu_count(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),

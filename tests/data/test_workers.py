@@ -72,6 +72,19 @@ def test_misbehaviour():
             workers.submit(Request(f"{HERE}:misbehave", {"how": "bug"})).result()
 
 
+def test_a_process_starts_before_it_is_needed():
+    with Workers(2) as workers:
+        process = workers.warm()._all[0]
+        started = process.process
+        assert started is not None and workers._all[1].process is None
+        assert workers.submit(Request(f"{HERE}:double", {"number": 4})).result() == 8
+        assert process.process is started
+    assert started.poll() is not None
+    with Workers(1) as workers:
+        unused = workers.warm()._all[0].process
+    assert unused.poll() is not None
+
+
 def test_closing_ends_what_is_under_way():
     began = time.perf_counter()
     with Workers(1) as workers:

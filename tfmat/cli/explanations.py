@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfmat.cli.failures import tell
-from tfmat.cli.inputs import collect
+from tfmat.cli.inputs import load_and_collect
 from tfmat.cli.progress import rows_done
-from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.results import check_out, file_name, results_folder
 from tfmat.cli.tables import aligned, number
 from tfmat.errors import InputError
@@ -49,12 +48,9 @@ def explain(
       tfmat explain mp-2018.6.1/formation_energy POSCAR
     """  # noqa: D301
     check_out(out, overwrite, TABLE)
-    load_tensorflow()
+    predictor, wanted = load_and_collect(model, materials, [], None)
     from tfmat.explain import Explainer
-    from tfmat.predictor import Predictor
 
-    predictor = Predictor.load(model)
-    wanted = collect(materials, [], None, predictor.architecture.material)
     explainer = Explainer(predictor)
     found: list[tuple[str, Explanation]] = []
     failed = 0

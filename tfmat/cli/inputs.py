@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat.cli.progress import rows_done
+from tfmat.cli.quiet import load_tensorflow
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
     from tfmat.architecture import Material as Kind
     from tfmat.crystal import Crystal
     from tfmat.data.rejections import Rejection
+    from tfmat.data.workers import Workers
+    from tfmat.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,26 @@ class Material:
     error: str | None = None
 
 
-def collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str | None, kind: Kind) -> list[Material]:
+def load_and_collect(
+    model: Path, arguments: Sequence[str], files: Sequence[Path], formula_column: str | None
+) -> tuple[Predictor, list[Material]]:
+    """The model and the materials for it, see `collect`; the process that parses structure files starts while this one loads TensorFlow."""
+    from tfmat.data.crystals import kind_of
+    from tfmat.data.structures import parsers
+
+    with parsers() as workers:
+        if any(kind_of(path.name) is not None or os.path.isdir(path) for path in map(Path, [*arguments, *map(str, files)])):
+            workers.warm()
+        load_tensorflow()
+        from tfmat.predictor import Predictor
+
+        predictor = Predictor.load(model)
+        return predictor, collect(arguments, files, formula_column, predictor.architecture.material, workers)
+
+
+def collect(
+    arguments: Sequence[str], files: Sequence[Path], formula_column: str | None, kind: Kind, workers: Workers | None = None
+) -> list[Material]:
     """All materials, in the order of the command line.
 
     Args:
@@ -44,16 +66,17 @@ def collect(arguments: Sequence[str], files: Sequence[Path], formula_column: str
         files: these are no formulas.
         formula_column: of tables.
         kind: what the model takes: a table that names formulas is not asked for its crystals if these do.
+        workers: that parse structure files.
     """
     named: list[str | Path] = [*arguments, *files]
     sources = [argument if isinstance(argument, str) and not _is_path(argument) else Path(argument) for argument in named]
-    structures = iter(_parsed([source for source in sources if isinstance(source, Path) and _is_structure_file(source)]))
+    structures = iter(_parsed([source for source in sources if isinstance(source, Path) and _is_structure_file(source)], workers))
     found: list[Material] = []
     for source in sources:
         if isinstance(source, str):
             found.append(Material(source))
         elif source.is_dir():
-            found += _folder(source)
+            found += _folder(source, workers)
         elif _is_structure_file(source):
             found += next(structures)
         else:
@@ -90,7 +113,7 @@ def _names_structures(name: str) -> bool:
     return kind_of(name) is not None or ase_format(name) is not None
 
 
-def _parsed(paths: Sequence[Path], description: str = "reading structure files") -> list[list[Material]]:
+def _parsed(paths: Sequence[Path], workers: Workers | None, description: str = "reading structure files") -> list[list[Material]]:
     """The materials of each structure file, those that cannot be read included."""
     from tfmat.data.ase_files import read_ase_files
     from tfmat.data.crystals import kind_of
@@ -100,7 +123,7 @@ def _parsed(paths: Sequence[Path], description: str = "reading structure files")
     others = [path for path in paths if kind_of(path.name) is None]
     if own:
         with rows_done(description) as report:
-            crystals = iter(read_structure_files(own, Reading(report=report)))
+            crystals = iter(read_structure_files(own, Reading(report=report, workers=workers)))
     if others:
         with rows_done(description) as report:
             frames = iter(read_ase_files(others, Reading(report=report)))
@@ -120,7 +143,7 @@ def _material(path: Path, crystal: Crystal | InputError, frame: str = "") -> Mat
     return Material(crystal, name, place)
 
 
-def _folder(folder: Path) -> list[Material]:
+def _folder(folder: Path, workers: Workers | None) -> list[Material]:
     """All structure files of a folder, whatever its id_prop.csv says."""
     from tfmat.data.ase_files import ase_format
     from tfmat.data.folder import structure_files
@@ -131,7 +154,7 @@ def _folder(folder: Path) -> list[Material]:
     names += [path.name for path in folder.iterdir() if ase_format(path.name) and not path.name.startswith(".") and not path.is_dir()]
     if not names:
         raise InputError("is a folder with no structure file", expected="CIF or POSCAR files", file=str(folder))
-    materials = _parsed([folder / name for name in sorted(names)], f"reading {folder}")
+    materials = _parsed([folder / name for name in sorted(names)], workers, f"reading {folder}")
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import tfmat
 from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.runs import SUFFIX, TrainingFolder
 from tfmat.cli.tables import aligned, with_unit
@@ -27,7 +31,6 @@ def models(
       tfmat models
       tfmat models --json
     """  # noqa: D301
-    load_tensorflow()
     families, trained = _architectures(), _trained(runs)
     if as_json:
         print(json.dumps({"architectures": families, "models": trained}, indent=2))
@@ -50,6 +53,34 @@ def models(
 
 
 def _architectures() -> list[dict[str, Any]]:
+    """What the registry holds. Models must be built to be described, so the description is kept as long as their code stays as it is."""
+    if "keras" in sys.modules:
+        return _described()
+    from tfmat.atomic import staged
+    from tfmat.datasets.fetch import cache_root
+
+    file, state = cache_root() / "models" / "listing.json", _state()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["state"] == state:
+            found: list[dict[str, Any]] = kept["architectures"]
+            return found
+    load_tensorflow()
+    found = _described()
+    with contextlib.suppress(InputError), staged(file, overwrite=True) as temporary:
+        temporary.write_text(json.dumps({"state": state, "architectures": found}), encoding="utf-8")
+    return found
+
+
+def _state() -> str:
+    """Of the code of all models: its version, and names, sizes and times of its files."""
+    package = Path(tfmat.__file__).parent
+    files = [*package.glob("*.py"), *package.glob("layers/*.py"), *package.glob("zoo/*.py"), *package.glob("zoo/conversion/*.py")]
+    stats = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(repr((tfmat.__version__, stats)).encode()).hexdigest()
+
+
+def _described() -> list[dict[str, Any]]:
     from tfmat.architecture import architectures
 
     return [

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfmat.cli.failures import tell, writing
-from tfmat.cli.inputs import Material, collect
+from tfmat.cli.inputs import Material, load_and_collect
 from tfmat.cli.progress import rows_done
-from tfmat.cli.quiet import load_tensorflow
 from tfmat.cli.tables import aligned, number, shortened, with_unit
 from tfmat.errors import InputError
 
@@ -58,11 +57,7 @@ def predict(
     """  # noqa: D301
     if out is not None:
         _check_out(out, overwrite)
-    load_tensorflow()
-    from tfmat.predictor import Predictor
-
-    predictor = Predictor.load(model)
-    wanted = collect(materials or [], input_ or [], formula_column, predictor.architecture.material)
+    predictor, wanted = load_and_collect(model, materials or [], input_ or [], formula_column)
     values = [material.value for material in wanted if material.error is None]
     with rows_done("predicting") as report:
         frame = predictor.predict(values, batch_size=batch_size, report=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,12 +47,14 @@ class Reading:
         processes: how many parse CIF and POSCAR text; `None`: one a core.
         cache: keeps what was parsed, so that a file with the same content is not parsed again.
         report: progress callback.
+        workers: `parsers` that are there already, and stay.
     """
 
     limits: Limits = LIMITS
     processes: int | None = None
     cache: RecordCache | None = None
     report: Report | None = None
+    workers: Workers | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Collected:
         for column in self.columns.values():
             column.extend([None] * (len(self.ids) - len(column)))
         return Cells(self.columns, np.asarray(self.rows, dtype=np.int64), self.source)
+
+
+def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
+    """Processes that parse CIF and POSCAR text, see `Reading`."""
+    return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="pymatgen.io.cif")
 
 
 def holds_structures(path: Path, limits: Limits = LIMITS) -> bool:
@@ -168,13 +176,10 @@ def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Readi
         total: number of entries if it is known.
     """
     parsed = Parsed(how.cache, Path(into.source), how.limits)
-    limits, digests, batch = how.limits, list[bytes](), list[Crystal]()
+    digests, batch = list[bytes](), list[Crystal]()
     seen: dict[str, int] = {}
     already = into.read
-    with (
-        Spool() as spool,
-        Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="pymatgen.io.cif") as workers,
-    ):
+    with Spool() as spool, _parsers(how) as workers:
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
             crystal = _crystal(answer)
@@ -211,14 +216,18 @@ def read_structure_files(paths: Sequence[Path], how: Reading) -> list[Crystal | 
         how: see there; nothing is cached.
     """
     tasks = ((path, request(how.limits, path=path, kind=str(kind_of(path.name)))) for path in paths)
-    limits, found = how.limits, list[Crystal | InputError]()
-    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="pymatgen.io.cif") as workers:
+    found = list[Crystal | InputError]()
+    with _parsers(how) as workers:
         for path, answer in workers.map(tasks):
             crystal = _crystal(answer)
             found.append(crystal.located(file=str(path)) if isinstance(crystal, InputError) else crystal)
             if how.report is not None:
                 how.report(len(found), len(paths))
     return found
+
+
+def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
+    return contextlib.nullcontext(how.workers) if how.workers is not None else parsers(how.limits, how.processes)
 
 
 def _crystal(answer: Any) -> Crystal | InputError:

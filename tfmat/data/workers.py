@@ -7,6 +7,7 @@ which TensorFlow runs threads, nothing is pickled, and a script needs no ``if __
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import itertools
 import json
@@ -87,14 +88,23 @@ class Workers:
             process.discard()
         self._all, self._idle = [], queue.SimpleQueue()
 
+    def warm(self) -> Workers:
+        """Begin to start one process, for a call to come."""
+        self._pool()
+        self._all[0].launch()
+        return self
+
     def submit(self, request: Request) -> Future[Any]:
         """Run `request` as soon as a process is free. The future raises `InputError` for bad input, a time-out and a dead process."""
+        return self._pool().submit(self._run, request)
+
+    def _pool(self) -> ThreadPoolExecutor:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.number, thread_name_prefix="tfmat-workers")
             for _ in range(self.number):
                 self._all.append(_Process(self._options))
                 self._idle.put(self._all[-1])
-        return self._executor.submit(self._run, request)
+        return self._executor
 
     def _run(self, request: Request) -> Any:
         process = self._idle.get()
@@ -136,6 +146,7 @@ class _Process:
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.stopped = False
+        self._ready = False
 
     def stop(self) -> None:
         """Kill it; a call that is under way ends with an error."""
@@ -159,7 +170,9 @@ class _Process:
             raise InputError("the reading was stopped")
         if self.process is None or self.process.poll() is not None:
             self.discard()
-            self._start()
+            self.launch()
+        if not self._ready:
+            self._await()
         answer = self._exchange({"function": request.function, "arguments": dict(request.arguments)}, self.options["seconds"])
         if "error" in answer:
             raise InputError(**answer["error"])
@@ -167,11 +180,13 @@ class _Process:
             raise RuntimeError(answer["failure"])
         return answer["result"]
 
-    def _start(self) -> None:
+    def launch(self) -> None:
+        """Start it, without waiting until it can be called."""
         code = (
             "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tfmat.data.workers import serve; serve(json.loads(sys.argv[2]))"
         )
         path = [entry or os.getcwd() for entry in sys.path]
+        self._ready = False
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(path), json.dumps(dict(self.options))],
@@ -181,11 +196,14 @@ class _Process:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops the processes
         )
-        if self.stopped:
+
+    def _await(self) -> None:
+        if self.stopped and self.process is not None:
             self.process.kill()
         answer = self._exchange({}, _START_SECONDS)
         if "failure" in answer:
             raise RuntimeError(answer["failure"])
+        self._ready = True
 
     def _exchange(self, message: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
         """Send and wait for the answer; whoever does not answer in time is killed."""
@@ -240,8 +258,11 @@ def serve(options: Mapping[str, Any]) -> None:
     os.dup2(quiet, 1)  # what a parser prints is not an answer
     _limit_memory(options.get("memory_bytes"))
     try:
-        _receive(requests)
+        gc.disable()  # an import leaves nothing to collect
         importlib.import_module(options.get("warm_up") or "json")
+        gc.freeze()
+        gc.enable()
+        _receive(requests)
         _send(answers, {})
         while True:
             message = _receive(requests)
