@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from tfmat import datasets
-from tfmat.batch import pad
+from tfmat.batching.arrays import batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -54,26 +55,17 @@ def crystals(count: int, sites: int) -> tuple[str, list[Crystal]]:
     return f"mp2018_subset, at most {sites} sites", [crystal for crystal, _ in zip(small, range(count), strict=False)]
 
 
-def one_list_a_site(records: Records) -> Records:
-    """The same crystals as if no two lists were equal."""
-    numbers = records.values["lists"] - 1 + np.repeat(records.offsets["species"][:-1], records.lengths("lists"))
-    offsets = records.offsets["lists"]
-    values = {key: records.values[key][numbers] for key in ("species", "elements", "distances")}
-    values["lists"] = (np.arange(len(numbers)) - np.repeat(offsets[:-1], np.diff(offsets)) + 1).astype(np.int32)
-    return Records(values, dict.fromkeys(values, offsets))
-
-
-def training_rate(predictor: Predictor, records: Records, arguments: argparse.Namespace, jit: bool) -> tuple[float, float, int]:
-    """Crystals a second in the median epoch, seconds of the first one, and batch shapes."""
-    from tfmat.data.pipeline import Batches
+def training_rate(predictor: Predictor, records: Records, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Crystals per second in the median epoch, and seconds of the first one."""
+    from tfmat.batching.pipeline import Batches
     from tfmat.training import Schedule, train
 
     rng = np.random.default_rng(0)
     batches = Batches.of(records, {"gap": rng.normal(size=len(records)).astype(np.float32)}, arguments.batch, seed=0)
     recipe = Recipe(loss="mse", optimizer="adam", schedule="constant", batch_size=arguments.batch)
-    history = train(predictor.model, predictor.targets, recipe, batches, None, Schedule(arguments.epochs), jit_compile=jit)
+    history = train(predictor.model, predictor.targets, recipe, batches, None, Schedule(arguments.epochs))
     seconds = [row["seconds"] for row in history]
-    return len(records) / float(np.median(seconds[1:])), seconds[0], len(batches.plan.buckets)
+    return len(records) / float(np.median(seconds[1:])), seconds[0]
 
 
 def median_seconds(call: Callable[[], Any], repeats: int = 7) -> float:
@@ -93,8 +85,7 @@ def profile(predictor: Predictor, records: Records, batch: int) -> dict[str, flo
 
     model, first = predictor.model, max(len(records) - batch, 0) // 2
     indices = np.argsort(records.lengths("lists"), kind="stable")[first : first + batch]
-    widths = {key: int(records.lengths(key)[indices].max()) for key in records.values}
-    inputs = {key: tf.constant(value) for key, value in pad(records, indices, widths, len(indices)).items()}
+    inputs = {key: tf.constant(value) for key, value in batch_arrays(records, indices, len(indices)).items()}
     ends = {"lists": model.get_layer("site_lstm").output[0], "sites": model.get_layer("crystal_norm").input, "all": model.output["gap"]}
     seconds = {}
     for name, end in ends.items():
@@ -131,15 +122,16 @@ def main() -> None:
     print(f"{source}: {len(table)} crystals, {sites / len(table):.1f} sites and {lists / len(table):.1f} different lists on average")
     print(f"featurized: {rate:,.0f} crystals/s; load {load}; {predictor.model.count_params():,} parameters; batch {arguments.batch}")
 
-    cases = [("equal lists once", records, False)]
+    cases = [("equal lists once", records)]
     if arguments.compare:
-        cases += [("one list a site", one_list_a_site(records), False), ("equal lists once, XLA", records, True)]
-    for name, given, jit in cases:
-        rate, first, shapes = training_rate(predictor, given, arguments, jit)
+        copies = dataclasses.replace(predictor.featurizer, same=0)
+        cases += [("one list per site", copies.featurize(table.materials))]
+    for name, given in cases:
+        rate, first = training_rate(predictor, given, arguments)
         epoch = REFERENCE_CRYSTALS / rate
         print(
             f"training, {name}: {rate:,.0f} crystals/s, {epoch:.0f} s for {REFERENCE_CRYSTALS:,} ({REFERENCE_SECONDS / epoch:.1f} times "
-            f"the reference); first epoch {first:.1f} s, {shapes} batch shapes"
+            f"the reference); first epoch {first:.1f} s"
         )
     seconds = {name: 1e3 * value for name, value in profile(predictor, records, arguments.batch).items()}
     print(

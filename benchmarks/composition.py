@@ -1,20 +1,25 @@
 """Speed and memory of the composition family, beside CrabNet in the same run, one thread each.
 
-Two worker processes take turns (A B A B ...): tfmat's L-G-DCNN through `keras.Model.fit` with its tf.data pipeline, and the network
-class of the PyPI package crabnet 1.0.1 with a plain PyTorch AdamW on batches prepared in advance. (The package's own training class
-cannot be imported: it imports ``CrabNet`` where the package is called ``crabnet``.) Same rows, batch 256, float32, all rows of an epoch.
+Worker processes take turns (A B C A B C ...): tfmat's L-G-DCNN, its default variant and the published one, through Keras' train function
+with the tf.data pipeline of `tfmat train`; and the network class of the PyPI package crabnet 1.0.1 with a plain PyTorch AdamW on batches
+prepared in advance. (The package's own training class cannot be imported: it imports ``CrabNet`` where the package is called ``crabnet``.)
+Same rows, batch 256, float32, all rows of an epoch. tfmat keeps its memory, as the command does by itself; CrabNet is timed as it is, which
+the ratios refer to, and with memory kept through the environment.
+
+Where the processor has wider vectors, all is measured twice: as the machine is, and limited to AVX2.
 
 CrabNet needs an environment of its own: ``make peers`` creates ``.venv-peers`` with PyTorch. Without it tfmat is timed alone.
 
 Examples:
-    python benchmarks/composition.py
-    python benchmarks/composition.py --variants --peak-memory
+    python -m benchmarks.composition --out benchmarks/results/composition.csv
+    python -m benchmarks.composition --variants --peak-memory
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import json
 import os
 import subprocess
@@ -26,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.contestants import environment, instruction_sets, matmul_rate, print_table, processor, spread
+
 BATCH = 256
 ROOT = Path(__file__).resolve().parent.parent
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-}
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**28)}
 DATA = "aflow__ael_bulk_modulus_vrh"
 
 
@@ -40,28 +45,35 @@ class TfmatWorker:
     def __init__(self, path: str, variant: str) -> None:
         import tensorflow as tf
 
+        import tfmat
+
+        tfmat.keep_memory()
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         from tfmat import architecture
-        from tfmat.data.pipeline import Batches
-        from tfmat.data.static_shapes import forward
+        from tfmat.batching.pipeline import Batches
+        from tfmat.inference import forward
         from tfmat.records import Records
         from tfmat.target import Target
         from tfmat.training import compile_model
 
         stored = np.load(path, allow_pickle=False)
         family = architecture.get("lgdcnn")
-        self.model = family.builder(("y",), **family.variants[variant])
+        self.model = family.builder(("y",), **family.variant(variant))
         records = Records({k: stored[k] for k in ("species", "fractions")}, {k: stored["offsets"] for k in ("species", "fractions")})
         target = Target("y").fit(stored["values"])
         self.rows = len(stored["values"])
-        self.batches = Batches.of(records, {"y": target.scale(stored["values"])}, BATCH, seed=0)
-        compile_model(self.model, [target], family.recipes["default"].build_optimizer(self.batches.plan.steps, 100), jit_compile=True)
-        self.run = forward(self.model, jit_compile=True)
-        self.about = f"{self.model.count_params():,} parameters, buckets {self.batches.plan.buckets}"
+        self.batches = Batches.of(records, {"y": target.scale(stored["values"])}, BATCH, seed=0, fraction_jitter=0.02)
+        compile_model(self.model, [target], family.recipes["default"].build_optimizer(self.batches.plan.steps, 100))
+        self.model.make_train_function()
+        self.data = iter(self.batches.dataset(repeat=True))
+        self.run = forward(self.model)
+        self.about = f"{self.model.count_params():,} parameters"
 
     def train(self) -> None:
-        self.model.fit(self.batches.dataset(fraction_jitter=0.02), epochs=1, shuffle=False, verbose=0)
+        for _ in range(self.batches.plan.steps):
+            figures = self.model.train_function(self.data)
+        float(figures["loss"])
 
     def infer(self) -> None:
         for inputs, *_ in self.batches.epoch(0):
@@ -129,12 +141,12 @@ def serve(kind: str, path: str, variant: str) -> None:
 class Process:
     """A worker process."""
 
-    def __init__(self, name: str, python: str, kind: str, path: str, variant: str = "lgdcnn") -> None:
+    def __init__(self, name: str, python: str, kind: str, path: str, variant: str = "", settings: dict[str, str] | None = None) -> None:
         self.name = name
-        environment = os.environ | ONE_THREAD | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": "" if kind == "crabnet" else str(ROOT)}
-        command = [python, str(Path(__file__).resolve()), "--serve", kind, path, variant]
+        variables = environment(1, {"PYTHONPATH": "" if kind == "crabnet" else str(ROOT)} | (settings or {}))
+        command = [python, "-m", "benchmarks.composition", "--serve", kind, path, variant]
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self.about = self._read()["about"]
         self.rates: dict[str, list[float]] = {"train": [], "infer": []}
@@ -159,36 +171,56 @@ class Process:
         self.process.wait()
 
 
-def compare(workers: list[Process], rounds: int) -> list[dict[str, Any]]:
-    """Rounds of every worker in turn; one warm-up each."""
-    rows = []
+def compare(workers: list[Process], rounds: int, reference: Process | None = None) -> list[dict[str, Any]]:
+    """Rounds of every worker in turn, after one warm-up each; ratios are to the `reference`, which is one of them."""
     for task in ("train", "infer"):
         for worker in workers:
             worker.do(task, keep=False)
         for _ in range(rounds):
             for worker in workers:
                 worker.do(task)
+    rows = []
     for worker in workers:
         row: dict[str, Any] = {"model": worker.name, "about": worker.about}
         for task in ("train", "infer"):
             row[f"{task} rows/s"] = round(float(np.median(worker.rates[task])))
-            ratios = np.array(worker.rates[task]) / np.array(workers[-1].rates[task])
-            row[f"{task} ratio"] = f"{np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})"
+            ratios = np.array(worker.rates[task]) / np.array((reference or worker).rates[task])
+            row[f"{task} ratio"] = spread(ratios, 2)
         rows.append(row)
     return rows
 
 
-def save_rows(folder: str) -> str:
-    """Featurized training rows for both workers."""
+def contest(path: str, arguments: argparse.Namespace, settings: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of the table under these environment variables."""
+    workers = [Process(f"tfmat {name}", sys.executable, "tfmat", path, name, settings) for name in ("base", "lgdcnn")]
+    reference = None
+    if Path(arguments.peers_python).exists():
+        reference = Process("crabnet 1.0.1", arguments.peers_python, "crabnet", path, settings=settings)
+        kept = Process("crabnet 1.0.1, memory kept", arguments.peers_python, "crabnet", path, settings=settings | KEPT)
+        workers += [kept, reference]
+    else:
+        print(f"CrabNet is not timed: {arguments.peers_python} is missing; `make peers` installs it", file=sys.stderr)
+    rows = compare(workers, arguments.rounds, reference)
+    for worker in workers:
+        worker.close()
+    for variant in ("lstm", "gru", "dcnn", "dcnn_k1", "ldcnn", "gdcnn", "lgdcnn_v1") if arguments.variants else ():
+        worker = Process(f"tfmat {variant}", sys.executable, "tfmat", path, variant, settings)
+        rows += compare([worker], arguments.rounds)
+        worker.close()
+    return rows
+
+
+def save_rows(folder: str, limit: int | None) -> str:
+    """Featurized training rows for all workers, `limit` at most."""
     from tfmat import datasets
     from tfmat.elements import element_table
     from tfmat.featurizers import CompositionFeaturizer
 
     table = datasets.load(DATA).splits["train"]
-    records = CompositionFeaturizer().featurize(table.materials)
+    records = CompositionFeaturizer().featurize(table.materials[:limit])
     path = os.path.join(folder, "rows.npz")
     (values,) = table.targets.values()
-    np.savez(path, **records.values, offsets=records.offsets["species"], values=values, mat2vec=element_table("mat2vec")[1:])
+    np.savez(path, **records.values, offsets=records.offsets["species"], values=values[:limit], mat2vec=element_table("mat2vec")[1:])
     return path
 
 
@@ -204,23 +236,10 @@ def peak_memory() -> None:
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}, check=True)
 
 
-def matmul_rate() -> float:
-    """GFLOP/s of a large float32 matrix product on one thread: the practical limit."""
-    code = (
-        "import time, tensorflow as tf\n"
-        "tf.config.threading.set_intra_op_parallelism_threads(1)\n"
-        "a = tf.random.normal((768, 512)); b = tf.random.normal((512, 512))\n"
-        "def run():\n    t = time.perf_counter()\n    for _ in range(200): c = tf.matmul(a, b)\n"
-        "    c.numpy(); return time.perf_counter() - t\n"
-        "run(); print(200 * 2 * 768 * 512 * 512 / min(run() for _ in range(5)) / 1e9)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], env=os.environ | ONE_THREAD, capture_output=True, text=True, check=True)
-    return float(result.stdout.split()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each (default: 5)")
+    parser.add_argument("--rows", type=int, help="at most so many rows (default: all)")
     parser.add_argument("--peers-python", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter with torch and crabnet")
     parser.add_argument("--variants", action="store_true", help="also time every variant of the family: shows where the time goes")
     parser.add_argument(
@@ -231,24 +250,18 @@ def main() -> None:
     if not os.environ.get("TFMAT_DATA_DIR"):
         print(f"skipped: {DATA} needs TFMAT_DATA_DIR", file=sys.stderr)
         return
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        path = save_rows(folder)
-        workers = [Process("tfmat lgdcnn", sys.executable, "tfmat", path)]
-        if Path(arguments.peers_python).exists():
-            workers.append(Process("crabnet 1.0.1", arguments.peers_python, "crabnet", path))
-        else:
-            print(f"CrabNet is not timed: {arguments.peers_python} is missing; `make peers` installs it", file=sys.stderr)
-        rows = compare(workers, arguments.rounds)
-        for worker in workers:
-            worker.close()
-        if arguments.variants:
-            for variant in ("lstm", "gru", "dcnn", "dcnn_k1", "ldcnn", "gdcnn", "lgdcnn_v1"):
-                worker = Process(f"tfmat {variant}", sys.executable, "tfmat", path, variant)
-                rows += compare([worker], arguments.rounds)
-                worker.close()
-    print(f"{DATA}, training rows, batch {BATCH}, one thread, medians of {arguments.rounds} epochs; matmul {matmul_rate():.0f} GFLOP/s")
-    for row in rows:
-        print("  ".join(f"{key}: {value}" for key, value in row.items()))
+        path = save_rows(folder, arguments.rows)
+        for limit, settings in instruction_sets().items():
+            rate = round(matmul_rate(1, settings))
+            print(f"{DATA}, training rows, batch {BATCH}, one thread of {processor()} ({limit}), matmul {rate} GFLOP/s")
+            found = contest(path, arguments, settings)
+            print_table([{key: str(value) for key, value in row.items()} for row in found])
+            date = datetime.date.today().isoformat()
+            about = {"instruction set": limit, "matmul GFLOP/s": rate, "hardware": processor(), "rounds": arguments.rounds, "date": date}
+            about["rows"] = arguments.rows or "all"
+            rows += [row | about for row in found]
     if arguments.out:
         with arguments.out.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]))

@@ -81,7 +81,22 @@ class Process:
         self.process.wait()
 
 
-def matmul_rate(threads: int) -> float:
+AVX2_ONLY = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}  # fmt: skip
+"""Environment of a process that must not use wider vectors."""
+
+
+def instruction_sets() -> dict[str, dict[str, str]]:
+    """What is measured, by the widest vectors, with the environment for it: as the machine is, and limited to AVX2 where that is less."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    widest = next((name for flag, name in {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}.items() if flag in flags), "unknown")
+    return {widest: {}} if widest in ("AVX2", "unknown") else {widest: {}, f"{widest}, limited to AVX2": AVX2_ONLY}
+
+
+def matmul_rate(threads: int, settings: dict[str, str] | None = None) -> float:
     """GFLOP/s of a product of float32 matrices of 1024 x 1024: the practical limit."""
     code = (
         "import time, tensorflow as tf\n"
@@ -92,7 +107,9 @@ def matmul_rate(threads: int) -> float:
         "run(); print(50 * 2 * 1024**3 / min(run() for _ in range(7)) / 1e9)"
     )
     command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, env=environment(threads, {}), capture_output=True, text=True, check=True).stdout.split()[-1])
+    return float(
+        subprocess.run(command, env=environment(threads, settings or {}), capture_output=True, text=True, check=True).stdout.split()[-1]
+    )
 
 
 def processor() -> str:

@@ -1,11 +1,11 @@
 """Speed of Crysformer beside the PyPI package alignn (pure PyTorch) in the same run: same crystals, threads and batch size.
 
 Every contestant is a process that keeps its model; they take turns (A B A B ...). Measured, in crystals/s: featurizing, epochs of
-training (squared error, AdamW) and predictions. Graphs are made before training and prediction are timed. For tfmat padding, batching and
+training (squared error, AdamW) and predictions. Graphs are made before training and prediction are timed. For tfmat batching and
 all of `keras.Model.fit` are inside the timed part; for alignn batches are collated in advance and only the network and the optimizer
 are timed. First calls, which compile, are told apart and enter no rate. Both have 12 neighbours: alignn exactly (within 8 Å), tfmat
-with all ties (`tfmat-strict`: exactly). Floating-point operations are those of the matrix products on real atoms, bonds and angles, by
-formula; a training step counts as three forward passes.
+with all ties (`tfmat-strict`: exactly). Floating-point operations are those of the matrix products that are computed, by formula: tfmat
+computes equal atoms, bonds and angles of a crystal once. A training step counts as three forward passes.
 
 alignn needs an environment of its own: ``make peers`` creates it. The crystals are the first 512 of matbench_phonons where TFMAT_DATA_DIR
 is set, else strained prototypes of about eleven atoms.
@@ -71,7 +71,6 @@ def start(name: str, path: str, threads: int, arguments: argparse.Namespace, key
         settings = {"ALIGNN_HIDDEN": str(ALIGNN[name]), "ALIGNN_CUTOFFS": " ".join(map(str, arguments.alignn_cutoffs))}
         return Process(name, arguments.alignn_python, "alignn_peer.py", path, threads, settings)
     settings = {"CRYSFORMER_KEYWORDS": json.dumps(TFMAT[name] | dict(keywords or {}))}
-    settings |= {} if arguments.jit is None else {"TFMAT_BENCHMARK_JIT": str(int(arguments.jit))}
     return Process(name, sys.executable, "tfmat_crysformer.py", path, threads, settings)
 
 
@@ -88,7 +87,8 @@ def table(contestants: Sequence[Process], peak: float, count: int) -> list[dict[
         for contestant in contestants:
             rates = np.array(contestant.rates[measure])
             passes = 0 if measure == "featurizing" else 3 if measure.startswith("training") else 1  # a backward pass counts twice
-            speed = np.median(rates) / count * passes * 2 * macs(contestant.about) / 1e9
+            computed = macs(contestant.about, "computed_" if contestant.name in TFMAT else "")
+            speed = np.median(rates) / count * passes * 2 * computed / 1e9
             peer = peer_of(contestant, contestants)
             rows.append(
                 {
@@ -112,13 +112,13 @@ def peer_of(contestant: Process, contestants: Sequence[Process]) -> Process | No
     return others[0] if others else None
 
 
-def describe(contestant: Process, padding: Mapping[str, int] | None) -> str:
+def describe(contestant: Process) -> str:
     about, work = contestant.about, macs(contestant.about)
     edges, angles, each = (value / about["atoms"] for value in (about["edges"], about["angles"], work / 1e6))
     text = (
         f"{contestant.name}: {about['text']}; {edges:.1f} bonds and {angles:.0f} angles an atom, {each:.1f} million multiply-adds an atom"
     )
-    return text + (f", {macs(about | dict(padding), 'padded_') / work:.2f} times as many with padding" if padding else "")
+    return text + (f", one of {work / macs(about, 'computed_'):.2f} of them computed" if contestant.name in TFMAT else "")
 
 
 def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) -> None:
@@ -140,11 +140,9 @@ def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) 
         for _ in range(arguments.rounds):
             for contestant in contestants:
                 contestant.measure(measure, request, count)
-    training = asked[MEASURES[1]]["arguments"][:2]
     about = {}
     for contestant in contestants:
-        padding = contestant.ask({"task": "padding", "arguments": training}) if contestant.name in TFMAT else None
-        about[contestant.name] = describe(contestant, padding)
+        about[contestant.name] = describe(contestant)
         print(about[contestant.name])
         contestant.close()
     peak = matmul_rate(threads)
@@ -176,9 +174,9 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
         for measure, request in list(requests(count, arguments.epochs).items())[1:]:
             contestant.measure(measure, request, count)
             seconds = count / contestant.rates[measure][0]
-            passes = 3 if measure.startswith("training") else 1
+            passes, work = 3 if measure.startswith("training") else 1, macs(contestant.about, "computed_")
             row[f"{measure.split(',')[0]} [ms/atom]"] = f"{1e3 * seconds / contestant.about['atoms']:.3f}"
-            row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * macs(contestant.about) / seconds / peak:.3f}"
+            row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * work / seconds / peak:.3f}"
         contestant.close()
         rows.append(row)
     print(f"{count} crystals of {arguments.crystals}; {processor()}, threads: {threads}; matrix product {peak:.0f} GFLOP/s")
@@ -188,7 +186,7 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
 def memory(arguments: argparse.Namespace, threads: int) -> None:
     """Peak memory of training steps, in parts, without and with rematerialisation; each in a process of its own."""
     rows = []
-    options = ["--limit", str(arguments.limit), *({None: [], True: ["--jit"], False: ["--no-jit"]}[arguments.jit])]
+    options = ["--limit", str(arguments.limit)]
     for remat, parts in ((False, 4), (False, 8), (True, 4)):
         command = [sys.executable, str(PEERS / "tfmat_crysformer_memory.py"), *options, "--accumulation", str(parts)]
         command += ["--remat"] if remat else []
@@ -225,7 +223,6 @@ def main() -> None:
     parser.add_argument(
         "--alignn-cutoffs", nargs=2, type=float, default=[8.0, 8.0], metavar="Å", help="of its bonds, and of those with angles"
     )
-    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, help="compile tfmat with XLA (default: as the architecture has it)")
     parser.add_argument("--growth", action="store_true", help="instead: cost of an atom as neighbours and blocks grow")
     parser.add_argument("--memory", action="store_true", help="instead: peak memory of training with and without rematerialisation")
     parser.add_argument(

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def crysformer_macs(size: Mapping[str, int], dim: int, blocks: int, heads: int, ff_ratio: int) -> int:
+def crysformer_macs(size: Mapping[str, int], dim: int, blocks: int, ff_ratio: int) -> int:
     """Multiply-adds of a forward pass's matrix products, as tfmat computes them; `size`: numbers of ``atoms``, ``edges`` and ``angles``.
 
-    A layer on a graph has 8 + 2 ff_ratio products of D x D a node (query, key, value and output of the cross-attention, as many of the
-    conditional attention, feed-forward) and 2 + 2 ff_ratio an edge, where keys and values of the cross-attention cost 2 heads D instead of
-    the 2 D x D of its equations. The last block leaves out the 1 + 2 ff_ratio that renew edges and angles.
+    A layer on a graph has 6 + 2 ff_ratio products of D x D per node (query and output of the cross-attention; query, key, value and output
+    of the conditional attention; feed-forward) and 4 + 2 ff_ratio per edge (key and value of the cross-attention, condition, renewed edge,
+    feed-forward). The last block leaves out the 1 + 2 ff_ratio that renew edges and angles.
     """
 
     def layer(nodes: int, edges: int, last: bool) -> int:
-        squares = nodes * (8 + 2 * ff_ratio) + edges * (1 if last else 2 + 2 * ff_ratio)
-        return dim**2 * squares + 2 * heads * dim * edges
+        return dim**2 * (nodes * (6 + 2 * ff_ratio) + edges * (3 if last else 4 + 2 * ff_ratio))
 
     total = dim * (80 * size["edges"] + 40 * size["angles"])  # Gaussians
     for block in range(1, blocks + 1):
@@ -32,8 +31,8 @@ def alignn_macs(size: Mapping[str, int], dim: int) -> int:
 
 
 def macs(about: Mapping[str, Any], prefix: str = "") -> int:
-    """Multiply-adds of one pass over all crystals; `prefix` ``padded_``: with padding."""
+    """Multiply-adds of one pass over all crystals, every copy of a site, bond or angle included; `prefix` ``computed_``: each once."""
     size = {name: about[prefix + name] for name in ("atoms", "edges", "angles")}
     if "blocks" not in about:
         return alignn_macs(size, about["dim"])
-    return crysformer_macs(size, *(about[name] for name in ("dim", "blocks", "heads", "ff_ratio")))
+    return crysformer_macs(size, *(about[name] for name in ("dim", "blocks", "ff_ratio")))

@@ -51,7 +51,7 @@ def crystals(rows: int) -> list[Any]:
     ]
 
 
-def train(name: str, devices: int, steps: int, epochs: int, keywords: dict[str, Any]) -> None:
+def train(name: str, devices: int, steps: int, epochs: int, keywords: dict[str, Any] | None) -> None:
     """What a process under measurement does: after each epoch it prints the seconds of a step and waits for its turn."""
     import tensorflow as tf
 
@@ -120,7 +120,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="epochs that are timed (default: 5)")
     parser.add_argument("--steps", type=int, default=8, help="steps an epoch (default: 8)")
     parser.add_argument("--threads", type=int, default=2, help="of TensorFlow's pools, in both processes (default: 2)")
-    parser.add_argument("--set", default="{}", metavar="JSON", help="keywords of the builder (default: none)")
+    parser.add_argument("--set", default="null", metavar="JSON", help="keywords of the builder (default: the default variant)")
     parser.add_argument("--save", action="store_true", help=f"append to {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--train", nargs=3, metavar=("NAME", "DEVICES", "EPOCHS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

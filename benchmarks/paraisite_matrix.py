@@ -91,8 +91,8 @@ class Matrix:
 
         from tfmat import zoo
         from tfmat.architecture import get
+        from tfmat.batching.pipeline import Batches
         from tfmat.best_epoch import best_epoch
-        from tfmat.data.pipeline import Batches
         from tfmat.training import Schedule, train
 
         source = self.source(run) if step == "III" else None
@@ -109,8 +109,8 @@ class Matrix:
         recipe = dataclasses.replace(get("paraisite").recipes["paper"], epochs=epochs, cosine_epochs=epochs * 5 // 3)
         size = recipe.batch_size_for(len(fitted.values))
         batches, held_out = (
-            Batches.of(part.records, {TARGET: scaler.scale(self.rules.seen(part, scaler))}, rows, seed=seed, max_buckets=buckets)
-            for part, rows, seed, buckets in ((fitted, size, run, 4 if name == "AFLOW" else 1), (selection, 256, None, 1))
+            Batches.of(part.records, {TARGET: scaler.scale(self.rules.seen(part, scaler))}, rows, seed=seed)
+            for part, rows, seed in ((fitted, size, run), (selection, 256, None))
         )
 
         def report(epoch: int, of: int, at: int, steps: int, figures: Any) -> None:
@@ -118,19 +118,19 @@ class Matrix:
                 line = f"{self.protocol} {step} {name} run {run}: epoch {epoch}/{of}, validation MAPE {figures['val_loss']:.3f}"
                 print(line, file=sys.stderr, flush=True)
 
-        history = train(model, [scaler], recipe, batches, held_out, Schedule(epochs), jit_compile=self.options.jit, report=report)
+        history = train(model, [scaler], recipe, batches, held_out, Schedule(epochs), report=report)
         if step == "II" and name == "AFLOW":
             self.sources[run] = (model.get_weights(), scaler)
             self.keep(run)
         return model, scaler, epochs, best_epoch(history)
 
     def score(self, model: Any, scaler: Any, part: Part) -> float:
-        from tfmat.data.pipeline import Batches
-        from tfmat.data.static_shapes import forward
+        from tfmat.batching.pipeline import Batches
+        from tfmat.inference import forward
 
-        batches, run = Batches.sorted(part.records, 256), forward(model, False)
+        batches, run = Batches.of(part.records, {}, 256), forward(model)
         predicted = np.empty(len(part.values))
-        for (inputs, *_), (indices, *_) in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+        for (inputs, *_), indices in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
             predicted[indices] = np.asarray(scaler.unscale(run(inputs)[TARGET]))[:, 0]
         return mape(predicted, self.rules.seen(part, scaler))
 
@@ -200,7 +200,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=300, help="of Dataset1, Dataset2 and MIX (default 300, as published)")
     parser.add_argument("--aflow-epochs", type=int, default=300, help="of AFLOW (default 300, as published)")
     parser.add_argument("--backbone", default=BACKBONE, metavar="PRESET|DIR", help=f"MEGNet of steps II and III (default {BACKBONE})")
-    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=True, help="compile with XLA (default)")
     parser.add_argument("--threads", type=int, default=0, help="of TensorFlow; 0 is its own choice")
     parser.add_argument("--csv", type=Path, default=RESULTS, help="results, one row a training")
     parser.add_argument("--work", type=Path, default=Path("runs/paraisite_matrix"), help="weights between the steps")

@@ -74,8 +74,8 @@ def feed(folder: str) -> None:
     """What the process under measurement does; one JSON object a line."""
     import numpy as np
 
+    from tfmat.batching.pipeline import Batches
     from tfmat.data.cache import RecordCache
-    from tfmat.data.pipeline import Batches
 
     cache = RecordCache(folder)
     start = time.perf_counter()

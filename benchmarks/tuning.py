@@ -66,7 +66,7 @@ def measure(tuner: str, trials: int, epochs: int, rows: int) -> dict[str, str | 
         began = time.perf_counter()
         found = search(
             "lgdcnn", targets, training, validation, Path(folder, "s"), tuner=tuner, trials=trials, epochs=epochs, space=space,
-            keywords=KEYWORDS, jit_compile=False,
+            keywords=KEYWORDS,
         )  # fmt: skip
         whole = time.perf_counter() - began
     assert found is not None and all(trial.status == "completed" for trial in found.trials)
@@ -80,7 +80,7 @@ def measure(tuner: str, trials: int, epochs: int, rows: int) -> dict[str, str | 
         own = trial.epochs - done.get(trial.promoted_from or "", 0)  # a promoted trial goes on from another
         began = time.perf_counter()
         predictor = Predictor.create("lgdcnn", targets, keywords=configuration.keywords)
-        predictor.fit(training, validation, recipe=configuration.recipe, epochs=own, jit_compile=False)
+        predictor.fit(training, validation, recipe=configuration.recipe, epochs=own)
         plain += time.perf_counter() - began
     number = len(found.trials)
     return {

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tfmat import datasets, zoo
-from tfmat.batch import pad
+from tfmat.batching.arrays import batch_arrays
 from tfmat.featurizers import CompositionFeaturizer
 from tfmat.losses import RobustL1
 
@@ -15,13 +15,12 @@ featurizer = CompositionFeaturizer()
 def arrays(split):
     table = data.splits[split]
     records = featurizer.featurize(table.materials)
-    width = int(records.lengths("species").max())
-    inputs = pad(records, np.arange(len(records)), {"species": width, "fractions": width}, len(records))
+    inputs = batch_arrays(records, np.arange(len(records)), len(records))
     return inputs, {"enthalpy": table.targets["formation_enthalpy_per_atom"][:, None].astype("float32")}
 
 
 model = zoo.LGDCNN(("enthalpy",), dim=128, conv_dim=128)
-model.compile(optimizer=keras.optimizers.AdamW(1e-3), loss={"enthalpy": RobustL1()}, jit_compile=True)
+model.compile(optimizer=keras.optimizers.AdamW(1e-3), loss={"enthalpy": RobustL1()})
 model.fit(*arrays("train"), validation_data=arrays("validation"), batch_size=128, epochs=5, verbose=2)
 
 inputs, values = arrays("test")

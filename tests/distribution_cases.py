@@ -105,7 +105,8 @@ def one_sided_rows():
     mean, of_means = [], []
     for parts in zip(*[iter(batches.epoch(0, 2))] * 2, strict=True):
         errors = [
-            [np.abs(np.asarray(predictor.model(inputs)[name])[:, 0] - values[name][:, 0]) for inputs, values, _ in parts] for name in ("y", "z")
+            [np.abs(np.asarray(predictor.model(inputs)[name])[:, 0] - values[name][:, 0]) for inputs, values, _ in parts]
+            for name in ("y", "z")
         ]
         mean.append(sum(np.nanmean(np.concatenate(e)) for e in errors))
         of_means.append(sum(np.mean([np.nanmean(half) if np.isfinite(half).any() else 0 for half in e]) for e in errors))

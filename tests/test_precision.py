@@ -29,8 +29,8 @@ def test_mixed_precision_gives_about_the_same(name):
     assert {weight.dtype for weight in mixed.trainable_weights} == {"float32"}
     assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
     records = architecture.default_featurizer(SMALL[name]).featurize(MATERIALS[architecture.material])
-    lengths = {key: int(records.lengths(key).max()) for key in records.values}
-    batch = pad(records, np.arange(len(records)), lengths, len(records))
+    batch = batch_arrays(records, np.arange(len(records)), len(records))
+    batch = {key: batch[key] for key in model.input}
     exact, rounded = model(batch)["y"], mixed(batch)["y"]
     assert keras.backend.standardize_dtype(rounded.dtype) == "float32"
     difference = np.abs(np.asarray(exact) - np.asarray(rounded))

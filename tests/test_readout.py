@@ -8,7 +8,7 @@ from small_models import SMALL
 
 from tfmat.architecture import architectures
 from tfmat.errors import InputError
-from tfmat.readout import element_features, element_layers, find_readout
+from tfmat.readout import calls, element_features, element_layers, find_readout
 
 BATCH = {"species": np.array([[8, 26, 0]], np.int32), "fractions": np.array([[0.6, 0.4, 0.0]], np.float32)}
 
@@ -52,16 +52,55 @@ def test_of_a_layer_that_is_called_twice_the_last_call_is_meant():
 
 def test_models_made_of_parts_do_not_change_what_is_found():
     model = small("megnet")
-    before = [id(tensor) for tensor in find_readout(model).features]
     readout = find_readout(model)
-    keras.Model([*readout.features, *readout.masks], model.output)
-    assert [id(tensor) for tensor in find_readout(model).features] == before
-    assert {tuple(tensor.shape) for tensor in readout.features} == {(None, None, 8), (None, 8)} and len(before) == 3
-    assert len(readout.masks) == 2
+    keras.Model({"features": list(readout.features), "inputs": model.input}, model.output)
+    assert [id(tensor) for tensor in find_readout(model).features] == [id(tensor) for tensor in readout.features]
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "kinds"),
+    [
+        ("megnet", {}, ["sites", "bonds", "crystals"]),
+        ("megnet", {"state_dim": 2}, ["sites", "bonds", "crystals"]),
+        ("paraisite", {}, ["sites", "bonds", "crystals"]),
+        ("crysformer", {"update_last_edges": True}, ["sites"]),
+        ("atom_list_lstm", {}, ["slots"]),
+        ("lgdcnn", {}, ["slots"]),
+    ],
+)
+def test_what_the_rows_of_features_are(name, keywords, kinds):
+    """Features of sites, bonds and whole crystals have the same shape (None, D)."""
+    readout = find_readout(small(name, **keywords))
+    assert list(readout.kinds) == kinds
+    assert [len(tensor.shape) for tensor in readout.features] == [3 if kind == "slots" else 2 for kind in kinds]
+
+
+def test_layers_of_sites():
+    assert element_layers(small("crysformer", blocks=2)) == ["atom_embedding", "block1_atom_graph", "block2_atom_graph"]
+    megnet = small("megnet", blocks=2)
+    assert element_layers(megnet) == ["atom_embedding", "atom_encoder_1", "atom_encoder_2", "block1", "block2"]
+    assert element_features(megnet) is element_features(megnet, "block2") is calls(megnet, megnet.get_layer("block2"))[0].output_tensors[0]
 
 
 def test_a_model_without_sites_is_refused():
     numbers = keras.Input((3,), name="numbers")
     model = keras.Model({"numbers": numbers}, {"a": keras.layers.Dense(1, name="a")(numbers)}, name="flat")
     with pytest.raises(InputError, match="flat has no features of each element or site"):
+        find_readout(model)
+
+
+def test_a_layer_whose_output_may_be_of_any_length_is_refused():
+    class Opaque(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def compute_output_shape(self, shape):
+            return (None, shape[-1])
+
+    species = keras.Input((None,), dtype="int32", name="species")
+    features = keras.layers.Embedding(99, 4)(species)
+    crystal = Opaque(name="opaque")(keras.layers.Dense(4)(ops.sum(features, axis=1)))
+    total = ops.sum(features, axis=1) + crystal
+    model = keras.Model({"species": species}, {"a": keras.layers.Dense(1, name="a")(total)}, name="odd")
+    with pytest.raises(InputError, match="odd: opaque does not tell the shape of its output"):
         find_readout(model)

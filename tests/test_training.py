@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
-from tfmat.checkpoint import Checkpoint
 from tfmat.batching.pipeline import Batches
+from tfmat.checkpoint import Checkpoint
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers import CompositionFeaturizer

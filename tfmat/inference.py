@@ -40,7 +40,9 @@ def _forward_jax(model: keras.Model) -> Forward:
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         given = {key: inputs[key] for key in model.input}
-        outputs: dict[str, Any] = call([v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], given)
+        outputs: dict[str, Any] = call(
+            [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], given
+        )
         return {name: np.asarray(output) for name, output in outputs.items()}
 
     return run

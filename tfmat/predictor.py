@@ -286,9 +286,7 @@ class Predictor:
                 report(done, len(records))
         return results
 
-    def predict(
-        self, materials: Sequence[Any], *, batch_size: int = 256, report: RowsDone | None = None
-    ) -> pd.DataFrame:
+    def predict(self, materials: Sequence[Any], *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
         """Predict many materials.
 
         Args:

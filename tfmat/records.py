@@ -49,13 +49,17 @@ class Records:
 
     def take(self, indices: np.ndarray) -> Records:
         """The examples at integer positions `indices`, in that order, copied."""
+        rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # keys share their offsets
         values, offsets = {}, {}
         for key, value in self.values.items():
-            starts = self.offsets[key][indices]
-            lengths = self.offsets[key][np.asarray(indices) + 1] - starts
-            ends = np.cumsum(lengths)
-            rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-            values[key], offsets[key] = value[rows], np.concatenate([[0], ends]).astype(np.int64)
+            if id(self.offsets[key]) not in rows:
+                starts = self.offsets[key][indices]
+                lengths = self.offsets[key][np.asarray(indices) + 1] - starts
+                ends = np.cumsum(lengths)
+                places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+                rows[id(self.offsets[key])] = places, np.concatenate([[0], ends]).astype(np.int64)
+            places, offsets[key] = rows[id(self.offsets[key])]
+            values[key] = value[places]
         return Records(values, offsets)
 
     @classmethod
@@ -64,9 +68,13 @@ class Records:
         if len(parts) == 1:
             return parts[0]
         values = {key: np.concatenate([part.values[key] for part in parts]) for key in parts[0].values}
-        offsets = {
-            key: np.concatenate([[0], np.cumsum(np.concatenate([part.lengths(key) for part in parts]))]).astype(np.int64) for key in values
-        }
+        joined: dict[tuple[int, ...], np.ndarray] = {}  # keys share their offsets
+        offsets = {}
+        for key in values:
+            shared = tuple(id(part.offsets[key]) for part in parts)
+            if shared not in joined:
+                joined[shared] = np.concatenate([[0], np.cumsum(np.concatenate([part.lengths(key) for part in parts]))]).astype(np.int64)
+            offsets[key] = joined[shared]
         return cls(values, offsets)
 
     @property

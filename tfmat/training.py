@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.best_epoch import BestEpoch
 from tfmat.checkpoint import Checkpoint
-from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.distribution import replicas, replicate, scope, seed_replicas, split
 from tfmat.errors import InputError
 from tfmat.losses import loss_for

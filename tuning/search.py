@@ -204,9 +204,7 @@ def prepare(
         raise InputError("nothing is left to search", expected="a hyper-parameter that is not set")
     if trials is None and tuner in ("bayesian", "random"):
         trials = DEFAULT_TRIALS
-    return Search(
-        reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy
-    )
+    return Search(reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy)
 
 
 def check_installed() -> None:

@@ -14,7 +14,8 @@ from keras import ops
 
 from tfmat.architecture import Architecture
 from tfmat.featurizers.atom_list import AtomListFeaturizer, Order
-from tfmat.layers.atom_list import FlatLists, ListEmbedding
+from tfmat.layers.atom_list import ListEmbedding, ListGraph
+from tfmat.layers.lists import list_inputs
 from tfmat.layers.neighbors import MeanOverSites
 from tfmat.layers.normalization import LayerNorm, SitesNorm
 from tfmat.layers.precision import weights_dtype
@@ -46,14 +47,16 @@ def AtomListLSTM(
 ) -> keras.Model:
     """The atom-list LSTM.
 
-    Data flow (B crystals, A sites, U different lists of `n_list` entries): an entry is Emb[Z] / r, the site itself Emb[Z] `centre_weight`.
+    Data flow (B crystals, A sites, S different lists of `n_list` entries): an entry is Emb[Z] / r, the site itself Emb[Z] `centre_weight`.
     `StackedLSTM` 1 reads each list; u = mean over its layers of the final hidden states + the same of the cell states, one vector a list,
     which all sites with that list take. `SitesNorm`; `StackedLSTM` 2 reads the sites in their order; y = mean over its layers of the final
     cell states, D = `crystal_units` wide. Norm; dense layers with ReLU of width D, D / 2, norm, D / 2, D / 4 and D / 4; and for each target
     the sum of 16 affine maps.
 
-    Inputs: dict of ``species`` int32 (B, U) atomic numbers of the sites that the lists belong to, ``elements`` int32 (B, U, n_list - 1) and
-    ``distances`` (B, U, n_list - 1) [Å] of their neighbours, ``lists`` int32 (B, A) number of each site's list from 1 on; 0 = padding.
+    Inputs: dict of the different lists of a batch, whose crystals follow each other: ``species`` int32 (S,) atomic numbers of the sites
+    that they belong to, ``site_multiplicity`` int32 (S,) number of these sites, ``elements`` int32 (S, n_list - 1) and ``distances``
+    (S, n_list - 1) [Å] of their neighbours; ``batch_sites`` int32 (B,) lists of each crystal. The last list is empty, of multiplicity 0.
+    With ``pooling="lstm"`` also ``lists`` int32 (B, A), number of each site's list within its crystal, from 1 on; 0 = padding.
     Outputs: dict target -> (B, 1) value, or logit for a binary target, in scaled units; (B, 2) with `uncertainty`.
 
     Differences from the paper and its published code:
@@ -100,25 +103,23 @@ def AtomListLSTM(
         raise ValueError(f"`n_list` must be at least 2. Received: n_list={n_list}")
     if crystal_units < 4 or crystal_units % 4:
         raise ValueError(f"`crystal_units` must be a multiple of 4. Received: crystal_units={crystal_units}")
-    inputs = {
-        "species": keras.Input((None,), dtype="int32", name="species"),
-        "elements": keras.Input((None, n_list - 1), dtype="int32", name="elements"),
-        "distances": keras.Input((None, n_list - 1), name="distances"),
-        "lists": keras.Input((None,), dtype="int32", name="lists"),
-    }
-    flat = FlatLists(name="flat_lists", dtype=weights_dtype())(*inputs.values())
+    inputs = list_inputs(AtomListFeaturizer(n_list, cutoff, order, heaviest).spec)
+    if pooling == "mean":
+        del inputs["lists"]  # the order of the sites
+    graph = ListGraph(name="graph")(inputs["site_multiplicity"], inputs["batch_sites"], inputs.get("lists"))
     embedding = ListEmbedding(heaviest, embedding_dim, centre_weight, name="embedding", dtype=weights_dtype())
-    entries = embedding(flat["species"], flat["elements"], flat["distances"])
-    shorter = None if cutoff is None else ops.concatenate([ops.ones_like(flat["species"])[:, None], flat["elements"]], axis=-1) > 0
+    entries = embedding(inputs["species"], inputs["elements"], inputs["distances"])
+    shorter = None if cutoff is None else ops.concatenate([ops.ones_like(inputs["species"])[:, None], inputs["elements"]], axis=-1) > 0
     hidden, carry = StackedLSTM(site_units, layers, name="site_lstm")(entries, shorter)
-    sites = ops.take(hidden + carry, flat["rows"], axis=0)
+    sites, of_sites = hidden + carry, (graph["sites"], graph["crystals"], inputs["batch_sites"])
     if normalisation:
-        sites = SitesNorm(EPSILON, name="site_norm")(sites, flat["real_sites"])
+        sites = SitesNorm(EPSILON, name="site_norm")(sites, *of_sites)
 
     if pooling == "lstm":
-        _, crystal = StackedLSTM(crystal_units, layers, name="crystal_lstm")(sites, flat["real_sites"][:, :, 0])
+        sequence = ops.take(sites, graph["rows"], axis=0)
+        _, crystal = StackedLSTM(crystal_units, layers, name="crystal_lstm")(sequence, graph["real_sites"])
     else:
-        crystal = MeanOverSites(name="crystal")(_dense("crystal_dense", crystal_units)(sites), flat["real_sites"])
+        crystal = MeanOverSites(name="crystal")(_dense("crystal_dense", crystal_units)(sites), *of_sites)
     if normalisation:
         crystal = LayerNorm(EPSILON, name="crystal_norm")(crystal)
     for number, part in enumerate((1, 2, 2, 4, 4), 1):

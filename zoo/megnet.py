@@ -17,6 +17,7 @@ from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 from tfmat.layers.activations import softplus2
 from tfmat.layers.bonds import BondGraph, GaussianExpansion, MEGNetBlock
 from tfmat.layers.constants import ConstantState
+from tfmat.layers.lists import list_inputs
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.set2set import Set2Set
 from tfmat.recipe import Recipe
@@ -24,7 +25,6 @@ from tfmat.zoo.presets import PRESETS
 from tfmat.zoo.pretrained import pretrained
 
 Flavor = Literal["megnet", "matgl"]
-INPUTS = ("species", "site_multiplicity", "bond_receivers", "bond_senders", "distances", "bond_multiplicity", "batch_sites")
 
 
 def MEGNet(
@@ -146,22 +146,24 @@ def megnet_features(
     if state_dim and fidelities:
         raise ValueError(f"`state_dim` and `fidelities` exclude each other. Received: {state_dim}, {fidelities}")
     matgl = flavor == "matgl"
+
     def dense(width: int, label: str, activation: Any = softplus2) -> keras.layers.Dense:
         return keras.layers.Dense(width, activation, kernel_regularizer=keras.regularizers.L2(l2) if l2 else None, name=label)
 
-    inputs = {name: keras.Input((), dtype="float32" if name == "distances" else "int32", name=name) for name in INPUTS}
-    graph = BondGraph(name="graph", dtype=weights_dtype())(*(inputs[name] for name in INPUTS if name not in ("species", "distances")))
+    inputs = list_inputs(BondFeaturizer(cutoff, state_dim, fidelities).spec)
+    graph = BondGraph(name="graph", dtype=weights_dtype())(
+        {key: value for key, value in inputs.items() if key not in ("distances", "state")}
+    )
 
     # v0, e0, u0, each through two dense layers
     atoms = keras.layers.Embedding(HEAVIEST + 1, embedding_dim, name="atom_embedding")(inputs["species"])
     width = gaussian_width or (2**0.5 if matgl else 0.5)
     bonds = GaussianExpansion(cutoff + 1.0, gaussians, width, name="bond_expansion", dtype=weights_dtype())(inputs["distances"])
     if fidelities:
-        inputs["state"] = keras.Input((1,), dtype="int32", name="state")
         state = keras.layers.Embedding(fidelities, embedding_dim, name="state_embedding")(inputs["state"])
         state = keras.layers.Flatten(name="state_features")(state)
     elif state_dim:
-        state = inputs["state"] = keras.Input((state_dim,), name="state")
+        state = inputs["state"]
     else:
         state = ConstantState(2, name="state_features")(inputs["batch_sites"])
     atoms = dense(dim, "atom_encoder_2")(dense(hidden_dim, "atom_encoder_1")(atoms))
@@ -178,8 +180,8 @@ def megnet_features(
         width = dim if matgl else dim // 2
         return Set2Set(width, set2set_steps, project=not matgl, legacy=legacy_set2set, l2=l2, name=label, dtype=weights_dtype())
 
-    of_atoms = summary("atom_set2set")(atoms, graph["sites"], graph["crystal"], state)
-    of_bonds = summary("bond_set2set")(bonds, graph["bonds"], graph["bond_crystal"], state)
+    of_atoms = summary("atom_set2set")(atoms, graph["sites"], graph["crystals"], state)
+    of_bonds = summary("bond_set2set")(bonds, graph["bond_counts"], graph["bond_crystals"], state)
     features = keras.layers.Concatenate(name="crystal")([of_atoms, of_bonds, state])
     if dropout:
         features = keras.layers.Dropout(dropout, name="crystal_dropout")(features)

@@ -25,15 +25,14 @@ def main() -> None:
     parser.add_argument("--remat", action="store_true", help="rematerialise the line graph in the backward pass")
     parser.add_argument("--accumulation", type=int, default=4, help="parts of the batch, one after the other (default: 4)")
     parser.add_argument("--k", type=int, default=16, help="neighbours of an atom, exactly (default: 16)")
-    parser.add_argument("--jit", action=argparse.BooleanOptionalAction, help="compile with XLA (default: as the architecture has it)")
     parser.add_argument(
         "--limit", type=float, default=16.0, metavar="GB", help="the process may allocate no more, and dies there (default: 16)"
     )
     arguments = parser.parse_args()
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_DATA, (int(arguments.limit * 1e9),) * 2)
+    from tfmat.batching.pipeline import Batches
     from tfmat.crystal import Crystal
-    from tfmat.data.pipeline import Batches
     from tfmat.predictor import Predictor
     from tfmat.target import Target
     from tfmat.training import compile_model
@@ -54,8 +53,7 @@ def main() -> None:
         predictor.featurizer.featurize(crystals), {"y": generator.normal(size=CRYSTALS)}, CRYSTALS // arguments.accumulation, seed=0
     )
     recipe = dataclasses.replace(predictor.recipe("paper"), loss="mse", batch_size=CRYSTALS, accumulation=arguments.accumulation)
-    jit = predictor.architecture.xla if arguments.jit is None else arguments.jit
-    compile_model(predictor.model, predictor.targets, recipe.build_optimizer(arguments.accumulation, STEPS), jit, loss="mse")
+    compile_model(predictor.model, predictor.targets, recipe.build_optimizer(arguments.accumulation, STEPS), loss="mse")
     before, seconds = peak(), 0.0
     for _ in range(STEPS):
         start = time.perf_counter()

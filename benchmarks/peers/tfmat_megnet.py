@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ class Tfmat:
         self.structures = structures
         self.featurizer = BondFeaturizer(cutoff=4.0)
         self.pretrained = Predictor.load(PRESETS["megnet"])
-        self.jit_compile = True if os.environ.get("TFMAT_BENCHMARK_JIT") else None
         parameters = self.pretrained.model.count_params()
         self.about = f"tfmat {tfmat.__version__}, TensorFlow {tf.__version__}, {parameters:,} parameters"
 
@@ -32,7 +30,7 @@ class Tfmat:
         self.featurizer.featurize(self.structures)
 
     def predict(self, batch_size: int) -> Any:
-        return self.pretrained.predict(self.structures, batch_size=batch_size, jit_compile=self.jit_compile)
+        return self.pretrained.predict(self.structures, batch_size=batch_size)
 
     def predictions(self, weights: str) -> list[float] | None:
         from tfmat.errors import InputError
@@ -46,8 +44,7 @@ class Tfmat:
 
     def train(self, targets: list[float], batch_size: int, epochs: int) -> list[float]:
         from tfmat.architecture import get
-        from tfmat.data.pipeline import Batches
-        from tfmat.data.static_shapes import least_saving
+        from tfmat.batching.pipeline import Batches
         from tfmat.target import Target
         from tfmat.training import Schedule, train
         from tfmat.zoo import MEGNet
@@ -55,9 +52,7 @@ class Tfmat:
         model, target = MEGNet(("y",)), Target("y", "eV/atom").fit(np.array(targets))
         recipe = dataclasses.replace(get("megnet").recipes["paper"], batch_size=batch_size, keep="last", patience=None)  # no validation
         records = self.featurizer.featurize(self.structures)
-        # The batches of a run of the recipe's 1,000 epochs, of which `epochs` are timed.
-        least = least_saving(model, recipe.epochs, True)
-        batches = Batches.of(records, {"y": target.scale(np.array(targets))}, batch_size, seed=0, least_saving=least)
+        batches = Batches.of(records, {"y": target.scale(np.array(targets))}, batch_size, seed=0)
         history = train(model, [target], recipe, batches, None, Schedule(epochs))
         return [row["seconds"] for row in history]
 

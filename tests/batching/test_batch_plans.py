@@ -1,5 +1,7 @@
 """Which examples form which batch."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_even_batches_hold_about_the_same_work(sizes, batch, seed):
 @given(SIZES, st.integers(1, 16))
 def test_sorted_batches_hold_examples_of_neighbouring_lengths(sizes, batch):
     spans = sorted((sizes[b].min(), sizes[b].max()) for b in SortedPlan(sizes, batch, 1).epoch(2))
-    assert all(longest <= shortest for (_, longest), (shortest, _) in zip(spans, spans[1:], strict=False))
+    assert all(longest <= shortest for (_, longest), (shortest, _) in itertools.pairwise(spans))
 
 
 @given(SIZES, st.integers(1, 16))

@@ -10,7 +10,6 @@ from tfmat.architecture import architectures
 from tfmat.cecv import TOLERANCES, cecv, count_clusters, environment
 from tfmat.cecv.environments import correlations, z_scores
 from tfmat.cecv.references import role_of
-from tfmat.data.static_shapes import forward
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor
 from tfmat.target import Target
@@ -90,15 +89,6 @@ def test_batches_and_layers(predictor):
     vector = cecv(predictor, COMPOUNDS, "Si").vector
     assert vector.tolist() == cecv(predictor, COMPOUNDS, "Si", batch_size=3).vector.tolist()
     assert vector.tolist() != cecv(predictor, COMPOUNDS, "Si", layer="elements").vector.tolist()
-
-
-def test_many_compounds_are_compiled(predictor, monkeypatch):
-    local, options = make("dcnn_k1"), []
-    monkeypatch.setattr("tfmat.cecv.environments.forward", lambda model, jit: options.append(jit) or forward(model, jit))
-    vector = cecv(local, COMPOUNDS, "Si").vector
-    monkeypatch.setattr("tfmat.cecv.environments.JIT_ROWS", 20)
-    assert cecv(local, COMPOUNDS, "Si").vector.tolist() == vector.tolist()
-    assert options == [False, True]
 
 
 @pytest.mark.parametrize(("variant", "role"), [("lstm", "global"), ("dcnn_k1", "local"), ("lgdcnn", None), ("gru", None), ("dcnn", None)])

@@ -1,13 +1,16 @@
 """What the explanations of every architecture, in every variant, must keep to. New architectures are picked up from the registry."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_models import SMALL, make_crystal
 
 from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
-from tfmat.explain import Explainer
+from tfmat.explain import Explainer, explain
 from tfmat.predictor import Predictor
+from tfmat.readout import find_readout
 from tfmat.target import Target
 
 CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
@@ -16,6 +19,14 @@ TARGETS = [
     Target("modulus", "GPa", transform="log10", mean=1.5, std=0.4),
 ]
 BASES = {"gap": 1.0, "modulus": 10**1.5}
+PEROVSKITE = Crystal(
+    np.array([38, 38, 22, 22, 8, 8, 8, 8, 8, 8], np.int32),
+    np.diag([7.8, 3.9, 4.2]),
+    np.array([[0, 0, 0], [2, 0, 0], [1, 2, 2], [3, 2, 2], [0, 2, 2], [1, 0, 2], [2, 2, 2], [3, 0, 2], [1, 2, 0], [3, 2, 0]]) / 4,
+)
+"""Two tetragonal cells of SrTiO3, side by side."""
+EQUAL = np.array([0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+"""Its sites by symmetry."""
 MATERIAL = {"composition": "KAl3Si3O12H2", "crystal": make_crystal([22, 8, 38], 5)}
 
 
@@ -89,3 +100,29 @@ def test_attention(case):
     for weights in found.attention.values():
         assert weights.shape == found.species.shape and (weights >= 0).all() and weights.sum() == pytest.approx(1.0, abs=1e-5)
     assert sum("attention_" in column for column in found.frame()) == len(found.attention)
+
+
+def test_equal_sites_get_the_same_as_if_each_were_computed(case):
+    predictor, explainer, _, found = case
+    if found.crystal is None:
+        pytest.skip("the elements of a formula differ")
+    every = dataclasses.replace(predictor.featurizer, same=0.0)
+    assert len(predictor.featurizer(PEROVSKITE)["species"]) == 4 and len(every(PEROVSKITE)["species"]) == 10
+    one = explainer(PEROVSKITE)
+    other = explain(Predictor(predictor.architecture, predictor.keywords, every, predictor.targets, predictor.model), PEROVSKITE)
+    in_sequence = find_readout(predictor.model).kinds == ("slots",)  # equal sites have their turns one after the other
+    for name, target in one.targets.items():
+        again = other.targets[name]
+        scale = max(1.0, np.abs(target.sites).max())
+        expected = mean_of_equal(again.sites) if in_sequence else again.sites
+        np.testing.assert_allclose(target.sites, expected, atol=1e-4 * scale + target.error + again.error)
+        np.testing.assert_allclose(target.sites, mean_of_equal(target.sites), atol=1e-9 * scale)
+        assert again.rest == pytest.approx(target.rest, abs=1e-4 * scale)
+    assert one.attention.keys() == other.attention.keys()
+    for name, weights in one.attention.items():
+        np.testing.assert_allclose(weights, other.attention[name], atol=1e-5)
+        assert weights.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def mean_of_equal(values):
+    return (np.bincount(EQUAL, values) / np.bincount(EQUAL))[EQUAL]

@@ -21,7 +21,14 @@ SENDERS = np.array([1, 0, 2, 3, 0, 3, 3, 2, 0, 7, 7, 5, 7, 9, 9], "int32")
 """Site 4 of the first crystal has no bond at all."""
 MULTIPLICITY = np.array([1, 2, 1, 3, 1, 1, 1, 6, 1, 2, 1, 4, 1, 0, 0], "int32")
 SITE_MULTIPLICITY = np.array([1] * 8 + [0] * 2, "int32")
-GRAPH = (SITE_MULTIPLICITY, RECEIVERS, SENDERS, MULTIPLICITY, np.array(SITES, "int32"))
+GRAPH = {
+    "species": np.array([3, 8, 8, 26, 1, 11, 17, 9, 0, 0], "int32"),
+    "site_multiplicity": SITE_MULTIPLICITY,
+    "bond_receivers": RECEIVERS,
+    "bond_senders": SENDERS,
+    "bond_multiplicity": MULTIPLICITY,
+    "batch_sites": np.array(SITES, "int32"),
+}
 
 
 def features(seed=0):
@@ -77,33 +84,30 @@ def test_gaussian_expansion_refuses(wrong):
 
 def test_graph():
     sites = np.array([2, 1, 3, 1, 1, 4, 1, 5, 0, 0], "int32")
-    graph = {key: np.asarray(value) for key, value in BondGraph()(sites, *GRAPH[1:]).items()}
-    for key, expected in (("receivers", RECEIVERS), ("senders", SENDERS)):
-        np.testing.assert_array_equal(graph[key], expected)
-    assert (np.diff(SENDERS[graph["by_sender"]]) >= 0).all() and set(graph["by_sender"]) == set(range(len(SENDERS)))
-    np.testing.assert_array_equal(graph["crystal"], [0] * 5 + [1] * 3 + [2] * 2)
-    np.testing.assert_array_equal(graph["bond_crystal"], [0] * 9 + [1] * 4 + [2] * 2)
-    for key, expected in (("sites", sites), ("multiplicity", MULTIPLICITY), ("bonds", sites[RECEIVERS] * MULTIPLICITY)):
-        np.testing.assert_array_equal(graph[key][:, 0], expected)
+    graph = BondGraph()(GRAPH | {"site_multiplicity": sites})
+    crystals = np.array([0] * 5 + [1] * 3 + [2] * 2)
+    np.testing.assert_array_equal(graph["crystals"], crystals)
+    np.testing.assert_array_equal(graph["bond_crystals"], crystals[RECEIVERS])
+    np.testing.assert_array_equal(np.asarray(graph["bond_counts"])[:, 0], sites[RECEIVERS] * MULTIPLICITY)
     degree = np.bincount(RECEIVERS, MULTIPLICITY, 10)
     weights = {
         "message_share": (MULTIPLICITY, RECEIVERS),
-        "site_share": (sites, graph["crystal"]),
-        "bond_share": (sites * degree, graph["crystal"]),
+        "site_share": (sites, crystals),
+        "bond_share": (sites * degree, crystals),
     }
     for key, (weight, owner) in weights.items():
         expected = weight / np.maximum(np.bincount(owner, weight)[owner], 1)
-        np.testing.assert_allclose(graph[key][:, 0], expected, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(graph[key])[:, 0], expected, rtol=1e-6)
 
 
 def test_graph_tells_its_shapes():
-    inputs = [keras.KerasTensor(array.shape, array.dtype) for array in GRAPH]
-    told, real = BondGraph().compute_output_spec(*inputs), BondGraph()(*GRAPH)
-    assert told.keys() == real.keys()
-    for key, tensor in told.items():
-        assert tuple(tensor.shape) == tuple(real[key].shape)
-        assert tensor.dtype == keras.backend.standardize_dtype(real[key].dtype)
-    assert BondGraph()(*(keras.Input((), dtype=array.dtype) for array in GRAPH))["bonds"].shape == (None, 1)
+    inputs = {key: keras.KerasTensor(array.shape, array.dtype) for key, array in GRAPH.items()}
+    told, real = BondGraph().compute_output_spec(inputs), BondGraph()(GRAPH)
+    keras.tree.assert_same_structure(told, real)
+    for tensor, array in zip(keras.tree.flatten(told), keras.tree.flatten(real), strict=True):
+        assert tuple(tensor.shape) == tuple(array.shape)
+        assert tensor.dtype == keras.backend.standardize_dtype(array.dtype)
+    assert BondGraph()({key: keras.Input((), dtype=array.dtype) for key, array in GRAPH.items()})["bond_counts"].shape == (None, 1)
 
 
 def test_joint_dense_is_a_dense_layer_of_the_concatenation():
@@ -123,7 +127,7 @@ def test_joint_dense_is_a_dense_layer_of_the_concatenation():
 
 def block_of(inputs, seed=0, **options):
     """A block with random weights, and what it makes of the inputs."""
-    block, graph = MEGNetBlock(DIM, HIDDEN, **({"name": "block"} | options)), BondGraph()(*GRAPH)
+    block, graph = MEGNetBlock(DIM, HIDDEN, **({"name": "block"} | options)), BondGraph()(GRAPH)
     block(*inputs, graph)
     randomise(block, seed)
     return block, [np.asarray(output) for output in block(*inputs, graph)]
@@ -154,7 +158,7 @@ def test_empty_rows_of_a_block_are_never_read():
         other[: sum(lengths)] = one[: sum(lengths)]
     second[2][:] = first[2]
     block, output = block_of(first)
-    again = [np.asarray(x) for x in block(*second, BondGraph()(*GRAPH))]
+    again = [np.asarray(x) for x in block(*second, BondGraph()(GRAPH))]
     for lengths, one, other in zip((SITES, BONDS), output, again, strict=False):
         np.testing.assert_array_equal(one[: sum(lengths)], other[: sum(lengths)])
     np.testing.assert_array_equal(output[2], again[2])
@@ -166,7 +170,7 @@ def test_gradients_of_a_block(activate_last):
     """Against finite differences in double precision: of its inputs and of all weights."""
     tf = pytest.importorskip("tensorflow")
     block = MEGNetBlock(DIM, HIDDEN, activate_last=activate_last, dtype="float64")
-    graph = BondGraph(dtype="float64")(*GRAPH)
+    graph = BondGraph(dtype="float64")(GRAPH)
     inputs = [tf.constant(x.astype(float)) for x in features()]
     block(*inputs, graph)
     randomise(block)
@@ -201,7 +205,7 @@ def test_l2_of_a_block(feed_forward):
 
 def test_dropout_of_a_block():
     """It is there in training alone, and on the update, not on what the residual carries."""
-    inputs, graph = features(), BondGraph()(*GRAPH)
+    inputs, graph = features(), BondGraph()(GRAPH)
     block, output = block_of(inputs, dropout=0.5)
     _, plain = block_of(inputs)
     for one, other, training, before in zip(output, plain, block(*inputs, graph, training=True), inputs, strict=True):
@@ -214,16 +218,16 @@ def test_dropout_of_a_block():
 
 def test_constant_state():
     layer = ConstantState(3)
-    output = np.asarray(layer(GRAPH[-1]))
+    output = np.asarray(layer(GRAPH["batch_sites"]))
     assert output.shape == (3, 3) == layer.compute_output_shape((3,)) and not output.any() and output.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("layer", "inputs"),
     [
-        (BondGraph(), GRAPH),
+        (BondGraph(), (GRAPH,)),
         (GaussianExpansion(6.0, 7, 0.7), (np.linspace(0, 5, 9, dtype="float32"),)),
-        (ConstantState(3), (GRAPH[-1],)),
+        (ConstantState(3), (GRAPH["batch_sites"],)),
         (MEGNetBlock(DIM, HIDDEN), None),
         (MEGNetBlock(DIM, HIDDEN, feed_forward=False, activate_last=True, receive="neighbors", dropout=0.3, l2=0.1), None),
     ],
@@ -231,7 +235,7 @@ def test_constant_state():
 )
 def test_a_layer_comes_back_from_its_configuration(layer, inputs):
     if inputs is None:
-        inputs = (*features(), BondGraph()(*GRAPH))
+        inputs = (*features(), BondGraph()(GRAPH))
     layer(*inputs)
     randomise(layer)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

@@ -335,9 +335,7 @@ def test_the_folder_of_another_search_is_refused(pretended, tmp_path):
     with pytest.raises(InputError, match="another recipe"):
         run(out, recipe={"weight_decay": 0.1})
     with pytest.raises(InputError, match="other targets"):
-        search(
-            "tiny", [Target("gap", "meV")], training, validation, out, tuner="random", trials=4, epochs=2, space=space
-        )
+        search("tiny", [Target("gap", "meV")], training, validation, out, tuner="random", trials=4, epochs=2, space=space)
     for changed, rows_ in (("training", (training.subset(range(60)), validation)), ("validation", (training, validation.subset(range(9))))):
         with pytest.raises(InputError, match=f"other {changed} rows"):
             search("tiny", TARGETS, *rows_, out, tuner="random", trials=4, epochs=2, space=space)

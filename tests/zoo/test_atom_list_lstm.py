@@ -8,13 +8,12 @@ import pytest
 
 from tests.atom_list_reference import atom_list_lstm
 from tfmat.architecture import architectures
-from tfmat.batch import pad
+from tfmat.batching.arrays import batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers import AtomListFeaturizer
 from tfmat.layers.summed_dense import NOWHERE, set_floors
-from tfmat.layers.tracing import static_shapes_only
 from tfmat.predictor import Predictor
 from tfmat.recipe import Recipe
 from tfmat.target import Target
@@ -45,10 +44,16 @@ def randomised(model, seed=0, scale=0.3):
     return model
 
 
-def outputs(model, crystals, featurizer=None):
-    records = (featurizer or AtomListFeaturizer()).featurize(crystals)
-    widths = {key: int(records.lengths(key).max()) for key in records.values}
-    return np.asarray(model(pad(records, np.arange(len(crystals)), widths, len(crystals)))["target"])[:, 0]
+def outputs(model, crystals, featurizer=None, filled=False):
+    records = (featurizer or AtomListFeaturizer()).featurize(crystals).select(list(model.input.keys() - {"batch_sites"}))
+    return np.asarray(model(batch_arrays(records, np.arange(len(crystals)), len(crystals), filled))["target"])[:, 0]
+
+
+def alone(model, arrays):
+    """The output for one crystal."""
+    batch = {key: np.append(value, np.zeros_like(value[:1]), axis=0) for key, value in arrays.items() if key != "lists"}
+    batch |= {"lists": arrays["lists"][None], "batch_sites": np.array([len(arrays["species"])], np.int32)}
+    return np.asarray(model(batch)["target"])
 
 
 def trained_size(**keywords):
@@ -118,25 +123,22 @@ def test_supercells(pooling):
 
 
 @pytest.mark.parametrize("pooling", ["lstm", "mean"])
-def test_padding_is_left_out_or_masked(pooling):
-    """Where sizes may not depend on values the lists of padding are computed too; the numbers are the same."""
+def test_padding_and_empty_lists_change_nothing(pooling):
     model = randomised(AtomListLSTM(**SMALL, pooling=pooling))
-    crystals = [ROCK_SALT, random_crystal(1, 7), random_crystal(2, 1)]
-    free = outputs(model, crystals)
-    with static_shapes_only(True):
-        static = outputs(model, crystals)
-    np.testing.assert_allclose(free, static, rtol=0, atol=1e-6)
+    assert ("lists" in model.input) == (pooling == "lstm")
+    crystals = [ROCK_SALT, random_crystal(1, 7), random_crystal(2, 1), cell_of(2)]
+    expected = [outputs(model, [crystal])[0] for crystal in crystals]
+    for filled in (False, True):
+        np.testing.assert_allclose(outputs(model, crystals, filled=filled), expected, rtol=0, atol=2e-6)
 
 
-def test_equal_lists_may_be_repeated():
-    """What a client sends that does not look for equal lists."""
-    model = randomised(AtomListLSTM(**SMALL))
-    arrays = AtomListFeaturizer()(cell_of(2))
-    repeated = {key: arrays[key][arrays["lists"] - 1] for key in ("species", "elements", "distances")}
-    repeated["lists"] = np.arange(1, 5, dtype=np.int32)
-    assert len(arrays["species"]) == 2 and len(repeated["species"]) == 4
-    one, other = (np.asarray(model({key: value[None] for key, value in x.items()})["target"]) for x in (arrays, repeated))
-    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+@pytest.mark.parametrize("pooling", ["lstm", "mean"])
+def test_equal_lists_are_read_once(pooling):
+    model = randomised(AtomListLSTM(**SMALL, pooling=pooling))
+    every, once = (AtomListFeaturizer(same=same) for same in (0.0, 1e-4))
+    assert (len(every(cell_of(2))["species"]), len(once(cell_of(2))["species"])) == (4, 2)
+    one, other = (outputs(model, [cell_of(2), random_crystal(1), cell_of(5)], featurizer) for featurizer in (every, once))
+    np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
 
 
 def test_short_lists_end_where_the_cutoff_is():
@@ -148,8 +150,7 @@ def test_short_lists_end_where_the_cutoff_is():
     for one, other in zip(model.weights, shorter.weights, strict=True):
         other.assign(one)
     cut = {key: value[:, :9] if value.ndim == 2 else value for key, value in arrays.items()}
-    results = [np.asarray(m({key: v[None] for key, v in x.items()})["target"]) for m, x in ((model, arrays), (shorter, cut))]
-    np.testing.assert_allclose(*results, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(alone(model, arrays), alone(shorter, cut), rtol=0, atol=1e-6)
 
 
 def table_of(crystals, **targets):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from megnet_cases import CRYSTALS, SALTS, SMALL, batch_of, changed, randomise, table, values
 
-from tfmat.data.pipeline import Batches
+from tfmat.batching.pipeline import Batches
 from tfmat.errors import InputError
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.losses import loss_for

@@ -1,9 +1,9 @@
 """The arrays of one batch.
 
-Crystals stand in lists, one after the other, without padding: ``species`` (S,) of all S sites, ``distances`` (E,) of all E bonds, and so on.
-Keys in `ROWS_OF` hold rows of another list. ``batch_sites`` int32 (B,) says how many sites each crystal has. Every list ends with an empty
-entry, of multiplicity 0, and an empty bond (pair) goes from the last site (bond) to the last one; so no list is empty, and no crystal ends
-one. Compositions are padded with 0 to (B, E), as are the keys `PADDED`.
+Crystals stand in lists, one after the other, without padding: ``species`` (S,) of all S sites, ``distances`` (E,) of all E bonds, and the
+like. Keys in `ROWS_OF` hold rows of another list. ``batch_sites`` int32 (B,) says how many sites each crystal has. Every list ends with an
+empty entry, of multiplicity 0, and an empty bond (pair) goes from the last site (bond) to the last one; so no list is empty, and no crystal
+ends one. Compositions are padded with 0 to (B, E), as are the keys `PADDED`.
 """
 
 from __future__ import annotations

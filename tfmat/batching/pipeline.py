@@ -68,8 +68,11 @@ class Batches:
         return cls(records, targets, plan_of(records, batch_size, seed), fraction_jitter, seed or 0, filled)
 
     def epoch(self, epoch: int, parts: int = 1) -> Iterator[Batch]:
-        """Batches of one epoch. With several `parts` each of them comes as so many batches of equally many rows, one after the other: one
-        for each replica; empty rows fill them up."""
+        """Batches of one epoch.
+
+        With several `parts` each of them comes as so many batches of equally many rows, one after the other: one for each replica; empty
+        rows fill them up.
+        """
         for step in range(self.plan.steps):
             yield from self.step(epoch, step, parts)
 
@@ -84,8 +87,8 @@ class Batches:
             inputs = batch_arrays(self.records, indices[start : start + each], each, self.filled)
             if self.fraction_jitter:
                 inputs["fractions"] = jittered(inputs["fractions"], self.fraction_jitter, (self.seed, epoch, step, start))
-            chosen = slice(start, start + each)
-            found.append((inputs, *({name: column[chosen] for name, column in group.items()} for group in (targets, weights))))
+            values, shares = ({name: column[start : start + each] for name, column in group.items()} for group in (targets, weights))
+            found.append((inputs, values, shares))
         return found
 
     def _planned(self, epoch: int) -> list[np.ndarray]:
@@ -128,8 +131,9 @@ class Batches:
 
 
 class BatchSequence(keras.utils.PyDataset):
-    """Batches for `fit` on the backends of Keras other than TensorFlow, one epoch after the other. `fit` must be given no
-    ``steps_per_epoch``, and `begin` be called before every epoch.
+    """Batches for `fit` on the backends of Keras other than TensorFlow, one epoch after the other.
+
+    `fit` must be given no ``steps_per_epoch``, and `begin` be called before every epoch.
 
     Args:
         batches: the plan and its data.

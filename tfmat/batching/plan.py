@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tfmat.batching.arrays import PADDED, is_lists, padded_keys
+from tfmat.batching.arrays import padded_keys
 from tfmat.records import Records
 
 WORK = 2**18
@@ -35,8 +35,10 @@ class Plan(Protocol):
         ...
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The examples of each batch, int64. The order depends on the plan's seed and `epoch` alone, so a resumed run sees the batches of
-        an uninterrupted one."""
+        """The examples of each batch, int64.
+
+        The order depends on the plan's seed and `epoch` alone, so a resumed run sees the batches of an uninterrupted one.
+        """
         ...
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import pandas as pd
 
-from tfmat.batch import pad
 from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.explain.shares import Inside, Method, Shares
+from tfmat.featurizers.base import Featurizer
 from tfmat.featurizers.sites import each_crystal
 from tfmat.predictor import Predictor
-from tfmat.records import Records
 from tfmat.target import Target
-
-_BONDS = ("centers", "neighbors", "distances")
 
 
 @dataclass(frozen=True)
@@ -111,21 +108,19 @@ class Explainer:
     def __call__(self, material: Any) -> Explanation:
         """Explain the predictions for one material; see `explain`."""
         predictor = self._predictor
-        records = predictor.featurizer.featurize([material])
-        crystal = None
+        example = predictor.featurizer.featurize([material])[0]
+        crystal, species = None, example["species"]
         if predictor.architecture.material == "crystal":
             (crystal,) = each_crystal([material], len(SYMBOLS) - 1)
-        species = records.values["species"] if crystal is None else crystal.species
-        site_order = getattr(predictor.featurizer, "site_order", None)  # of a featurizer with an order of its own
-        back = np.arange(len(species)) if site_order is None else np.argsort(site_order(crystal))
-        inputs = {key: keras.ops.convert_to_tensor(value) for key, value in _one(records, len(species)).items()}
-        found, values, attention = self._inside.look(inputs, len(species))
+            species = crystal.species
+        classes, back = _classes(predictor.featurizer, example, crystal)
+        found, values, attention = self._inside.look(example, classes)
         found = {name: dataclasses.replace(part, sites=part.sites[back]) for name, part in found.items()}
         return Explanation(
             material if isinstance(material, str) else str(getattr(material, "formula", material)),
             crystal,
             np.asarray(species),
-            records.values["fractions"] if crystal is None and "fractions" in records.values else None,
+            example.get("fractions") if crystal is None else None,
             {target.name: _physical(target, found[target.name], values[target.name]) for target in predictor.targets},
             {name: weights[back] for name, weights in attention.items()},
         )
@@ -144,12 +139,13 @@ def explain(predictor: Predictor, material: Any) -> Explanation:
     return Explainer(predictor)(material)
 
 
-def _one(records: Records, sites: int) -> dict[str, np.ndarray]:
-    """A batch of one material, where there are never as many slots for bonds as for sites, so that the two can be told apart."""
-    widths = {key: int(records.lengths(key)[0]) for key in records.values}
-    if "centers" in widths and widths["centers"] == sites:
-        widths |= {key: widths[key] + 1 for key in _BONDS}
-    return pad(records, np.zeros(1, np.int64), widths, 1)
+def _classes(featurizer: Featurizer, example: Mapping[str, np.ndarray], crystal: Crystal | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which row of ``species`` stands for each site, int (A,), in the order of the model; and where there each site of the crystal is."""
+    if "lists" in example:  # the sites have an order of their own
+        return example["lists"] - 1, np.argsort(cast(Any, featurizer).site_order(crystal))
+    site_classes = getattr(featurizer, "site_classes", None)
+    classes = np.arange(len(example["species"])) if site_classes is None else site_classes(crystal)
+    return classes, np.arange(len(classes))
 
 
 def _physical(target: Target, found: Shares, value: float) -> Contributions:

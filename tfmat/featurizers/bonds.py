@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.crystal import OVERLAP, Crystal
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.featurizers.quotient import BONDS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient, without_site_classes
+from tfmat.featurizers.quotient import BONDS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
 from tfmat.featurizers.sites import at_position, block_by_block
 from tfmat.records import Records
 
@@ -100,7 +100,7 @@ class BondFeaturizer:
         return self._quotients([crystal]).values[SITE_CLASSES]
 
     def _records(self, crystals: Sequence[Crystal]) -> Records:
-        lists = without_site_classes(self._quotients(crystals))
+        lists = self._quotients(crystals).select([*SITES, *BONDS])
         if "state" not in self.spec:
             return lists
         states = []

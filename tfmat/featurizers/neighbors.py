@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.nearest import nearest_neighbors
-from tfmat.featurizers.quotient import BONDS, PAIRS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient, without_site_classes
+from tfmat.featurizers.quotient import BONDS, PAIRS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
 from tfmat.featurizers.sites import block_by_block
 from tfmat.records import Records
 
@@ -101,7 +101,7 @@ class NeighborFeaturizer:
             InputError: not an ordered crystal of elements up to Am, two atoms closer than 0.1 Å, or far too many pairs of bonds;
                 ``index`` is the position of the bad one.
         """
-        return block_by_block(materials, HEAVIEST, lambda block: without_site_classes(self._quotients(block)))
+        return block_by_block(materials, HEAVIEST, lambda block: self._quotients(block).select(list(self.spec)))
 
     def site_classes(self, crystal: Crystal) -> np.ndarray:
         """Row of ``species`` that stands for each site of the crystal, int64 (A,)."""

@@ -139,12 +139,6 @@ def quotient(graphs: Graphs, same: float) -> Records:
     return Records.join(parts)
 
 
-def without_site_classes(records: Records) -> Records:
-    """What a model sees."""
-    seen = [key for key in records.values if key != SITE_CLASSES]
-    return Records({key: records.values[key] for key in seen}, {key: records.offsets[key] for key in seen})
-
-
 @dataclass(frozen=True)
 class _Classes:
     """Numbers of the classes, ascending with the crystals; those of bonds ascend with the class of the receiver, too.
@@ -251,14 +245,15 @@ def _clustered_pairs(graphs: Graphs, classes: _Classes, same: float) -> _Pairs:
     kinds = np.bincount(classes.sites[graphs.receivers[member]], minlength=classes.sites.max(initial=-1) + 1)  # of bonds at a site
     sender = classes.sites[graphs.senders[member]]
     groups = _starts(kinds[sender])[:-1] - _starts(kinds)[sender]  # where those of each receiver begin, less its first sender
-    groups = np.repeat(groups[classes.bonds], np.diff(bonds))
+    receivers = np.repeat(np.arange(len(bonds) - 1), np.diff(bonds))
+    groups = groups[classes.bonds][receivers]
     groups += classes.bonds[senders]
     order, starts = _clusters(groups, cosines + 1.0, same)
     member, sizes = order[starts], np.diff(starts, append=len(order))
     colors = np.empty(len(order), np.uint64)
     colors[order] = np.repeat(_hashes(member, bonds[graphs.bonds]), sizes)
     means = np.add.reduceat(cosines[order], starts) / sizes if len(order) else cosines
-    return _Pairs(np.searchsorted(bonds, member, side="right") - 1, senders[member], means, sizes, _sums(colors, bonds))
+    return _Pairs(receivers[member], senders[member], means, sizes, _sums(colors, bonds))
 
 
 def _lists(graphs: Graphs, classes: _Classes, pairs: _Pairs | None) -> Records:

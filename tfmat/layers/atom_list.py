@@ -1,4 +1,4 @@
-"""Layers over crystals given as lists of atoms: which rows are lists, and what an entry of a list is."""
+"""Layers over crystals given as lists of atoms: whose they are, and what an entry of one is."""
 
 from __future__ import annotations
 
@@ -7,46 +7,44 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfmat.layers.tracing import sizes_may_depend_on_values
+from tfmat.layers.lists import crystals_of
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class FlatLists(keras.layers.Layer):
-    """The lists of all crystals of a batch as one batch of lists, without the padding where sizes may depend on values.
+class ListGraph(keras.layers.Layer):
+    """Which crystal each list of atoms belongs to, and in which order the sites of a crystal have them.
 
     Call arguments:
-        species: int (B, U), element of the site of each list; 0 = padding.
-        elements: int (B, U, N), of its neighbours.
-        distances: float (B, U, N) [Å], of its neighbours.
-        lists: int (B, A), number of each site's list, counted from 1; 0 = padding.
+        site_multiplicity: int (S,), sites that each list belongs to.
+        batch_sites: int (B,), lists of each crystal.
+        lists: int (B, A), number of each site's list within its crystal, counted from 1; 0 = padding. Or None.
 
     Returns:
-        dict of ``species`` (M,), ``elements`` (M, N) and ``distances`` (M, N) of the M lists; ``rows`` int (B, A), which of them is each
-        site's, any one in padding; ``real_sites`` float32 (B, A, 1), 1 or 0.
+        dict of ``crystals`` int (S,) and ``sites`` (S, 1), as of `tfmat.layers.neighbors.CrystalGraph`; with `lists` also ``rows`` int
+        (B, A), which of the S lists is each site's, any one in padding, and ``real_sites`` (B, A), 1 or 0.
     """
 
-    def call(self, species: Any, elements: Any, distances: Any, lists: Any) -> dict[str, Any]:
-        crystals, width = ops.shape(species)
-        entries = elements.shape[-1]
-        flat = {"species": ops.reshape(species, (-1,))}
-        flat |= {key: ops.reshape(value, (-1, entries)) for key, value in (("elements", elements), ("distances", distances))}
-        rows = ops.maximum(lists - 1, 0) + ops.expand_dims(ops.arange(crystals, dtype="int32") * width, -1)
-        if sizes_may_depend_on_values():
-            first = ops.arange(crystals * width, dtype="int32") == 0  # so that there is one at least
-            kept = ops.logical_or(flat["species"] > 0, first)
-            rows = ops.take(ops.cumsum(ops.cast(kept, "int32")) - 1, rows, axis=0)
-            places = ops.nonzero(kept)[0]
-            flat = {key: ops.take(value, places, axis=0) for key, value in flat.items()}
-        return flat | {"rows": rows, "real_sites": ops.expand_dims(ops.cast(lists > 0, "float32"), -1)}
+    def __init__(self, **layer_options: Any) -> None:
+        super().__init__(**({"dtype": "float32"} | layer_options))
 
-    def compute_output_spec(self, species: Any, elements: Any, distances: Any, lists: Any) -> dict[str, Any]:
-        entries = elements.shape[-1]
-        return {
-            "species": keras.KerasTensor((None,), "int32"),
-            "elements": keras.KerasTensor((None, entries), "int32"),
-            "distances": keras.KerasTensor((None, entries), distances.dtype),
+    def call(self, site_multiplicity: Any, batch_sites: Any, lists: Any = None) -> dict[str, Any]:
+        graph = {
+            "crystals": crystals_of(batch_sites, site_multiplicity),
+            "sites": ops.expand_dims(ops.cast(site_multiplicity, self.compute_dtype), -1),
+        }
+        if lists is None:
+            return graph
+        first = ops.expand_dims(ops.cumsum(batch_sites) - batch_sites, -1)
+        return graph | {"rows": ops.where(lists > 0, lists - 1 + first, 0), "real_sites": ops.cast(lists > 0, self.compute_dtype)}
+
+    def compute_output_spec(self, site_multiplicity: Any, batch_sites: Any, lists: Any = None) -> dict[str, Any]:
+        shape = site_multiplicity.shape
+        graph = {"crystals": keras.KerasTensor(shape, "int32"), "sites": keras.KerasTensor((*shape, 1), self.compute_dtype)}
+        if lists is None:
+            return graph
+        return graph | {
             "rows": keras.KerasTensor(lists.shape, "int32"),
-            "real_sites": keras.KerasTensor((*lists.shape, 1), "float32"),
+            "real_sites": keras.KerasTensor(lists.shape, self.compute_dtype),
         }
 
 
@@ -60,12 +58,12 @@ class ListEmbedding(keras.layers.Layer):
         centre_weight: of the site itself, in 1/Å like the others.
 
     Call arguments:
-        species: int (M,), element of each list's site.
-        elements: int (M, N), of its neighbours; 0 = none.
-        distances: float (M, N) [Å], of its neighbours; 0 = none.
+        species: int (S,), element of each list's site.
+        elements: int (S, N), of its neighbours; 0 = none.
+        distances: float (S, N) [Å], of its neighbours; 0 = none.
 
     Returns:
-        (M, N + 1, D), the site itself first.
+        (S, N + 1, D), the site itself first.
     """
 
     def __init__(self, heaviest: int, dim: int, centre_weight: float = 1.0, **layer_options: Any) -> None:

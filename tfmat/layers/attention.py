@@ -279,7 +279,7 @@ class CrysformerLayer(keras.layers.Layer):
         return computed_again(self, lambda h, e: self._update(h, e, graph, survival, training=True), nodes, features)
 
     def _survival(self, crystals: Any, training: bool) -> Any:
-        """Factors of the five updates of each node, (N, 5), the same in all of a crystal: 0 where it skips one; None where none is skipped."""
+        """Factors of the five updates of each node, (N, 5), the same in all of a crystal: 0 where it skips one. None: none is skipped."""
         rate = self.options["stochastic_depth"]
         if not training or not rate:
             return None

@@ -9,63 +9,54 @@ import keras
 from keras import ops
 
 from tfmat.layers.activations import softplus2
-from tfmat.layers.lists import Edges, at_receivers, at_senders, crystals_of, sum_of
+from tfmat.layers.lists import Edges, at_receivers, at_senders, sum_of
+from tfmat.layers.neighbors import CrystalGraph
 from tfmat.layers.precision import exact
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class BondGraph(keras.layers.Layer):
-    """What all blocks and both readouts know of a batch of B crystals with S sites and E bonds in lists, computed once.
+class BondGraph(CrystalGraph):
+    """A `CrystalGraph`, and what MEGNet's blocks and readouts need beside it, computed once for all of them.
 
     Call arguments:
-        site_multiplicity: int (S,), equal sites of its crystal that each one stands for; 0 for an empty one.
-        receivers: int (E,), site where each bond arrives, ascending.
-        senders: int (E,), site where it comes from.
-        bond_multiplicity: int (E,), equal bonds that arrive at ONE site; 0 for an empty one.
-        batch_sites: int (B,), sites of each crystal.
+        inputs: dict of the model's inputs, as of `CrystalGraph`.
 
     Returns:
-        dict of
+        dict of ``crystals``, ``sites`` and ``bonds`` as of `CrystalGraph`, and of
 
-        - ``receivers``, ``senders``, ``by_sender`` int (E,) and ``multiplicity`` (E, 1): the fields of `tfmat.layers.lists.Edges`;
-        - ``crystal`` int (S,) and ``bond_crystal`` int (E,), the crystal of each site and bond;
-        - ``sites`` (S, 1) and ``bonds`` (E, 1), how many of its crystal each one stands for;
-        - ``message_share`` (E, 1), ``site_share`` (S, 1), ``bond_share`` (S, 1): weights of the means of the bonds of a site, of the sites of
-          a crystal, and of the bonds of a crystal as the mean of its sites' messages. Each adds up to 1, or to 0 where there is nothing.
+        - ``bond_crystals`` int (E,), which crystal each bond belongs to, and ``bond_counts`` (E, 1), how many of it this one stands for;
+        - ``message_share`` (E, 1), ``site_share`` (S, 1), ``bond_share`` (S, 1): weights of the means of the bonds of a site, of the sites
+          of a crystal, and of the bonds of a crystal as the mean of its sites' messages. Each adds up to 1, or to 0 where there is nothing.
     """
 
-    def call(self, site_multiplicity: Any, receivers: Any, senders: Any, bond_multiplicity: Any, batch_sites: Any) -> dict[str, Any]:
-        crystal = crystals_of(batch_sites, site_multiplicity)
-        sites, multiplicity = (ops.expand_dims(ops.cast(x, self.compute_dtype), -1) for x in (site_multiplicity, bond_multiplicity))
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        graph, batch_sites, receivers = super().call(inputs), inputs["batch_sites"], inputs["bond_receivers"]
+        crystals, sites = graph["crystals"], graph["sites"]
+        multiplicity = ops.expand_dims(ops.cast(inputs["bond_multiplicity"], self.compute_dtype), -1)
         degree = sum_of(multiplicity, receivers, sites)
 
         def share(weights: Any, owners: Any, nodes: Any) -> Any:
             total = sum_of(weights, owners, nodes)
             return weights / ops.take(ops.where(total > 0, total, 1.0), owners, axis=0)
 
-        return {
-            "receivers": receivers,
-            "senders": senders,
-            "by_sender": ops.argsort(senders),
-            "multiplicity": multiplicity,
-            "crystal": crystal,
-            "bond_crystal": ops.take(crystal, receivers, axis=0),
-            "sites": sites,
-            "bonds": multiplicity * ops.take(sites, receivers, axis=0),
+        return graph | {
+            "bond_crystals": ops.take(crystals, receivers, axis=0),
+            "bond_counts": multiplicity * ops.take(sites, receivers, axis=0),
             "message_share": share(multiplicity, receivers, sites),
-            "site_share": share(sites, crystal, batch_sites),
-            "bond_share": share(sites * degree, crystal, batch_sites),
+            "site_share": share(sites, crystals, batch_sites),
+            "bond_share": share(sites * degree, crystals, batch_sites),
         }
 
-    def compute_output_spec(
-        self, site_multiplicity: Any, receivers: Any, senders: Any, bond_multiplicity: Any, batch_sites: Any
-    ) -> dict[str, Any]:
-        sites, bonds = site_multiplicity.shape[0], receivers.shape[0]
-        rows = {"receivers": bonds, "senders": bonds, "by_sender": bonds, "crystal": sites, "bond_crystal": bonds}
-        columns = {"multiplicity": bonds, "sites": sites, "bonds": bonds, "message_share": bonds, "site_share": sites, "bond_share": sites}
-        return {key: keras.KerasTensor((length,), "int32") for key, length in rows.items()} | {
-            key: keras.KerasTensor((length, 1), self.compute_dtype) for key, length in columns.items()
+    def compute_output_spec(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        graph, bonds = super().compute_output_spec(inputs), inputs["bond_receivers"].shape[0]
+        columns = {
+            "bond_counts": bonds,
+            "message_share": bonds,
+            "site_share": graph["sites"].shape[0],
+            "bond_share": graph["sites"].shape[0],
         }
+        graph |= {key: keras.KerasTensor((length, 1), self.compute_dtype) for key, length in columns.items()}
+        return graph | {"bond_crystals": keras.KerasTensor((bonds,), "int32")}
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -234,15 +225,15 @@ class MEGNetBlock(keras.layers.Layer):
     def call(self, atoms: Any, bonds: Any, state: Any, graph: dict[str, Any], training: bool = False) -> tuple[Any, Any, Any]:
         v, e, u = (self._feed_forward(kind, x) for kind, x in (("atom", atoms), ("bond", bonds), ("state", state)))
         new_bonds = self._bond_update(v, e, u, graph)
-        messages = sum_of(exact(new_bonds) * exact(graph["message_share"]), graph["receivers"], atoms)
+        messages = sum_of(exact(new_bonds) * exact(graph["message_share"]), graph["bonds"]["receivers"], atoms)
 
         first = self.sublayers["phi_v_1"]
-        of_state = at_receivers(first.part(u, 2) + first.shift, graph["crystal"])
+        of_state = at_receivers(first.part(u, 2) + first.shift, graph["crystals"])
         new_atoms = first.part(ops.cast(messages, self.compute_dtype), 0) + first.part(v, 1) + of_state
         new_atoms = self._finish("v", new_atoms)
 
         means = [
-            ops.cast(sum_of(values * exact(graph[share]), graph["crystal"], state), self.compute_dtype)
+            ops.cast(sum_of(values * exact(graph[share]), graph["crystals"], state), self.compute_dtype)
             for values, share in ((messages, "bond_share"), (exact(new_atoms), "site_share"))
         ]
         new_state = self._finish("u", self.sublayers["phi_u_1"](*means, u))
@@ -255,8 +246,8 @@ class MEGNetBlock(keras.layers.Layer):
         """phi_e([v_center; v_neighbor; e; u]) as a sum of parts, each computed where it lives and then gathered."""
         first = self.sublayers["phi_e_1"]
         receiver, sender = (0, 1) if self.options["receive"] == "centers" else (1, 0)
-        edges = Edges(*(graph[key] for key in Edges._fields))
-        at_receiver = first.part(v, receiver) + at_receivers(first.part(u, 3) + first.shift, graph["crystal"])
+        edges = Edges(**graph["bonds"])
+        at_receiver = first.part(v, receiver) + at_receivers(first.part(u, 3) + first.shift, graph["crystals"])
         gathered = at_receivers(at_receiver, edges.receivers) + at_senders(first.part(v, sender), edges)
         return self._finish("e", first.part(e, 2) + gathered)
 
@@ -274,4 +265,3 @@ class MEGNetBlock(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.options
-

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfmat.batching.arrays import PADDED, STACKED
 from tfmat.featurizers.base import Spec
 from tfmat.layers.precision import exact
 from tfmat.layers.tracing import edges_per_node, sizes_may_depend_on_values
@@ -30,7 +31,8 @@ def list_inputs(spec: Spec) -> dict[str, keras.KerasTensor]:
     Args:
         spec: of the featurizer.
     """
-    inputs = {key: keras.Input(shape[1:], dtype=dtype, name=key) for key, (dtype, shape) in spec.items()}
+    shapes = {key: shape if key in PADDED + STACKED else shape[1:] for key, (_, shape) in spec.items()}
+    inputs = {key: keras.Input(shapes[key], dtype=dtype, name=key) for key, (dtype, _) in spec.items()}
     return inputs | {"batch_sites": keras.Input((), dtype="int32", name="batch_sites")}
 
 
@@ -119,8 +121,8 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
     multiplicity = ops.cast(edges.multiplicity, fine.dtype)
     if not sizes_may_depend_on_values():
         fine = ops.where(multiplicity > 0, fine, LOWEST)
-    highest = at_receivers(largest_of(fine, edges.receivers, nodes), edges.receivers)
-    powers = ops.exp(ops.minimum(fine - ops.stop_gradient(highest), 0.0)) * multiplicity
+    highest = ops.take(largest_of(fine, edges.receivers, nodes), edges.receivers, axis=0)
+    powers = ops.exp(fine - highest) * multiplicity  # at most 1: an empty edge ends where no other one does, or is LOWEST
     total = sum_of(powers, edges.receivers, nodes)
     total = at_receivers(ops.where(total > 0, total, 1.0), edges.receivers)
     return ops.cast(powers / total, scores.dtype)

@@ -14,8 +14,8 @@ from tfmat.layers.lists import crystals_of, edge_list, mean_of
 class CrystalGraph(keras.layers.Layer):
     """The graphs of a batch of crystals, computed once for all blocks.
 
-    An edge of the atom graph is a bond, from the neighbour j to the site i. A node of the line graph is such a bond, and its edges come from
-    all bonds that arrive at j, the way back from i included.
+    An edge of the atom graph is a bond, from the neighbour j to the site i. A node of the line graph is such a bond, and its edges come
+    from all bonds that arrive at j, the way back from i included.
 
     Call arguments:
         inputs: dict of the model's inputs, see `tfmat.batching.lists`: ``species``, ``site_multiplicity``, ``batch_sites``,

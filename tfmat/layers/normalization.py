@@ -7,6 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfmat.layers.lists import at_receivers, mean_of
+from tfmat.layers.precision import exact
+
 
 @keras.saving.register_keras_serializable("tfmat")
 class LayerNorm(keras.layers.Layer):
@@ -53,30 +56,34 @@ class SitesNorm(keras.layers.Layer):
         epsilon: added to the variance.
 
     Call arguments:
-        x: (B, A, D).
-        real: (B, A, 1), 1 for a site and 0 for padding, which is left out.
+        x: (S, D).
+        multiplicity: (S, 1), sites that each row stands for; 0 for an empty one.
+        crystals: int (S,), which crystal each belongs to, ascending; the last one is B - 1.
+        batch_sites: any array with B rows.
 
     Returns:
-        (B, A, D), zero in padding.
+        (S, D).
     """
 
     def __init__(self, epsilon: float = 1e-5, **layer_options: Any) -> None:
         super().__init__(**layer_options)
         self.epsilon = epsilon
 
-    def build(self, x_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
+    def build(self, x_shape: tuple[int | None, ...], *other_shapes: Any) -> None:
         self.gamma = self.add_weight(name="gamma", shape=x_shape[-1:], initializer="ones")
         self.beta = self.add_weight(name="beta", shape=x_shape[-1:], initializer="zeros")
 
-    def call(self, x: Any, real: Any) -> Any:
-        x, real = ops.cast(x, "float32"), ops.cast(real, "float32")
-        number = ops.maximum(ops.sum(real, axis=(1, 2), keepdims=True), 1.0) * x.shape[-1]
-        centered = (x - ops.sum(x * real, axis=(1, 2), keepdims=True) / number) * real
-        scale = ops.rsqrt(ops.sum(ops.square(centered), axis=(1, 2), keepdims=True) / number + self.epsilon)
-        normalised = (centered * scale * ops.cast(self.gamma, "float32") + ops.cast(self.beta, "float32")) * real
-        return ops.cast(normalised, self.compute_dtype)
+    def call(self, x: Any, multiplicity: Any, crystals: Any, batch_sites: Any) -> Any:
+        x = exact(x)
 
-    def compute_output_shape(self, x_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
+        def mean(values: Any) -> Any:
+            return at_receivers(mean_of(ops.mean(values, axis=-1, keepdims=True), multiplicity, crystals, batch_sites), crystals)
+
+        centered = x - mean(x)
+        normalised = centered * ops.rsqrt(mean(ops.square(centered)) + self.epsilon)
+        return ops.cast(normalised * ops.cast(self.gamma, x.dtype) + ops.cast(self.beta, x.dtype), self.compute_dtype)
+
+    def compute_output_shape(self, x_shape: tuple[int | None, ...], *other_shapes: Any) -> tuple[int | None, ...]:
         return x_shape
 
     def get_config(self) -> dict[str, Any]:

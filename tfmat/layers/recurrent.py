@@ -8,6 +8,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from tfmat.layers.sequence import product
+
 UNROLL_LIMIT = 24
 """Sequences of a static length up to this are unrolled; longer or dynamic ones run in a loop."""
 
@@ -73,8 +75,8 @@ class BidirectionalRNN(keras.layers.Layer):
         """Hidden states (L, B, dim) of one direction over a sequence (L, B, D) whose padding, with `real` (L, B, 1), comes first."""
         kernel, recurrent, bias = (ops.cast(weight, self.compute_dtype) for weight in weights)
         if self.cell == "lstm":
-            return _lstm(ops.matmul(sequence, kernel) + bias, recurrent, real, self.initial_state, trained)
-        return _gru(ops.matmul(sequence, kernel) + bias[0], recurrent, bias[1], real, self.initial_state, trained)
+            return _lstm(product(sequence, kernel, bias), recurrent, real, self.initial_state, trained)
+        return _gru(product(sequence, kernel, bias[0]), recurrent, bias[1], real, self.initial_state, trained)
 
     def call(self, inputs: Any, real: Any = None, training: bool | None = None) -> Any:
         sequence = ops.swapaxes(inputs, 0, 1)
@@ -102,22 +104,21 @@ def _lstm(projected: Any, recurrent: Any, real: Any, initial: float, trained: bo
         initial: value of the initial states.
         trained: keep what a fast gradient needs; else it is found by automatic differentiation.
     """
-    start = ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
     masks = [] if real is None else [real]
 
-    def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
-        i, f, c, o = ops.split(at[0] + ops.matmul(states[0], recurrent), 4, axis=-1)
-        i, f, c, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(c), ops.sigmoid(o)
-        carry = f * states[1] + i * c
-        hidden = o * ops.tanh(carry)
-        return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if trained else [])]
+    def forward(projected: Any, recurrent: Any) -> list[Any]:
+        def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
+            i, f, c, o = ops.split(at[0] + ops.matmul(states[0], recurrent), 4, axis=-1)
+            i, f, c, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(c), ops.sigmoid(o)
+            carry = f * states[1] + i * c
+            hidden = o * ops.tanh(carry)
+            return [_started(hidden, at[1:], initial), _started(carry, at[1:], initial), *([i, f, c, o] if trained else [])]
 
-    if not trained:
-        return _loop(step, [start, start], [projected, *masks])[0]
+        return _loop(step, [_start(projected, recurrent, initial)] * (6 if trained else 2), [projected, *masks])
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any) -> Any:
-        hidden, carry, *gates = _loop(step, [start] * 6, [projected, *masks])
+        hidden, carry, *gates = forward(projected, recurrent)
 
         def grad(*args: Any, upstream: Any = None) -> Any:
             def back(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
@@ -129,35 +130,34 @@ def _lstm(projected: Any, recurrent: Any, real: Any, initial: float, trained: bo
                 d_gates = ops.concatenate([*d_gates, d_hidden * final * o * (1.0 - o)], axis=-1)
                 return [ops.matmul(d_gates, ops.transpose(recurrent)), d_carry * f, d_gates]
 
-            none = ops.zeros_like(start)
+            start, none = _start(projected, recurrent, initial), _start(projected, recurrent, 0.0)
             known = [args[0] if upstream is None else upstream, *gates, carry, _before(carry, start), *masks]
             *_, d_gates = _loop(back, [none, none, ops.zeros_like(projected[0])], known, reverse=True)
             return d_gates, _product_of_rows(_before(hidden, start), d_gates)
 
         return hidden, grad
 
-    return run(projected, recurrent)
+    return run(projected, recurrent) if trained else forward(projected, recurrent)[0]
 
 
 def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, initial: float, trained: bool) -> Any:
     """Hidden states (L, N, D) of a GRU; arguments as of `_lstm`, with 3 D gates and the `bias` (3 D,) of the recurrent product."""
-    start = ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
     masks = [] if real is None else [real]
 
-    def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
-        xz, xr, xh = ops.split(at[0], 3, axis=-1)
-        rz, rr, rh = ops.split(ops.matmul(states[0], recurrent) + bias, 3, axis=-1)
-        z, r = ops.sigmoid(xz + rz), ops.sigmoid(xr + rr)
-        candidate = ops.tanh(xh + r * rh)
-        hidden = candidate + z * (states[0] - candidate)
-        return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if trained else [])]
+    def forward(projected: Any, recurrent: Any, bias: Any) -> list[Any]:
+        def step(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
+            xz, xr, xh = ops.split(at[0], 3, axis=-1)
+            rz, rr, rh = ops.split(ops.matmul(states[0], recurrent) + bias, 3, axis=-1)
+            z, r = ops.sigmoid(xz + rz), ops.sigmoid(xr + rr)
+            candidate = ops.tanh(xh + r * rh)
+            hidden = candidate + z * (states[0] - candidate)
+            return [_started(hidden, at[1:], initial), *([z, r, candidate, rh] if trained else [])]
 
-    if not trained:
-        return _loop(step, [start], [projected, *masks])[0]
+        return _loop(step, [_start(projected, recurrent, initial)] * (5 if trained else 1), [projected, *masks])
 
     @ops.custom_gradient
     def run(projected: Any, recurrent: Any, bias: Any) -> Any:
-        hidden, *gates = _loop(step, [start] * 5, [projected, *masks])
+        hidden, *gates = forward(projected, recurrent, bias)
 
         def grad(*args: Any, upstream: Any = None) -> Any:
             def back(states: Sequence[Any], at: Sequence[Any]) -> list[Any]:
@@ -169,14 +169,20 @@ def _gru(projected: Any, recurrent: Any, bias: Any, real: Any, initial: float, t
                 back = d_hidden * z + ops.matmul(d_recurrent, ops.transpose(recurrent))
                 return [back, ops.concatenate([*d_gates, d_candidate], axis=-1), d_recurrent]
 
-            before, none = _before(hidden, start), ops.zeros_like(projected[0])
+            before = _before(hidden, _start(projected, recurrent, initial))
+            first, none = _start(projected, recurrent, 0.0), ops.zeros_like(projected[0])
             known = [args[0] if upstream is None else upstream, *gates, before, *masks]
-            _, d_projected, d_recurrent = _loop(back, [ops.zeros_like(start), none, none], known, reverse=True)
+            _, d_projected, d_recurrent = _loop(back, [first, none, none], known, reverse=True)
             return d_projected, _product_of_rows(before, d_recurrent), ops.sum(d_recurrent, axis=(0, 1))
 
         return hidden, grad
 
-    return run(projected, recurrent, bias)
+    return run(projected, recurrent, bias) if trained else forward(projected, recurrent, bias)[0]
+
+
+def _start(projected: Any, recurrent: Any, initial: float) -> Any:
+    """A state (N, D) that is `initial` everywhere."""
+    return ops.full_like(projected[0, :, : recurrent.shape[0]], initial)
 
 
 def _started(state: Any, real: Sequence[Any], initial: float) -> Any:

@@ -10,6 +10,13 @@ from keras import ops
 from tfmat.layers.composition import torch_uniform
 
 
+def product(values: Any, matrix: Any, bias: Any = None) -> Any:
+    """(N, M, D) times (D, E), plus the bias (E,); N is never 0. TensorFlow fuses the two where they are of two axes."""
+    result = ops.matmul(_rows(values), matrix)
+    result = result if bias is None else result + bias
+    return ops.reshape(result, (ops.shape(values)[0], -1, matrix.shape[-1]))
+
+
 @keras.saving.register_keras_serializable("tfmat")
 class SoftAttentionResidual(keras.layers.Layer):
     """``x (1 + softmax(score(x)))``: one weight a slot; nothing is summed over the slots.
@@ -33,8 +40,10 @@ class SoftAttentionResidual(keras.layers.Layer):
 
     def weights_of(self, features: Any, real: Any = None) -> Any:
         """Attention weights (B, L, 1), which sum to 1 over the real slots."""
-        hidden = ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias)
-        scores = ops.matmul(hidden, self.score_kernel) + self.score_bias
+        hidden_kernel, hidden_bias, score_kernel, score_bias = (
+            ops.cast(weight, self.compute_dtype) for weight in (self.hidden_kernel, self.hidden_bias, self.score_kernel, self.score_bias)
+        )
+        scores = product(ops.relu(product(features, hidden_kernel, hidden_bias)), score_kernel, score_bias)
         if real is not None:
             scores = ops.where(ops.cast(real, "bool")[:, :, None], scores, -1e9)
         powers = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
@@ -81,9 +90,9 @@ class MaskedConv1D(keras.layers.Layer):
     def call(self, features: Any, real: Any = None) -> Any:
         kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
         if self.kernel_size == 1 or features.shape[1] == 1:
-            result = ops.matmul(features, kernel[self.kernel_size // 2]) + bias
+            result = product(features, kernel[self.kernel_size // 2], bias)
         else:
-            result = _three_taps(features, kernel) + bias
+            result = _three_taps(features, kernel, bias)
         return result if real is None else result * ops.cast(real, self.compute_dtype)[:, :, None]
 
     def compute_output_shape(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
@@ -94,26 +103,27 @@ class MaskedConv1D(keras.layers.Layer):
 
 
 @ops.custom_gradient
-def _three_taps(features: Any, kernel: Any) -> Any:
-    """Convolution of (B, L, D) with a kernel (3, D, E), zero border.
+def _three_taps(features: Any, kernel: Any, bias: Any) -> Any:
+    """Convolution of (B, L, D) with a kernel (3, D, E), zero border, plus the bias (E,).
 
     Its gradient is written out because that of a slice, of which there would be five, takes longer than the matrix products. For the same
     reason zeros are put before and after by concatenation, not by `ops.pad`.
     """
     taps = ops.unstack(kernel, 3)
     left, right = features[:, :-1], features[:, 1:]
-    result = _product(features, taps[1])
+    result = product(features, taps[1], bias)
     empty = ops.zeros_like(result[:, :1])
-    result = result + _behind(empty, _product(left, taps[0])) + _behind(_product(right, taps[2]), empty)
+    result = result + _behind(empty, product(left, taps[0])) + _behind(product(right, taps[2]), empty)
 
     def grad(*args: Any, upstream: Any = None) -> Any:
         upstream = args[0] if upstream is None else upstream
         first, last = upstream[:, :-1], upstream[:, 1:]
         back = [ops.transpose(tap) for tap in taps]
         empty = ops.zeros_like(features[:, :1])
-        d_features = _product(upstream, back[1]) + _behind(_product(last, back[0]), empty) + _behind(empty, _product(first, back[2]))
+        d_features = product(upstream, back[1]) + _behind(product(last, back[0]), empty) + _behind(empty, product(first, back[2]))
         pairs = ((left, last), (features, upstream), (right, first))
-        return d_features, ops.stack([ops.matmul(ops.transpose(_rows(seen)), _rows(change)) for seen, change in pairs])
+        d_kernel = ops.stack([ops.matmul(ops.transpose(_rows(seen)), _rows(change)) for seen, change in pairs])
+        return d_features, d_kernel, ops.sum(_rows(upstream), axis=0)
 
     return result, grad
 
@@ -121,11 +131,6 @@ def _three_taps(features: Any, kernel: Any) -> Any:
 def _rows(values: Any) -> Any:
     """(B, L, D) -> (B L, D)."""
     return ops.reshape(values, (-1, values.shape[-1]))
-
-
-def _product(values: Any, matrix: Any) -> Any:
-    """(B, L, D) times (D, E); B is never 0."""
-    return ops.reshape(ops.matmul(_rows(values), matrix), (ops.shape(values)[0], -1, matrix.shape[-1]))
 
 
 def _behind(first: Any, second: Any) -> Any:
