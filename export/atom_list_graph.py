@@ -81,9 +81,13 @@ def checked(arrays: Arrays, featurizer: AtomListFeaturizer) -> dict[str, Any]:
 def _lists(arrays: Arrays) -> dict[str, Any]:
     """Padding goes; lists are counted without it."""
     real = arrays["species"] > 0
+    sites = sites_of(arrays["species"])
     kept = {key: tf.boolean_mask(arrays[key], real) for key in ("elements", "distances")}
     counted = tf.pad(tf.cumsum(tf.cast(real, tf.int32), axis=1), [[0, 0], [1, 0]])
-    return sites_of(arrays["species"]) | kept | {"lists": tf.gather(counted, arrays["lists"], batch_dims=1)}
+    lists = tf.gather(counted, arrays["lists"], batch_dims=1)
+    first = tf.cumsum(sites["batch_sites"], exclusive=True)[:, None]
+    number = tf.boolean_mask(lists - 1 + first, lists > 0)
+    return sites | kept | {"site_multiplicity": tf.math.bincount(number, minlength=tf.size(sites["species"])), "lists": lists}
 
 
 def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> Fixed:
@@ -91,4 +95,8 @@ def harmless(arrays: Arrays, featurizer: AtomListFeaturizer) -> Fixed:
     arrays, sound = harmless_rows(arrays, lambda given: row_checks(given, featurizer))
     entries = {key: tf.reshape(arrays[key], [-1, featurizer.slots]) for key in ("elements", "distances")}
     crystals, lists = (int(n) for n in arrays["species"].shape)
-    return Fixed(fixed_sites_of(arrays["species"]) | entries | {"lists": arrays["lists"]}, sound, {(crystals, crystals * lists)})
+    counted = arrays["lists"] + np.arange(crystals, dtype=np.int32)[:, None] * (lists + 1)  # padding by itself
+    ones = tf.ones([crystals * int(arrays["lists"].shape[1]), 1])
+    counts = tf.reshape(tf.math.unsorted_segment_sum(ones, tf.reshape(counted, [-1]), crystals * (lists + 1)), [crystals, lists + 1])
+    sites = fixed_sites_of(arrays["species"]) | {"site_multiplicity": tf.cast(tf.reshape(counts[:, 1:], [-1]), tf.int32)}
+    return Fixed(sites | entries | {"lists": arrays["lists"]}, sound, {(crystals, crystals * lists)})

@@ -47,7 +47,7 @@ def serve_fixed(predictor: Predictor, interface: Interface, arrays: Mapping[str,
     """The outputs for arrays of fixed sizes, float32 (B, 1) each; NaN in the rows that are no material."""
     inputs, sound, grids = interface.prepare_static(arrays)
     with static_shapes_only(True, grids):
-        outputs = physical_outputs(predictor, inputs)
+        outputs = physical_outputs(predictor, {name: inputs[name] for name in predictor.model.input})
     return {name: tf.where(sound[:, None], value, float("nan")) for name, value in outputs.items()}
 
 
