@@ -29,8 +29,8 @@ LIMIT = 1e-4
 class CrystalInterface(Interface):
     """A featurizer of crystals in the graph.
 
-    In a SavedModel `SERVING` takes crystals and does what the featurizer does, `FEATURIZED` takes the featurizer's arrays. A LiteRT file
-    takes the featurizer's arrays.
+    In a SavedModel `SERVING` takes crystals and does what the featurizer does, `FEATURIZED` takes padded arrays of sites and what is around
+    them. A LiteRT file takes the latter.
 
     Attributes:
         heaviest: largest atomic number that the model knows.

@@ -1,7 +1,8 @@
 """Crystals in padded rows as the lists that the networks read (`tfmat.batching.arrays`), as TensorFlow operations.
 
-Every site, bond and pair of bonds of a client is an entry of its own, with multiplicity 1. Where sizes may depend on values the lists hold
-what is real and nothing else; `in_parts` adds the empty entries at their ends. In files of fixed sizes they hold every slot.
+Every site, bond and pair of bonds of a client is an entry of its own, with multiplicity 1 (until `tfmat.export.quotient`). Where sizes may
+depend on values the lists hold what is real and nothing else; `in_parts` adds the empty entries at their ends. In files of fixed sizes they
+hold every slot.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from tfmat.export.flat_arrays import expand
 Arrays = Mapping[str, Any]
 Network = Callable[[Arrays], Arrays]
 
-WORK = 2**18
-"""About so many numbers of the longest list go through the network together, or all of one crystal."""
+WORK = 2**13
+"""About so many numbers of the longest list go through the network together, or all of one crystal: arrays that fit into the cache."""
 AT_ONCE = 4
 """Most parts that go through the network at the same time, where there are threads."""
 

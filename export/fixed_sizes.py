@@ -1,4 +1,4 @@
-"""What the formats of fixed sizes, LiteRT and ONNX, have in common: one function of the featurizer's arrays, without assertions."""
+"""What the formats of fixed sizes, LiteRT and ONNX, have in common: one function of padded arrays, without assertions."""
 
 from __future__ import annotations
 

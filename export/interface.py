@@ -72,7 +72,7 @@ class Interface(ABC):
 
     Attributes:
         materials: what the model takes, in the plural.
-        arrays_signature: name of the signature of a SavedModel that takes the featurizer's arrays.
+        arrays_signature: name of the signature of a SavedModel that takes padded arrays, as LiteRT does.
         featurizer: the featurizer.
     """
 

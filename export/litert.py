@@ -47,7 +47,7 @@ def export_litert(
 ) -> ExportReport:
     """Write a LiteRT model of built-in operations only, after running it with `ai_edge_litert` and comparing it with the Keras model.
 
-    Its signature ``serving_default`` takes the featurizer's arrays, 0 = padding. Of compositions ``species`` int32 and ``fractions``
+    Its signature ``serving_default`` takes padded arrays, 0 = padding. Of compositions ``species`` int32 and ``fractions``
     float32, both (batch_size, max_elements): positive amounts in any scale and order. Of crystals ``species`` int32
     (batch_size, max_sites); with bonds within a radius ``centers`` and ``neighbors`` int32 and ``distances`` float32 [Å]
     (batch_size, max_bonds), in any order, and ``state`` where the model has one; with nearest neighbours ``neighbors`` int32

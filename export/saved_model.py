@@ -20,6 +20,7 @@ from tfmat.export.errors import ExportError
 from tfmat.export.interface import interface_of
 from tfmat.export.metadata import describe
 from tfmat.export.outputs import DOMAIN, SITES, material_outputs, output_names, physical_outputs
+from tfmat.export.quotient import classes_of
 from tfmat.export.report import ExportReport, size_of
 from tfmat.export.server_signatures import about, batchable
 from tfmat.export.signatures import ABOUT, SERVING, Entry, Input
@@ -43,7 +44,7 @@ def export_saved_model(
       crystals ``lattice`` float32 (B, 3, 3) [Å], ``frac_coords`` float32 (B, A, 3) and ``species`` int32 (B, A), and ``state`` where the
       model has one; neighbours are searched for in the graph, by the featurizer's rules. 0 = padding.
     - ``from_formula`` (compositions): ``formula`` string (B,), without brackets.
-    - ``featurized`` (crystals): the featurizer's arrays, 0 = padding. ``species`` int32 (B, A); with bonds within a radius ``centers`` and
+    - ``featurized`` (crystals): padded arrays, 0 = padding. ``species`` int32 (B, A); with bonds within a radius ``centers`` and
       ``neighbors`` int32 (B, E), ``distances`` float32 (B, E) [Å], in any order, and ``state``; with nearest neighbours ``neighbors``
       int32 (B, A, K) and ``vectors`` float32 (B, A, K, 3) [Å], in any order; with lists of atoms ``species`` int32 (B, U), ``elements``
       int32 and ``distances`` float32 (B, U, N) [Å], the nearest first, and ``lists`` int32 (B, A).
@@ -100,7 +101,10 @@ def as_module(predictor: Predictor, entries: Mapping[str, Entry]) -> tuple[tf.Mo
         return physical_outputs(predictor, arrays)
 
     def of_lists(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        return in_parts(network, arrays, names)
+        same = predictor.featurizer.same if "bond_receivers" in arrays else 0
+        with tf.device("CPU:0"):
+            lists = classes_of(arrays, same) if same else arrays
+        return in_parts(network, lists, names)
 
     specs = {name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in given.items()}
     shared = tf.function(of_lists if "batch_sites" in given else network, autograph=False, input_signature=[specs])

@@ -13,7 +13,7 @@ SERVING = "serving_default"
 """The signature that every exported model has and that clients call if they name none."""
 
 FEATURIZED = "featurized"
-"""The signature that takes the featurizer's arrays, where `SERVING` takes the materials themselves."""
+"""The signature that takes padded arrays of what the search finds, where `SERVING` takes the materials themselves."""
 
 ABOUT = "about"
 """The signature that tells a client what ``tfmat.json`` tells, in models that were exported for a server."""
