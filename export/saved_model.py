@@ -25,6 +25,7 @@ from tfmat.export.report import ExportReport, size_of
 from tfmat.export.server_signatures import about, batchable
 from tfmat.export.signatures import ABOUT, SERVING, Entry, Input
 from tfmat.export.verification import LIMIT, compare, expected_of_materials, keras_outputs, median_seconds
+from tfmat.featurizers.base import configuration
 from tfmat.model_directory import CARD
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ def as_module(predictor: Predictor, entries: Mapping[str, Entry]) -> tuple[tf.Mo
     module.weights = [variable.value for variable in predictor.model.variables]
     module.resources = [resource for entry in entries.values() for resource in entry.resources]
     names, given = output_names(predictor), predictor.model.input
+    same = configuration(predictor.featurizer)["config"].get("same", 0) if "bond_receivers" in given else 0
 
     def network(arrays: Mapping[str, Any]) -> dict[str, Any]:
         return physical_outputs(predictor, arrays)
 
     def of_lists(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        same = predictor.featurizer.same if "bond_receivers" in arrays else 0
         with tf.device("CPU:0"):
             lists = classes_of(arrays, same) if same else arrays
         return in_parts(network, lists, names)
