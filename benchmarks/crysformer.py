@@ -20,7 +20,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -35,6 +34,7 @@ import numpy as np
 
 from benchmarks.contestants import PEERS, ROOT, Died, Process, environment, instructions, load, matmul_rate, print_table, processor, spread
 from benchmarks.crysformer_macs import macs
+from benchmarks.rows import append
 
 RESULTS = ROOT / "benchmarks/results/crysformer.csv"
 TFMAT: dict[str, dict[str, Any]] = {  # contestant -> builder keywords
@@ -156,12 +156,8 @@ def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) 
 
 def save(rows: list[dict[str, str]], about: Mapping[str, str], facts: Mapping[str, Any]) -> None:
     extra = dict(facts) | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*rows[0], "about", *extra])
-        if new:
-            writer.writeheader()
-        writer.writerows(row | {"about": about[row["contestant"]]} | extra for row in rows)
+    new = [{key: str(value) for key, value in (row | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
+    append(RESULTS, list(new[0]), *new)
     print(f"written: {RESULTS.relative_to(ROOT)}")
 
 

@@ -1,4 +1,7 @@
-"""Speed of MEGNet beside the PyPI packages megnet 1.3.2 and matgl, in the same run on the same 200 crystals.
+"""Speed of MEGNet beside the PyPI packages megnet 1.3.2 and matgl, in the same run on the same crystals.
+
+The crystals are 500 of mp2018_subset or of AFLOW (``aflow_band_gap``), drawn at random, or 200 strained prototypes. Strained crystals have
+no two equal bonds; of real ones tfmat computes equal atoms and bonds once. It keeps its memory, as the command does by itself.
 
 Every contestant is a process that keeps its models; they take turns (A B A B ...). Measured: graphs built from `Structure` objects,
 formation energies predicted from `Structure` objects (batches of 128 and 32), and epochs of training (batch 128, Adam, squared error;
@@ -8,19 +11,17 @@ The packages need environments of their own: ``make peers`` creates them. Those 
 with its source package, those of matgl from the data mirror (`TFMAT_DATA_DIR`); without them its predictions are timed, not compared.
 
 Examples:
-    python -m benchmarks.megnet --threads 1 2 --save
-    python -m benchmarks.megnet --contestants megnet matgl --rounds 3
+    python -m benchmarks.megnet --crystals strained mp2018_subset aflow_band_gap --save
+    python -m benchmarks.megnet --crystals strained --contestants megnet matgl --rounds 3
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import itertools
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,9 +30,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import PEERS, ROOT, Died, Process, instructions, load, matmul_rate, print_table, processor, spread
+from benchmarks.rows import append
 
 SCRIPTS = {"tfmat": "tfmat_megnet.py", "megnet": "megnet_peer.py", "matgl": "matgl_peer.py"}
-COUNT, EPOCHS = 200, 9  # of the epochs of a request the first is left out
+COUNTS = {"strained": 200, "mp2018_subset": 500, "aflow_band_gap": 500}
+EPOCHS = 5  # of the epochs of a request the first is left out
+RESULTS = ROOT / "benchmarks/results/megnet.csv"
 MEASURES: dict[str, dict[str, Any]] = {
     "graphs": {"task": "graphs"},
     "inference, batch 128": {"task": "predict", "arguments": [128]},
@@ -53,9 +57,27 @@ def flops(atoms: int, bonds: int, crystals: int = 0) -> int:
     return atoms * atom + bonds * bond + crystals * crystal
 
 
-def agreement(contestants: list[Process]) -> list[float]:
+def crystals(source: str, seed: int) -> list[Any]:
+    """pymatgen's ``Structure`` objects; those without bonds, which megnet cannot read, are left out."""
+    if source == "strained":
+        sys.path.insert(0, str(PEERS))
+        from strained_crystals import strained_crystals
+
+        return strained_crystals(COUNTS[source], seed)
+    from pymatgen.core import Lattice, Structure
+
+    from tfmat import datasets
+
+    materials = [crystal for table in datasets.load(source).splits.values() for crystal in table.materials]
+    drawn = (materials[i] for i in np.random.default_rng(seed).permutation(len(materials)))
+    structures = (Structure(Lattice(c.lattice), c.species.tolist(), c.frac_coords) for c in drawn)
+    bonded = (s for s in structures if len(set(s.get_neighbor_list(4.0)[0])) == len(s))
+    return list(itertools.islice(bonded, COUNTS[source]))
+
+
+def agreement(contestants: list[Process], count: int) -> list[float]:
     """Print how far predictions with the same weights lie apart; return those of megnet, the target of the training."""
-    targets = np.linspace(-4.0, 0.0, COUNT)  # where nobody has weights
+    targets = np.linspace(-4.0, 0.0, count)  # where nobody has weights
     for weights in ("megnet", "matgl"):
         answers = {c.name: c.ask({"task": "predictions", "arguments": [weights]}) for c in contestants}
         given = {name: np.array(values) for name, values in answers.items() if values is not None}
@@ -67,13 +89,13 @@ def agreement(contestants: list[Process]) -> list[float]:
     return [float(value) for value in targets]
 
 
-def table(contestants: list[Process], work: float, peak: float) -> list[dict[str, str]]:
-    """One row a measure and contestant; `work` [GFLOP] of one pass over the crystals, `peak` [GFLOP/s]."""
+def table(contestants: list[Process], count: int, work: float, peak: float) -> list[dict[str, str]]:
+    """One row per measure and contestant; `work` [GFLOP] of one pass of tfmat over `count` crystals, `peak` [GFLOP/s]."""
     rows = []
     for measure in MEASURES:
         for contestant in contestants:
             rates, ours = (np.array(c.rates[measure]) for c in (contestant, contestants[0]))
-            ratios, counted = ours / rates, measure.startswith("inference") and contestant.name != "matgl"
+            ratios, counted = ours / rates, measure.startswith("inference") and contestant.name == "tfmat"
             rows.append(
                 {
                     "measure": measure,
@@ -81,7 +103,7 @@ def table(contestants: list[Process], work: float, peak: float) -> list[dict[str
                     "structures/s": spread(rates, 0),
                     f"{contestants[0].name} : this": spread(ratios, 2),
                     "first [s]": f"{contestant.first[measure]:.2f}",
-                    "share of matmul rate": f"{np.median(rates) / COUNT * work / peak:.3f}" if counted else "",
+                    "share of matmul rate": f"{np.median(rates) / count * work / peak:.3f}" if counted else "",
                 }
             )
     return rows
@@ -94,7 +116,6 @@ def start(arguments: argparse.Namespace, path: str, threads: int) -> list[Proces
         "MEGNET_WEIGHTS": str(Path(arguments.megnet_python).parent.parent / "mvl_models/mp-2018.6.1/formation_energy.hdf5"),
         "MATGL_WEIGHTS": str(mirror / "matgl_MEGNet-MP-2018.6.1-Eform_state.pt"),
     }
-    settings |= {"TFMAT_BENCHMARK_JIT": "1"} if arguments.jit else {}
     pythons = {"tfmat": sys.executable, "megnet": arguments.megnet_python, "matgl": arguments.matgl_python}
     contestants = []
     for name in arguments.contestants:
@@ -106,70 +127,67 @@ def start(arguments: argparse.Namespace, path: str, threads: int) -> list[Proces
     return contestants
 
 
-def run(arguments: argparse.Namespace, threads: int, folder: str) -> None:
-    sys.path.insert(0, str(PEERS))
-    from strained_crystals import strained_crystals
-
-    structures = strained_crystals(COUNT, arguments.seed)
-    atoms, bonds = sum(map(len, structures)), sum(len(s.get_neighbor_list(4.0)[0]) for s in structures)
+def run(arguments: argparse.Namespace, source: str, threads: int, folder: str) -> None:
+    structures = crystals(source, arguments.seed)
+    count, atoms, bonds = len(structures), sum(map(len, structures)), sum(len(s.get_neighbor_list(4.0)[0]) for s in structures)
     path = Path(folder) / "structures.json"
     path.write_text(json.dumps([s.as_dict() for s in structures], default=float), encoding="utf-8")
     contestants = start(arguments, str(path), threads)
     if not contestants:
         return
     busy = load()
-    print(f"{COUNT} crystals, {atoms:,} atoms, {bonds:,} bonds within 4 Å")
-    print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds")
+    print(f"{source}: {count} crystals, {atoms:,} atoms, {bonds:,} bonds within 4 Å")
+    print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds", flush=True)
     for measure, request in MEASURES.items():
         if request["task"] == "train":
-            request = request | {"arguments": [agreement(contestants), 128, EPOCHS]}
+            request = request | {"arguments": [agreement(contestants, count), 128, EPOCHS]}
         for _ in range(arguments.rounds):
             for contestant in contestants:
-                contestant.measure(measure, request, COUNT)
+                contestant.measure(measure, request, count)
     for contestant in contestants:
         contestant.close()
         print(f"{contestant.name}: {contestant.about}")
-    work, peak = flops(atoms, bonds, COUNT) / 1e9, matmul_rate(threads)
-    print(f"dense layers: {work:.2f} GFLOP a pass; matrix product 1024 x 1024: {peak:.0f} GFLOP/s")
-    rows = table(contestants, work, peak)
+    distinct = distinct_sizes(structures)
+    work, peak = flops(*distinct, count) / 1e9, matmul_rate(threads)
+    print(f"tfmat computes {distinct[0]:,} atoms and {distinct[1]:,} bonds: {work:.2f} GFLOP a pass; matrix product: {peak:.0f} GFLOP/s")
+    rows = table(contestants, count, work, peak)
     print_table(rows)
     if arguments.save:
-        facts = {"rounds": arguments.rounds, "seed": arguments.seed, "load": busy, "atoms": atoms, "bonds": bonds}
-        save(rows, contestants, threads, facts | {"GFLOP": f"{work:.2f}", "matmul GFLOP/s": f"{peak:.0f}"})
+        facts = {"crystals": source, "count": count, "atoms": atoms, "bonds": bonds, "distinct bonds": distinct[1], "threads": threads}
+        facts |= {"rounds": arguments.rounds, "matmul GFLOP/s": f"{peak:.0f}", "load": busy}
+        save(rows, {contestant.name: contestant.about for contestant in contestants}, facts)
 
 
-def save(rows: list[dict[str, str]], contestants: list[Process], threads: int, facts: dict[str, Any]) -> None:
-    about = {contestant.name: contestant.about for contestant in contestants}
-    cpu = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
-    path = ROOT / f"benchmarks/results/megnet-speed-{cpu}-{threads}-thread{'s' if threads > 1 else ''}.csv"
-    extra = {
-        "threads": threads,
-        "hardware": processor(),
-        "instruction set": instructions(),
-        "date": datetime.date.today().isoformat(),
-    } | facts
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=[*rows[0], "about", *extra])
-        writer.writeheader()
-        writer.writerows(row | {"about": about[row["contestant"]]} | extra for row in rows)
-    print(f"written: {path.relative_to(ROOT)}")
+def distinct_sizes(structures: list[Any]) -> tuple[int, int]:
+    """Atoms and bonds that tfmat computes."""
+    from tfmat.featurizers.bonds import BondFeaturizer
+
+    values = BondFeaturizer(cutoff=4.0).featurize(structures).values
+    return len(values["species"]), len(values["distances"])
+
+
+def save(rows: list[dict[str, str]], about: dict[str, str], facts: dict[str, Any]) -> None:
+    extra = facts | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
+    new = [{key: str(value) for key, value in (row | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
+    append(RESULTS, list(new[0]), *new)
+    print(f"written: {RESULTS.relative_to(ROOT)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contestants", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), help="the first is compared to each")
+    parser.add_argument("--crystals", nargs="+", choices=list(COUNTS), default=["strained"], help="one run for each (default: strained)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="one run for each number (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of strains and displacements (default: 0)")
     parser.add_argument("--megnet-python", default=str(ROOT / ".venv-megnet/bin/python"), help="interpreter with megnet")
     parser.add_argument("--matgl-python", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter with matgl")
-    parser.add_argument("--jit", action="store_true", help="let tfmat predict with XLA, which it does by itself from 20,000 materials on")
-    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/megnet-speed-<cpu>-<n>-threads.csv")
+    parser.add_argument("--save", action="store_true", help=f"also append to {RESULTS.relative_to(ROOT)}")
     arguments = parser.parse_args()
-    for threads in arguments.threads:
+    for source, threads in itertools.product(arguments.crystals, arguments.threads):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                run(arguments, threads, folder)
+                run(arguments, source, threads, folder)
             except Died as error:
                 raise SystemExit(f"a contestant died: {error}") from None
 

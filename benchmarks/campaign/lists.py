@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from benchmarks.campaign.estimates import training_rows
 from benchmarks.campaign.jobs import Job, make
@@ -69,6 +70,29 @@ def phonons() -> list[Job]:
     ]
 
 
+def crysformer_sizes() -> list[Job]:
+    """Width, blocks and neighbours of Crysformer around the variant ``small`` and up to the published size, on validation rows alone."""
+    sizes: tuple[dict[str, int], ...] = (
+        {"dim": 64, "blocks": 2},
+        {"dim": 64, "blocks": 2, "k": 8},
+        {"dim": 96, "blocks": 2},
+        {"dim": 64, "blocks": 3},
+        {"dim": 128, "blocks": 2},
+        {"dim": 64, "blocks": 4},
+        {"dim": 128, "blocks": 4},
+    )
+    sets: tuple[dict[str, Any], ...] = (
+        {"dataset": "matbench_phonons", "fold": 0, "epochs": 60},
+        {"dataset": "mp2018_subset", "targets": ["formation_energy_per_atom"], "rows": 5_000, "epochs": 15},
+    )
+    return [
+        make(**data, architecture="crysformer", keywords={"elements": "mat2vec"} | size, seed=seed, test=False)
+        for seed in (0, 1)
+        for data in sets
+        for size in sizes
+    ]
+
+
 def mp2018() -> list[Job]:
     """Formation energy and band gap of the 56 % subset of MP-2018.6.1 in one model."""
     keywords = {"dim": 64, "blocks": 2, "elements": "mat2vec"}
@@ -79,4 +103,10 @@ def mp2018() -> list[Job]:
     ]
 
 
-LISTS: dict[str, Callable[[], list[Job]]] = {"widths": widths, "compositions": compositions, "phonons": phonons, "mp2018": mp2018}
+LISTS: dict[str, Callable[[], list[Job]]] = {
+    "widths": widths,
+    "compositions": compositions,
+    "crysformer_sizes": crysformer_sizes,
+    "phonons": phonons,
+    "mp2018": mp2018,
+}

@@ -17,6 +17,8 @@ class Tfmat:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         import tfmat
+
+        tfmat.keep_memory()
         from tfmat.featurizers.bonds import BondFeaturizer
         from tfmat.predictor import Predictor
 
