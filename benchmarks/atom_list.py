@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25, help="crystals a batch (default: 25, as published)")
     parser.add_argument("--epochs", type=int, default=4, help="the first is not counted (default: 4)")
     parser.add_argument("--pooling", choices=["lstm", "mean"], default="lstm")
-    parser.add_argument("--compare", action="store_true", help="also with one list a site, and with XLA")
+    parser.add_argument("--compare", action="store_true", help="also with one list per site")
     arguments = parser.parse_args()
 
     source, materials = crystals(arguments.count, arguments.sites)

@@ -241,7 +241,7 @@ def test_training_in_an_environment_with_nothing_else(tmp_path):
 
 
 @pytest.mark.mirror
-@pytest.mark.xfail(reason="as lists of pairs it takes about 153 MB", strict=True)
+@pytest.mark.xfail(reason="as lists of pairs it takes about 105 MB, most of it cosines", strict=True)
 def test_the_largest_set_fits_in_60_megabytes(mirror, tmp_path):
     """On a twentieth of mp2018_subset, with Crysformer's neighbours."""
     whole = datasets.load("mp2018_subset")

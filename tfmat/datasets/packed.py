@@ -2,7 +2,8 @@
 
 The file is HDF5 behind a block of 512 bytes that holds the SHA-256 of all that follows; it is checked before HDF5 reads anything. For each
 split there are ``values/KEY`` and ``lengths/KEY`` (the examples one after the other, see `tfmat.records.Records`), ``targets/NAME`` with
-its ``unit``, and ``ids``. What the dataset and the featurizer are is JSON in the attribute ``about``.
+its ``unit``, and ``ids``. Indices are stored as differences from row to row, and the attribute ``scale`` of a column is a factor for its
+numbers. What the dataset and the featurizer are is JSON in the attribute ``about``.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ from tfmat.records import Records
 Floats = Literal["float16", "float32"]
 FLOATS = get_args(Floats)
 LENGTHS = ("vectors", "distances")
-"""Keys in Å. In float16 they are right to 0.001 Å up to 4 Å and to 0.002 Å up to 8 Å; other numbers are float32 always."""
+"""Keys in Å. In float16 they are right to 0.001 Å up to 4 Å and to 0.002 Å up to 8 Å; other numbers but `COSINES` are float32 always."""
+COSINES = ("cosines",)
+"""Keys of numbers from -1 to 1, which become whole multiples of 1 / 32,767 where `LENGTHS` are float16."""
+INDICES = ("bond_receivers", "bond_senders", "pair_receivers", "pair_senders")
+"""Keys whose rows differ little from the one before."""
 BLOCK = 512
 """Bytes before the HDF5 file, the fewest that HDF5 knows."""
 MAGIC = b"tfmat packed data\n"
-FORMAT = 1
+FORMAT = 2
 """Raised when an older tfmat could not read what a newer one writes."""
 CHUNK = 2**20
 """About so many bytes are compressed together."""
@@ -84,7 +89,13 @@ def write_packed(
 def _write_split(group: Any, table: Table, records: Records, floats: str, units: Mapping[str, str]) -> None:
     for key, values in records.values.items():
         used = values[records.offsets[key][0] : records.offsets[key][-1]]
-        _write(group, f"values/{key}", used.astype(_narrow(used, floats if key in LENGTHS else "float32")))
+        scale = 1 / np.iinfo(np.int16).max if key in COSINES and floats == "float16" else 1.0
+        if scale != 1.0:
+            used = np.rint(used / scale).astype(np.int32)
+        if key in INDICES:
+            used = np.diff(used, prepend=used.dtype.type(0))
+        column = _write(group, f"values/{key}", used.astype(_narrow(used, floats if key in LENGTHS else "float32")))
+        column.attrs["scale"] = scale
         _write(group, f"lengths/{key}", records.lengths(key).astype(np.int32))
     for name, values in table.targets.items():
         _write(group, f"targets/{name}", values.astype(np.float64)).attrs["unit"] = units[name]
@@ -160,7 +171,7 @@ def _dataset(file: Any, path: str) -> Dataset:
 
 
 def _read_split(group: Any, featurizer: Mapping[str, Any], path: str) -> Table:
-    values = {key: array[()] for key, array in group["values"].items()}
+    values = {key: _restored(key, array[()], float(array.attrs.get("scale", 1.0))) for key, array in group["values"].items()}
     offsets = {key: np.concatenate([[0], np.cumsum(array[()], dtype=np.int64)]) for key, array in group["lengths"].items()}
     records = Records(values, offsets)
     if any(offsets[key][-1] != len(array) or array.dtype.kind not in "iuf" for key, array in values.items()):
@@ -168,3 +179,11 @@ def _read_split(group: Any, featurizer: Mapping[str, Any], path: str) -> Table:
     ids = json.loads(group["ids"][()].tobytes())
     targets = {name: array[()].astype(np.float64) for name, array in group["targets"].items()}
     return Table(Featurized(records, featurizer, path), targets, ids, np.arange(1, len(ids) + 1, dtype=np.int64), path)
+
+
+def _restored(key: str, stored: np.ndarray, scale: float) -> np.ndarray:
+    """The values of a column from what is stored of them."""
+    if key in INDICES:
+        values = np.cumsum(stored, dtype=np.int32)
+        return values.astype(_narrow(values, "float32"))
+    return stored if scale == 1.0 else (stored * scale).astype(np.float32)
