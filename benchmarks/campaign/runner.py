@@ -40,8 +40,6 @@ COLUMNS += [
 ATTEMPTS = 2
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 5.0
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
-"""Of glibc: memory that was freed is kept, which makes training 1.3 to 1.5 times as fast."""
 
 
 @dataclass
@@ -171,7 +169,7 @@ class Campaign:
             self.processes[job] = subprocess.Popen(
                 [*self.command, json.dumps(asdict(job)), *about],
                 cwd=ROOT,
-                env=MEMORY | os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

@@ -202,6 +202,9 @@ def main() -> None:
     parser.add_argument("--parent", type=int)
     options = parser.parse_args()
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), NICENESS))
+    from tfmat import keep_memory
+
+    keep_memory()
     from tfmat import training
     from tfmat.errors import InputError
 
