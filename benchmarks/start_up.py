@@ -116,7 +116,7 @@ def main() -> None:
         done = subprocess.run(command, env=environment(arguments.threads, {}), capture_output=True, text=True, cwd=ROOT)
         if done.returncode:
             raise SystemExit(f"{name}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"retracing warnings": done.stderr.count("retracing")})
+        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"retracing warnings": str(done.stderr.count("retracing"))})
     machine = facts(arguments.threads)
     print(", ".join(f"{name}: {value}" for name, value in machine.items()) + f"; {arguments.requests} requests")
     print_table(rows)
