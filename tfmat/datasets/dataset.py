@@ -53,6 +53,11 @@ class Dataset:
                 names = f"{sorted(table.targets)}, {sorted(self.units)}, {sorted(self.tasks)}"
                 raise ValueError(f"split {split!r}, `units` and `tasks` must have the same targets. Received: {names}")
 
+    def __repr__(self) -> str:
+        targets = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in self.units.items())
+        rows = ", ".join(f"{len(table):,} {name}" for name, table in self.splits.items())
+        return f"{type(self).__name__}({self.name}: {self.material}s, {rows}; targets: {targets})"
+
     def provenance(self) -> dict[str, Any]:
         """What the config of a model says about its data, JSON-able: ``train_sha256`` is of the training rows."""
         about = {name: getattr(self, name) for name in ("name", "version", "title")}
