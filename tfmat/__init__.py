@@ -5,16 +5,20 @@ A formula or a crystal goes in, a number with its unit comes out:
     import tfmat
 
     predictor = tfmat.Predictor.load("runs/megnet")
-    predictor.predict(["NaCl.cif"])
+    predictor.predict("NaCl.cif")
+    predictor.predict(["NaCl.cif", "my_cifs/", structure])
 
 `tfmat.zoo` holds the architectures, `tfmat.tuning` the hyper-parameter search, `tfmat.export` the exporters for serving.
-Names are imported on first use: `import tfmat` alone imports neither NumPy nor TensorFlow.
+Names are imported on first use: `import tfmat` alone imports neither NumPy nor TensorFlow. After it, ``keras.saving.load_model`` knows the
+layers of the zoo.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from tfmat.on_import import after_import, register_saved_objects
 
 if TYPE_CHECKING:
     from tfmat import cecv as cecv
@@ -32,6 +36,9 @@ _MODULES = ("cecv", "datasets", "explain", "zoo")
 _ATTRIBUTES = {"InputError": "tfmat.errors", "Predictor": "tfmat.predictor", "Target": "tfmat.target", "keep_memory": "tfmat.memory"}
 
 __all__ = ["InputError", "Predictor", "Target", "__version__", "cecv", "datasets", "explain", "keep_memory", "zoo"]
+
+
+after_import("keras", register_saved_objects)
 
 
 def __getattr__(name: str) -> Any:

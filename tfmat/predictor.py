@@ -169,6 +169,8 @@ class Predictor:
         precision: Precision = "float32",
         cache: RecordCache | None = None,
         report: Report | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int | str = 0,
     ) -> list[dict[str, float]]:
         """Fit to `training`, scales included, and score `validation`.
 
@@ -185,6 +187,8 @@ class Predictor:
                 as it is built.
             cache: where featurized data is kept on disk.
             report: progress callback, see `tfmat.training.Report`.
+            callbacks: of Keras, called after tfmat's own in every epoch; losses are in scaled units, ``mae`` in the target's unit.
+            verbose: as of Keras' ``fit``: 0 is silent, 1 a progress bar, 2 a line per epoch.
 
         Returns:
             The history, see `tfmat.training.train`.
@@ -207,6 +211,7 @@ class Predictor:
         self.history = train(
             model, self.targets, recipe, batches, held_out, schedule,
             parts=self.architecture.parts, report=report, strategy=self.strategy,
+            callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         if model is not self.model:
             self.model.set_weights(model.get_weights())
@@ -306,9 +311,9 @@ class Predictor:
 
         Args:
             materials: one material, or any iterable of them: formulas, paths of structure files, `Crystal` objects, a ``Structure`` or
-                ``Composition`` of pymatgen or its ``as_dict``, ``Atoms`` of ASE. The path of a folder stands for its structure files, that of
-                a CSV or JSON lines file for its rows, a pandas ``DataFrame`` for its column ``structure`` or ``formula``. A model of
-                crystals takes no formulas, and of a crystal a model of compositions takes the formula.
+                ``Composition`` of pymatgen or its ``as_dict``, ``Atoms`` of ASE. A folder stands for its structure files, a CSV or JSON
+                lines file for its rows, a pandas ``DataFrame`` for its column ``structure`` or ``formula``. A model of crystals takes
+                no formulas, and of a crystal a model of compositions takes the formula.
             batch_size: rows at a time.
             report: progress callback.
 

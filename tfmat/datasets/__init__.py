@@ -7,13 +7,14 @@ After ``import tfmat.datasets`` (which imports neither TensorFlow nor TFDS) the 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfmat.data.cache import RecordCache
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.structures import Report
-from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy, on_import
+from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
 from tfmat.datasets.files import open_file
@@ -26,8 +27,9 @@ from tfmat.datasets.source import Material, Source
 from tfmat.datasets.statistics import Statistics as Statistics
 from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError
+from tfmat.on_import import after_import
 
-on_import.register()
+after_import("tensorflow_datasets", lambda: importlib.import_module("tfmat.datasets.builders"))
 
 DEFAULT = exp_formation_enthalpy.NAME
 """The dataset that is on every machine."""
