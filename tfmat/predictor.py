@@ -23,6 +23,7 @@ from tfmat.data.readable import featurize_readable, sites_of
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
+from tfmat.datasets.dataset import Dataset
 from tfmat.distribution import description, scope
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
@@ -157,7 +158,7 @@ class Predictor:
 
     def fit(
         self,
-        training: Table,
+        training: Table | Dataset,
         validation: Table | None = None,
         *,
         recipe: Recipe | str = "default",
@@ -175,7 +176,8 @@ class Predictor:
         """Fit to `training`, scales included, and score `validation`.
 
         Args:
-            training: rows to learn; a row's missing targets are masked.
+            training: rows to learn; a row's missing targets are masked. Of a dataset (`tfmat.load_data`) its training rows, and its
+                validation rows unless others are given.
             validation: rows for the validation figures, and for the weight averaging of the published recipe.
             recipe: one of the architecture's, by name, or your own.
             epochs: default: the recipe's.
@@ -193,6 +195,9 @@ class Predictor:
         Returns:
             The history, see `tfmat.training.train`.
         """
+        if isinstance(training, Dataset):
+            self.info["dataset"] = training.provenance()
+            training, validation = training.train, training.validation if validation is None else validation
         if isinstance(recipe, str):
             recipe = self.recipe(recipe)
         epochs = epochs or recipe.epochs
@@ -423,6 +428,14 @@ class Predictor:
             if extras is not None:
                 extras(temporary)
         return Path(directory)
+
+    @classmethod
+    def from_preset(cls, name: str) -> Predictor:
+        """A published model by its name, one of `tfmat.list_presets`; its weights are obtained when they are first asked for."""
+        known = [preset for architecture in registry.architectures().values() for preset in architecture.presets]
+        if name not in known:
+            raise InputError(f"no preset {name!r}", expected=f"one of {', '.join(known)}")
+        return cls.load(name)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Predictor:

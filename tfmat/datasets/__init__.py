@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tfmat.data.cache import RecordCache
@@ -100,6 +101,31 @@ def open_data(
             raise InputError("a packed dataset has a split of its own", file=data, expected="`split` for other files only")
         return read_packed(data).select(targets)
     return open_file(data, targets=targets, split=split, seed=seed, material=material, strict=strict, cache=cache, report=report)
+
+
+def load_data(
+    data: str | os.PathLike[str],
+    *,
+    targets: Mapping[str, str] | Sequence[str] | None = None,
+    split: str | SplitSpec | None = None,
+    seed: int = 0,
+    strict: bool = False,
+) -> Dataset:
+    """What ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
+
+    Its tables are ``data.train``, ``data.validation`` and ``data.test``; ``data.targets`` goes to `tfmat.Predictor.create`.
+
+    Args:
+        data: name of a dataset, a CSV or JSON lines file, a folder of structure files with ``id_prop.csv``, or a packed dataset.
+        targets: target -> unit, as in ``{"band_gap": "eV"}``, or their names alone. Default: all of a dataset, the only one of a file.
+        split: how to split a file: ``random``, ``hash``, ``formula``, ``chemical_system``, ``column:NAME`` or ``file:PATH``. Default: its
+            column ``split``, else ``random`` (80/10/10).
+        seed: of that split.
+        strict: the first bad row of a file is an error. Default: bad rows are left out, see ``data.rejections``.
+    """
+    names = None if targets is None else [targets] if isinstance(targets, str) else list(targets)
+    found = open_data(os.fspath(data), targets=names, split=split, seed=seed, strict=strict)
+    return found.with_units(targets) if isinstance(targets, Mapping) else found
 
 
 def check_name(data: str) -> None:
