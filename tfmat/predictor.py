@@ -197,7 +197,8 @@ class Predictor:
         """
         if isinstance(training, Dataset):
             self.info["dataset"] = training.provenance()
-            training, validation = training.train, training.validation if validation is None else validation
+            validation = training.validation if validation is None else validation
+            training = training.train
         if isinstance(recipe, str):
             recipe = self.recipe(recipe)
         epochs = epochs or recipe.epochs
