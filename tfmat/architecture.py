@@ -99,6 +99,11 @@ def architectures() -> dict[str, Architecture]:
     return dict(_REGISTRY)
 
 
+def list_models() -> list[str]:
+    """Names of the architectures, as `tfmat.Predictor.create` takes them."""
+    return sorted(architectures())
+
+
 def get(name: str) -> Architecture:
     """The architecture called `name`."""
     known = architectures()

@@ -6,10 +6,12 @@ plots. The config carries its own checksum and that of the weights, so an edited
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,22 @@ def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> 
     config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
     config["config_sha256"] = _config_sha256(config)
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def model_files(model: keras.Model, config: dict[str, Any]) -> dict[str, bytes]:
+    """What `write_model` writes, as name -> content."""
+    with tempfile.TemporaryDirectory(prefix="tfmat-", ignore_cleanup_errors=True) as folder:
+        write_model(Path(folder), model, config)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@contextlib.contextmanager
+def as_directory(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """A model directory of the content of `model_files`, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="tfmat-", ignore_cleanup_errors=True) as folder:
+        for name in (CONFIG, WEIGHTS):
+            (Path(folder) / name).write_bytes(files[name])
+        yield Path(folder)
 
 
 def write_history(directory: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -19,17 +19,17 @@ from tfmat.batching.pipeline import Batches
 from tfmat.best_epoch import best_epoch
 from tfmat.card import model_card
 from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.readable import featurize_readable, name_of, sites_of
+from tfmat.data.readable import featurize_readable, sites_of
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
+from tfmat.datasets.dataset import Dataset
 from tfmat.distribution import description, scope
-from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.inference import Forward, forward
 from tfmat.layers.summed_dense import set_floors
-from tfmat.model_directory import CARD, read_config, read_history, read_model, write_history, write_model
+from tfmat.model_directory import CARD, as_directory, model_files, read_config, read_history, read_model, write_history, write_model
 from tfmat.precision import Precision, in_precision
 from tfmat.provenance import hardware, versions
 from tfmat.recipe import Recipe
@@ -93,6 +93,22 @@ class Predictor:
         self.strategy = strategy
         self._forward: Forward | None = None
 
+    def __repr__(self) -> str:
+        targets = ", ".join(f"{t.name} [{t.unit}]" if t.unit else t.name for t in self.targets)
+        keywords = "".join(f", {name}={value!r}" for name, value in self.keywords.items())
+        return f"Predictor({self.architecture.name}: {targets}{keywords if len(keywords) < 200 else ', ...'})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The files of the model directory, so that pickling works before and after use; the strategy is left out."""
+        return {"files": model_files(self.model, self.to_config()), "history": self.history}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with as_directory(state["files"]) as directory:
+            self.__dict__ |= Predictor.load(directory).__dict__
+        self.history = state["history"]
+        if "frozen" in self.info:
+            freeze_layers(self.model, self.info["frozen"], self.architecture.parts)
+
     @classmethod
     def create(
         cls,
@@ -142,7 +158,7 @@ class Predictor:
 
     def fit(
         self,
-        training: Table,
+        training: Table | Dataset,
         validation: Table | None = None,
         *,
         recipe: Recipe | str = "default",
@@ -154,11 +170,14 @@ class Predictor:
         precision: Precision = "float32",
         cache: RecordCache | None = None,
         report: Report | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int | str = 0,
     ) -> list[dict[str, float]]:
         """Fit to `training`, scales included, and score `validation`.
 
         Args:
-            training: rows to learn; a row's missing targets are masked.
+            training: rows to learn; a row's missing targets are masked. Of a dataset (`tfmat.load_data`) its training rows, and its
+                validation rows unless others are given.
             validation: rows for the validation figures, and for the weight averaging of the published recipe.
             recipe: one of the architecture's, by name, or your own.
             epochs: default: the recipe's.
@@ -170,10 +189,16 @@ class Predictor:
                 as it is built.
             cache: where featurized data is kept on disk.
             report: progress callback, see `tfmat.training.Report`.
+            callbacks: of Keras, called after tfmat's own in every epoch; losses are in scaled units, ``mae`` in the target's unit.
+            verbose: as of Keras' ``fit``: 0 is silent, 1 a progress bar, 2 a line per epoch.
 
         Returns:
             The history, see `tfmat.training.train`.
         """
+        if isinstance(training, Dataset):
+            self.info["dataset"] = training.provenance()
+            validation = training.validation if validation is None else validation
+            training = training.train
         if isinstance(recipe, str):
             recipe = self.recipe(recipe)
         epochs = epochs or recipe.epochs
@@ -192,6 +217,7 @@ class Predictor:
         self.history = train(
             model, self.targets, recipe, batches, held_out, schedule,
             parts=self.architecture.parts, report=report, strategy=self.strategy,
+            callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         if model is not self.model:
             self.model.set_weights(model.get_weights())
@@ -286,41 +312,38 @@ class Predictor:
                 report(done, len(records))
         return results
 
-    def predict(self, materials: Sequence[Any], *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
-        """Predict many materials.
+    def predict(self, materials: Any, *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
+        """Predict one material or many.
 
         Args:
-            materials: formulas, `Crystal` or pymatgen objects; a model of crystals takes no formulas.
+            materials: one material, or any iterable of them: formulas, paths of structure files, `Crystal` objects, a ``Structure`` or
+                ``Composition`` of pymatgen or its ``as_dict``, ``Atoms`` of ASE. A folder stands for its structure files, a CSV or JSON
+                lines file for its rows, a pandas ``DataFrame`` for its column ``structure`` or ``formula``. A model of crystals takes
+                no formulas, and of a crystal a model of compositions takes the formula.
             batch_size: rows at a time.
             report: progress callback.
 
         Returns:
-            One row a material, in order: ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
+            One row per material, in order, with the index of a ``Series`` or ``DataFrame`` kept: ``id`` where materials come from files;
+            ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
             and, where the model gives it, ``<target>_uncertainty`` [unit], the standard deviation of the predicted error;
             for a model of crystals ``sites``, the number of sites of the cell; ``in_domain``: every element occurred in training;
             ``unseen_elements``: those that did not, as in ``Tc, Pm``; ``error``: why a material could not be read (its numbers are NaN),
             or None. Units are in ``frame.attrs["units"]``.
-        """
-        import pandas as pd
 
-        crystals = self.architecture.material == "crystal"
-        records, kept, errors = featurize_readable(materials, self.featurizer, crystals=crystals, model=self.architecture.name)
-        frame = pd.DataFrame({"material": [name_of(m) for m in materials]})
-        outputs = self.outputs(records, batch_size=batch_size, report=report) if records is not None else {}
+        Raises:
+            InputError: a table, or a folder as a whole, cannot be read.
+        """
+        kind = self.architecture.material
+        read = featurize_readable(materials, self.featurizer, kind=kind, model=self.architecture.name)
+        outputs = self.outputs(read.records, batch_size=batch_size, report=report) if read.records is not None else {}
+        columns: dict[str, np.ndarray] = {}
         for target in self.targets:
-            frame[target.name] = np.nan
+            output = outputs.get(target.name)
+            columns[target.name] = np.zeros(0) if output is None else _numpy(target.unscale(output))
             if target.task == "regression" and self._has_uncertainty(target):
-                frame[f"{target.name}_uncertainty"] = np.nan
-            if target.name in outputs:
-                frame.loc[kept, target.name] = _numpy(target.unscale(outputs[target.name]))
-                if f"{target.name}_uncertainty" in frame:
-                    frame.loc[kept, f"{target.name}_uncertainty"] = _numpy(target.unscale_uncertainty(outputs[target.name]))
-        if crystals:
-            frame["sites"] = pd.array([sites_of(material) for material in materials], dtype="Int64")
-        inside, unseen = known_elements(records, self.info.get("elements"))
-        frame["in_domain"], frame["unseen_elements"] = False, ""
-        frame.loc[kept, "in_domain"], frame.loc[kept, "unseen_elements"] = inside, unseen
-        frame["error"] = errors
+                columns[f"{target.name}_uncertainty"] = np.zeros(0) if output is None else _numpy(target.unscale_uncertainty(output))
+        frame = read.frame(columns, sites=kind == "crystal", elements=self.info.get("elements"))
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}
         return frame
 
@@ -406,6 +429,14 @@ class Predictor:
             if extras is not None:
                 extras(temporary)
         return Path(directory)
+
+    @classmethod
+    def from_preset(cls, name: str) -> Predictor:
+        """A published model by its name, one of `tfmat.list_presets`; its weights are obtained when they are first asked for."""
+        known = [preset for architecture in registry.architectures().values() for preset in architecture.presets]
+        if name not in known:
+            raise InputError(f"no preset {name!r}", expected=f"one of {', '.join(known)}")
+        return cls.load(name)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Predictor:

@@ -91,6 +91,8 @@ def train(
     parts: Parts | None = None,
     report: Report | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
 ) -> list[dict[str, float]]:
     """Fit `model` in place.
 
@@ -105,6 +107,8 @@ def train(
         parts: of the architecture, for the recipe's learning rates by part.
         report: progress callback.
         strategy: in whose scope the model was made.
+        callbacks: further ones, called after those of the run.
+        verbose: as of Keras' ``fit``.
 
     Returns:
         One dictionary an epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
@@ -130,7 +134,7 @@ def train(
     if schedule.resume and schedule.checkpoint is not None and schedule.checkpoint.exists():
         state.restore(model, Checkpoint.read(schedule.checkpoint))
     if state.finished < schedule.last and not state.stopped_early:
-        _fit(model, recipe, training, validation, schedule, state, strategy)
+        _fit(model, recipe, training, validation, schedule, state, strategy, callbacks=callbacks, verbose=verbose)
     else:
         model.optimizer.finalize_variable_values(model.trainable_variables)  # as `fit` does at its end: with averaging, takes the average
     if state.averaging is not None:
@@ -148,12 +152,15 @@ def _fit(
     schedule: Schedule,
     state: _RunState,
     strategy: tf.distribute.Strategy | None,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback],
+    verbose: int | str,
 ) -> None:
-    callbacks: list[keras.callbacks.Callback] = [] if recipe.ema is None else [keras.callbacks.SwapEMAWeights()]
-    callbacks.append(state)
+    own: list[keras.callbacks.Callback] = [] if recipe.ema is None else [keras.callbacks.SwapEMAWeights()]
+    own.append(state)
     feed = _feed(model, training, validation, state.finished, strategy)
     if isinstance(feed.data, BatchSequence):
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: feed.data.begin(epoch)))
+        own.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: feed.data.begin(epoch)))
     with _signals(state), state.written_on_interrupt():
         model.fit(
             feed.data,
@@ -162,9 +169,9 @@ def _fit(
             initial_epoch=state.finished,
             validation_data=feed.validation,
             validation_steps=feed.validation_steps,
-            callbacks=callbacks,
+            callbacks=[*own, *callbacks],
             shuffle=False,
-            verbose=0,
+            verbose=verbose,
         )
         if state.finished < schedule.epochs:
             state.write()

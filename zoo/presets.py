@@ -149,3 +149,24 @@ PRESETS: Mapping[str, Callable[[], Path]] = {
     MATGL_EFORM.preset: functools.partial(matgl_preset, MATGL_EFORM),
 }
 """Name -> function that returns the model directory."""
+
+
+def list_presets() -> list[dict[str, str]]:
+    """The published models, as `tfmat.Predictor.from_preset` takes them.
+
+    Each has ``name``, ``architecture``, ``property``, ``unit``, ``reported_error`` (of its authors), ``fidelities`` (where it has several),
+    ``training_set`` and ``licence``.
+    """
+    return [
+        {
+            "name": model.preset,
+            "architecture": "megnet",
+            "property": model.target.name,
+            "unit": model.target.unit,
+            "reported_error": model.error,
+            "fidelities": ", ".join(model.fidelities),
+            "training_set": model.training_set,
+            "licence": str(model.info["licence"]),
+        }
+        for model in (*MEGNET, MATGL_EFORM)
+    ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfmat.cli.failures import tell, writing
-from tfmat.cli.inputs import Material, load_and_collect
+from tfmat.cli.inputs import load_and_collect
 from tfmat.cli.progress import rows_done
 from tfmat.cli.tables import aligned, number, shortened, with_unit
 from tfmat.errors import InputError
@@ -18,6 +18,7 @@ from tfmat.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tfmat.data.materials import GivenMaterial
     from tfmat.predictor import Predictor
     from tfmat.target import Target
 
@@ -26,7 +27,7 @@ REPORTED = 20
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`, or a preset of `tfmat models`.")],
     materials: Annotated[
         list[str] | None,
         typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, structure files, or folders of these."),
@@ -58,14 +59,10 @@ def predict(
     if out is not None:
         _check_out(out, overwrite)
     predictor, wanted = load_and_collect(model, materials or [], input_ or [], formula_column)
-    values = [material.value for material in wanted if material.error is None]
     with rows_done("predicting") as report:
-        frame = predictor.predict(values, batch_size=batch_size, report=report)
-    frame = _with_unreadable(frame, wanted)
+        frame = predictor.predict(wanted, batch_size=batch_size, report=report)
     failed = _report_errors(frame, wanted)
     _report_unseen(frame)
-    if any(material.identifier is not None for material in wanted):
-        frame.insert(0, "id", [material.identifier or "" for material in wanted])
     if out is None:
         print(_table(frame, predictor))
     else:
@@ -82,21 +79,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
 
 
-def _with_unreadable(frame: pd.DataFrame, materials: Sequence[Material]) -> pd.DataFrame:
-    """Rows for all materials, from the predictions of those without an error."""
-    readable = [i for i, material in enumerate(materials) if material.error is None]
-    if len(readable) == len(materials):
-        return frame
-    full = frame.set_axis(readable).reindex(range(len(materials)))
-    full["in_domain"] = full["in_domain"].eq(True)
-    full["unseen_elements"] = [symbols if isinstance(symbols, str) else "" for symbols in full["unseen_elements"]]
-    full["material"] = [str(material.value) if material.error else name for material, name in zip(materials, full["material"], strict=True)]
-    full["error"] = [material.error or error for material, error in zip(materials, full["error"], strict=True)]
-    full.attrs = frame.attrs
-    return full
-
-
-def _report_errors(frame: pd.DataFrame, materials: Sequence[Material]) -> int:
+def _report_errors(frame: pd.DataFrame, materials: Sequence[GivenMaterial]) -> int:
     failed = [i for i, error in enumerate(frame["error"]) if isinstance(error, str)]
     for i in failed[:REPORTED]:
         tell(f"{materials[i].place}{frame['error'].iloc[i]}")

@@ -101,7 +101,7 @@ def _frames(text: str, kind: str, limits: Limits) -> Iterator[Crystal | InputErr
             stream = io.StringIO(text)
             for atoms in reader.read(stream) if reader.single else reader.read(stream, slice(None)):
                 try:
-                    yield _crystal(atoms, limits)
+                    yield crystal_of_atoms(atoms, limits)
                 except InputError as error:
                     yield error
         except MemoryError:
@@ -111,7 +111,8 @@ def _frames(text: str, kind: str, limits: Limits) -> Iterator[Crystal | InputErr
             yield InputError(f"cannot be read as {kind} ({detail[:160]})", expected="one or more crystals")
 
 
-def _crystal(atoms: Any, limits: Limits) -> Crystal:
+def crystal_of_atoms(atoms: Any, limits: Limits) -> Crystal:
+    """The checked crystal of an ``Atoms`` of ASE, which must be periodic in all three directions."""
     if len(atoms) > limits.sites:
         raise too_many_sites(len(atoms), limits)
     if not atoms.cell.any():

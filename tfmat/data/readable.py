@@ -1,45 +1,112 @@
-"""Materials as a user hands them to a prediction: what they are called, and which of them can be featurized."""
+"""From materials as a user hands them over to the rows of a prediction, those that cannot be featurized included."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, Crystals
 from tfmat.data.featurized import Featurized
 from tfmat.data.featurizing import featurize_each
+from tfmat.data.materials import GivenMaterial, Kind, read_materials
+from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
 from tfmat.records import Records
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def featurize_readable(
-    materials: Sequence[Any], featurizer: Featurizer, *, crystals: bool, model: str
-) -> tuple[Records | None, np.ndarray, list[str | None]]:
-    """Records of the readable materials (None if there are none), their positions, and why each other one cannot be read.
+
+@dataclass(frozen=True)
+class Readable:
+    """Materials as rows of a prediction, and the records of those that can be featurized.
+
+    Attributes:
+        materials: what each row is about; where it could not be read, the name of the file.
+        records: of the rows that can be featurized; None if there are none.
+        kept: positions of these rows, int64.
+        errors: of each row, why it cannot be read or featurized, else None.
+        identifiers: of each row, the id in its file or the file's name; None where no material comes from a file.
+        index: of each row, where a pandas object was handed over, the label that it has there; else None.
+    """
+
+    materials: Sequence[Any]
+    records: Records | None
+    kept: np.ndarray
+    errors: list[str | None]
+    identifiers: list[str] | None = None
+    index: Any = None
+
+    def frame(self, names: Mapping[str, np.ndarray], *, sites: bool, elements: Sequence[int] | None) -> pd.DataFrame:
+        """The rows as `tfmat.Predictor.predict` returns them.
+
+        Args:
+            names: column of numbers -> its values for the rows in `kept`; empty arrays if there are none.
+            sites: with the number of sites.
+            elements: atomic numbers that occurred in training; None: all that there are.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame({"material": [name_of(material) for material in self.materials]})
+        for name, values in names.items():
+            frame[name] = np.nan
+            if len(self.kept):
+                frame.loc[self.kept, name] = values
+        if sites:
+            frame["sites"] = pd.array([sites_of(material) for material in self.materials], dtype="Int64")
+        inside, unseen = known_elements(self.records, elements)
+        frame["in_domain"], frame["unseen_elements"] = False, ""
+        frame.loc[self.kept, "in_domain"], frame.loc[self.kept, "unseen_elements"] = inside, unseen
+        frame["error"] = pd.Series(self.errors, dtype=object)
+        if self.identifiers is not None:
+            frame.insert(0, "id", self.identifiers)
+        if self.index is not None:
+            frame.index = self.index
+        return frame
+
+
+def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Kind, model: str) -> Readable:
+    """Read and featurize what can be.
 
     Args:
-        materials: formulas, `Crystal`, pymatgen objects, or what a packed file holds.
+        materials: see `tfmat.data.materials.read_materials`; or what a packed file holds.
         featurizer: what to do with them.
-        crystals: the model takes no formulas.
+        kind: what the model takes.
         model: its name, for errors.
     """
-    errors: list[str | None] = [None] * len(materials)
     if isinstance(materials, Featurized):
-        return materials.records_for(featurizer), np.arange(len(materials)), errors
-    offered = np.arange(len(materials))
-    if crystals:
-        for index, material in enumerate(materials):
-            if isinstance(material, str):
+        return Readable(materials, materials.records_for(featurizer), np.arange(len(materials)), [None] * len(materials))
+    if isinstance(materials, Crystals):
+        given = None
+        values: Sequence[Any] = materials
+        errors: list[str | None] = [None] * len(materials)
+    else:
+        given = read_materials(materials, kind)
+        values, errors = [material.value for material in given], [material.error for material in given]
+    if kind == "crystal":
+        for index, material in enumerate(values):
+            if isinstance(material, str) and errors[index] is None:
                 errors[index] = str(_no_crystal(material, model))
-        offered = np.flatnonzero([error is None for error in errors])
-    chosen = materials if len(offered) == len(materials) else [materials[index] for index in offered.tolist()]
+    offered = np.flatnonzero([error is None for error in errors])
+    chosen = values if len(offered) == len(values) else [values[index] for index in offered.tolist()]
     records, kept, refused = featurize_each(featurizer, chosen)
-    for index, error in refused.items():
-        errors[offered[index]] = str(InputError(error.problem, expected=error.expected))
-    return records, offered[kept], errors
+    for position, error in refused.items():
+        errors[offered[position]] = str(InputError(error.problem, expected=error.expected))
+    named = given is not None and any(material.identifier is not None for material in given)
+    identifiers = [material.identifier or "" for material in given or ()] if named else None
+    return Readable(values, records, offered[kept], errors, identifiers, _labels(materials, given))
+
+
+def _labels(materials: Any, given: Sequence[GivenMaterial] | None) -> Any:
+    """The label of each row, where `materials` is a pandas object that has them."""
+    index: Any = getattr(materials, "index", None)
+    if given is None or not hasattr(index, "take"):
+        return None
+    return index.take([material.entry for material in given])
 
 
 def sites_of(material: Any) -> int | None:

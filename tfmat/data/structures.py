@@ -208,22 +208,30 @@ def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Readi
         parsed.keep(into.crystals, digests)
 
 
-def read_structure_files(paths: Sequence[Path], how: Reading) -> list[Crystal | InputError]:
-    """The crystal of each CIF or POSCAR file, or why there is none; in order.
+def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Crystal | InputError]:
+    """The crystal of each CIF or POSCAR file or text, or why there is none; in order.
 
     Args:
-        paths: names that `kind_of` knows.
+        sources: paths whose names `kind_of` knows, or text.
         how: see there; nothing is cached.
     """
-    tasks = ((path, request(how.limits, path=path, kind=str(kind_of(path.name)))) for path in paths)
+    tasks = ((source, _request_of(source, how.limits)) for source in sources)
     found = list[Crystal | InputError]()
     with _parsers(how) as workers:
-        for path, answer in workers.map(tasks):
+        for source, answer in workers.map(tasks):
             crystal = _crystal(answer)
-            found.append(crystal.located(file=str(path)) if isinstance(crystal, InputError) else crystal)
+            if isinstance(crystal, InputError) and isinstance(source, Path):
+                crystal = crystal.located(file=str(source))
+            found.append(crystal)
             if how.report is not None:
-                how.report(len(found), len(paths))
+                how.report(len(found), len(sources))
     return found
+
+
+def _request_of(source: Path | str, limits: Limits) -> Request:
+    if isinstance(source, Path):
+        return request(limits, path=source, kind=str(kind_of(source.name)))
+    return request(limits, text=source, kind="cif" if "_cell" in source else "poscar")
 
 
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
@@ -280,7 +288,7 @@ def _source(record: Mapping[str, Any], folder: Path, limits: Limits) -> Source:
     if not inner.strip():
         raise InputError("no structure", expected="CIF text or the path of a structure file")
     if "\n" in inner.strip():
-        return request(limits, text=inner, kind="cif" if "_cell" in inner else "poscar")
+        return _request_of(inner, limits)
     kind = kind_of(inner)
     if kind is None:
         raise InputError(f"{inner[:60]!r} is neither CIF text nor the name of a structure file", expected="a name such as NaCl.cif")

@@ -42,6 +42,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.materials)
 
+    def __repr__(self) -> str:
+        return f"Table({len(self):,} materials of {self.source}, targets: {', '.join(self.targets) or 'none'})"
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Table:
         """The rows at integer positions `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)

@@ -7,13 +7,15 @@ After ``import tfmat.datasets`` (which imports neither TensorFlow nor TFDS) the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tfmat.data.cache import RecordCache
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.structures import Report
-from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy, on_import
+from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
 from tfmat.datasets.files import open_file
@@ -26,8 +28,9 @@ from tfmat.datasets.source import Material, Source
 from tfmat.datasets.statistics import Statistics as Statistics
 from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError
+from tfmat.on_import import after_import
 
-on_import.register()
+after_import("tensorflow_datasets", lambda: importlib.import_module("tfmat.datasets.builders"))
 
 DEFAULT = exp_formation_enthalpy.NAME
 """The dataset that is on every machine."""
@@ -98,6 +101,31 @@ def open_data(
             raise InputError("a packed dataset has a split of its own", file=data, expected="`split` for other files only")
         return read_packed(data).select(targets)
     return open_file(data, targets=targets, split=split, seed=seed, material=material, strict=strict, cache=cache, report=report)
+
+
+def load_data(
+    data: str | os.PathLike[str],
+    *,
+    targets: Mapping[str, str] | Sequence[str] | None = None,
+    split: str | SplitSpec | None = None,
+    seed: int = 0,
+    strict: bool = False,
+) -> Dataset:
+    """What ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
+
+    Its tables are ``data.train``, ``data.validation`` and ``data.test``; ``data.targets`` goes to `tfmat.Predictor.create`.
+
+    Args:
+        data: name of a dataset, a CSV or JSON lines file, a folder of structure files with ``id_prop.csv``, or a packed dataset.
+        targets: target -> unit, as in ``{"band_gap": "eV"}``, or their names alone. Default: all of a dataset, the only one of a file.
+        split: how to split a file: ``random``, ``hash``, ``formula``, ``chemical_system``, ``column:NAME`` or ``file:PATH``. Default: its
+            column ``split``, else ``random`` (80/10/10).
+        seed: of that split.
+        strict: the first bad row of a file is an error. Default: bad rows are left out, see ``data.rejections``.
+    """
+    names = None if targets is None else [targets] if isinstance(targets, str) else list(targets)
+    found = open_data(os.fspath(data), targets=names, split=split, seed=seed, strict=strict)
+    return found.with_units(targets) if isinstance(targets, Mapping) else found
 
 
 def check_name(data: str) -> None:

@@ -12,7 +12,7 @@ from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
 from tfmat.datasets.source import Material
 from tfmat.errors import InputError
-from tfmat.target import Task
+from tfmat.target import Target, Task
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,41 @@ class Dataset:
             if not set(table.targets) == set(self.units) == set(self.tasks):
                 names = f"{sorted(table.targets)}, {sorted(self.units)}, {sorted(self.tasks)}"
                 raise ValueError(f"split {split!r}, `units` and `tasks` must have the same targets. Received: {names}")
+
+    def __repr__(self) -> str:
+        targets = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in self.units.items())
+        rows = ", ".join(f"{len(table):,} {name}" for name, table in self.splits.items())
+        return f"{type(self).__name__}({self.name}: {self.material}s, {rows}; targets: {targets})"
+
+    @property
+    def train(self) -> Table:
+        """The rows to learn."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Table:
+        """The rows by which models are chosen."""
+        return self.splits["validation"]
+
+    @property
+    def test(self) -> Table:
+        """The rows for the final score."""
+        return self.splits["test"]
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What can be predicted, with units; `tfmat.Predictor.fit` fits the scales."""
+        return tuple(Target(name, unit, self.tasks[name]) for name, unit in self.units.items())
+
+    def with_units(self, units: Mapping[str, str]) -> Dataset:
+        """The dataset with these units: target -> unit. Values are never converted, so a unit that is known must be the same."""
+        for name, unit in units.items():
+            if name in self.units and self.units[name] not in ("", unit):
+                raise InputError(
+                    f"dataset {self.name!r} gives {name} in {self.units[name]}, not in {unit}",
+                    expected="its own unit: values are not converted",
+                )
+        return replace(self, units={name: units.get(name, unit) for name, unit in self.units.items()})
 
     def provenance(self) -> dict[str, Any]:
         """What the config of a model says about its data, JSON-able: ``train_sha256`` is of the training rows."""

@@ -16,7 +16,7 @@ from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FileDataset(Dataset):
     """A dataset from a user's file or folder.
 

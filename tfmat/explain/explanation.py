@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tfmat.crystal import Crystal
+from tfmat.data.materials import read_material
 from tfmat.elements import SYMBOLS
 from tfmat.explain.shares import Inside, Method, Shares
 from tfmat.featurizers.base import Featurizer
@@ -108,6 +109,7 @@ class Explainer:
     def __call__(self, material: Any) -> Explanation:
         """Explain the predictions for one material; see `explain`."""
         predictor = self._predictor
+        material = read_material(material, predictor.architecture.material)
         example = predictor.featurizer.featurize([material])[0]
         crystal, species = None, example["species"]
         if predictor.architecture.material == "crystal":
@@ -131,7 +133,7 @@ def explain(predictor: Predictor, material: Any) -> Explanation:
 
     Args:
         predictor: any model.
-        material: a formula, `Crystal` or pymatgen object; a model of crystals takes no formula.
+        material: one, in any of the forms that `Predictor.predict` takes; a model of crystals takes no formula.
 
     Raises:
         InputError: the material cannot be read, or the model has nothing of each element or site.

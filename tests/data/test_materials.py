@@ -1,0 +1,138 @@
+"""Every form in which a material can be handed over is read by one reader, with the same rules."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Composition, Lattice, Structure
+
+from tfmat import InputError, Predictor, Target
+from tfmat.crystal import Crystal
+from tfmat.data.materials import read_material, read_materials
+from tfmat.explain import explain
+
+SALT = Structure(Lattice.cubic(3.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+DISORDERED = Structure(Lattice.cubic(3.6), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def formulas() -> Predictor:
+    return Predictor.create("lgdcnn", [Target("gap", "eV")], keywords={"dim": 8, "conv_dim": 8})
+
+
+@pytest.fixture(scope="module")
+def crystals() -> Predictor:
+    return Predictor.create("megnet", [Target("gap", "eV")], keywords={"blocks": 1})
+
+
+@pytest.fixture
+def cif(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "NaCl.cif").write_text(SALT.to(fmt="cif"))
+    (tmp_path / "my_cifs").mkdir()
+    (tmp_path / "my_cifs" / "a.cif").write_text(SALT.to(fmt="cif"))
+    (tmp_path / "my_cifs" / "b.vasp").write_text(SALT.to(fmt="poscar"))
+    return tmp_path / "NaCl.cif"
+
+
+@pytest.mark.parametrize("material", ["CO2", "NO", Composition("CO2"), {"C": 1.0, "O": 2.0}, SALT, SALT.as_dict(), DISORDERED.as_dict()])
+def test_one_material_is_one_row(formulas, material):
+    frame = formulas.predict(material)
+    assert len(frame) == 1 and frame["error"].tolist() == [None]
+    assert frame["gap"].tolist() == formulas.predict([material])["gap"].tolist()
+
+
+def test_dictionaries_of_amounts(formulas):
+    assert formulas.predict({"C": 1.0, "O": 2.0})["gap"][0] == formulas.predict("CO2")["gap"][0]
+    assert formulas.predict(DISORDERED.as_dict())["gap"][0] == formulas.predict(DISORDERED)["gap"][0]
+
+
+def test_one_crystal_is_one_row_in_every_form(crystals, cif):
+    ase = pytest.importorskip("ase")
+    atoms = ase.Atoms("NaCl", scaled_positions=SALT.frac_coords, cell=SALT.lattice.matrix, pbc=True)
+    crystal = Crystal(np.array([11, 17], np.int32), 3.6 * np.eye(3), np.asarray(SALT.frac_coords))
+    wanted = crystals.predict([crystal])["gap"][0]
+    for material in (crystal, SALT, SALT.as_dict(), atoms, "NaCl.cif", cif, SALT.to(fmt="cif"), SALT.to(fmt="poscar")):
+        frame = crystals.predict(material)
+        assert len(frame) == 1 and frame["error"].tolist() == [None] and frame["sites"].tolist() == [2]
+        assert frame["gap"][0] == pytest.approx(wanted, rel=1e-5)
+    assert explain(crystals, "NaCl.cif").targets["gap"].prediction == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+def test_files_folders_and_objects_together(crystals, cif):
+    frame = crystals.predict(iter(["NaCl.cif", "my_cifs", SALT, "missing.cif", "Fe2O3", None]))
+    assert frame["id"].tolist() == ["NaCl.cif", "a.cif", "b.vasp", "", "missing.cif", "", ""]
+    assert frame["gap"].notna().tolist() == [True] * 4 + [False] * 3
+    assert [error is None or isinstance(error, str) for error in frame["error"]] == [True] * 7
+    assert [error is None for error in frame["error"]] == [True] * 4 + [False] * 3
+
+
+def test_tables_on_disk(formulas, tmp_path):
+    (tmp_path / "t.csv").write_text("id,formula\na,Fe2O3\nb,Xx\n")
+    frame = formulas.predict(str(tmp_path / "t.csv"))
+    assert frame["id"].tolist() == ["a", "b"] and frame["gap"].notna().tolist() == [True, False]
+    with pytest.raises(InputError, match=r"t\.csv"):
+        formulas.predict(tmp_path / "missing" / "t.csv")
+
+
+def test_pandas_keep_their_index(formulas, crystals, cif):
+    series = pd.Series(["Fe2O3", float("nan"), "NaCl"], index=[5, 9, 7])
+    frame = formulas.predict(series)
+    assert frame.index.tolist() == [5, 9, 7] and frame["gap"].notna().tolist() == [True, False, True]
+    assert "nan" in frame["error"][9] and frame["error"][5] is None
+    table = pd.DataFrame({"formula": ["Fe2O3", "CO2"], "structure": [SALT, "my_cifs"]}, index=["x", "y"])
+    assert formulas.predict(table)["material"].tolist() == ["Fe2O3", "CO2"]
+    assert crystals.predict(table).index.tolist() == ["x", "y", "y"]
+    with pytest.raises(InputError, match="a column 'structure'"):
+        crystals.predict(table[["formula"]])
+
+
+def test_errors_are_none_or_text(formulas):
+    for frame in (formulas.predict(["Fe2O3", "Xx"]), formulas.predict(["Fe2O3"]), formulas.predict(["Xx"]), formulas.predict(5)):
+        assert all(error is None or isinstance(error, str) for error in frame["error"])
+
+
+def test_exactly_one(cif):
+    assert len(read_material("NaCl.cif", "crystal")) == 2
+    with pytest.raises(InputError, match="2 materials are given"):
+        read_material("my_cifs", "crystal")
+    with pytest.raises(InputError, match=r"none\.cif"):
+        read_material("none.cif", "crystal")
+
+
+def test_a_name_that_is_a_formula_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "NaCl").mkdir()
+    assert [material.value for material in read_materials("NaCl", "composition")] == ["NaCl"]
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_predictor_pickles(formulas, used, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    predictor = formulas if used else Predictor.create("lgdcnn", formulas.targets, keywords=formulas.keywords)
+    predictor.info["elements"] = [8, 26]
+    wanted = predictor.predict(["Fe2O3"])["gap"][0] if used else None
+    file = io.BytesIO()
+    joblib.dump(predictor, file)
+    file.seek(0)
+    for copied in (pickle.loads(pickle.dumps(predictor)), copy.deepcopy(predictor), joblib.load(file)):
+        assert copied.predict(["Fe2O3"])["gap"][0] == (wanted or predictor.predict(["Fe2O3"])["gap"][0])
+        assert copied.info == predictor.info and copied.targets == predictor.targets
+
+
+def test_frozen_layers_stay_frozen_in_a_copy():
+    predictor = Predictor.create("lgdcnn", [Target("gap", "eV")], keywords={"dim": 8, "conv_dim": 8}, freeze=["fraction*"])
+    frozen = [layer.name for layer in predictor.model.layers if not layer.trainable]
+    assert frozen and [layer.name for layer in copy.deepcopy(predictor).model.layers if not layer.trainable] == frozen
+
+
+def test_short_names(formulas):
+    from tfmat import datasets
+
+    data = datasets.load("exp_formation_enthalpy")
+    assert repr(formulas) == "Predictor(lgdcnn: gap [eV], dim=8, conv_dim=8)"
+    assert len(repr(data)) < 300 and "[eV/atom]" in repr(data)
+    assert len(repr(data.splits["train"])) < 200

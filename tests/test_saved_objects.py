@@ -1,0 +1,49 @@
+"""`keras.saving.load_model` opens a model of the zoo after `import tfmat` alone, in another process."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tfmat import zoo
+from tfmat.on_import import SAVED_OBJECTS
+from tfmat.zoo import LGDCNN
+
+ROOT = pathlib.Path(__file__).parents[1]
+LOAD = """
+import sys
+{imports}
+model = keras.saving.load_model(sys.argv[1])
+print(model.count_params(), type(model.optimizer).__module__, type(model.loss["gap"]).__module__)
+model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("imports", ["import tfmat, keras", "import keras, tfmat"])
+def test_a_model_is_loaded_in_another_process(tmp_path, imports):
+    from tfmat.losses import RobustL1
+    from tfmat.optimizers import AdamW
+
+    model = LGDCNN(("gap",), dim=8, conv_dim=8)
+    model.compile(AdamW(), loss={"gap": RobustL1()})
+    model.save(tmp_path / "m.keras")
+    command = [sys.executable, "-c", LOAD.format(imports=imports), str(tmp_path / "m.keras")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(model.count_params()), "tfmat.optimizers", "tfmat.losses"]
+
+
+def test_every_saved_object_is_listed():
+    import tfmat.layers
+    import tfmat.losses
+    import tfmat.optimizers
+
+    assert zoo and tfmat.layers and tfmat.losses and tfmat.optimizers
+    known = keras.saving.get_custom_objects()
+    made = {name for name, value in known.items() if name.startswith("tfmat>") and getattr(value, "__module__", "").startswith("tfmat.")}
+    listed = {f"tfmat>{name}": module for module, names in SAVED_OBJECTS.items() for name in names}
+    assert made <= set(listed)
+    for name, module in listed.items():
+        assert hasattr(sys.modules[module], name.removeprefix("tfmat>"))

@@ -1,0 +1,302 @@
+"""Whatever a user hands over as materials to predict: formulas, crystals as objects, files, folders and tables, in one form.
+
+`Predictor.predict`, `tfmat.explain` and the command line all read through `read_materials`, so the same rules hold everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tfmat.crystal import Crystal
+from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
+from tfmat.data.bounded import LIMITS
+from tfmat.data.checks import crystal_from_record
+from tfmat.data.crystals import kind_of
+from tfmat.data.featurized import Example
+from tfmat.data.folder import structure_files
+from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
+from tfmat.data.rejections import Rejection, Rejections
+from tfmat.data.structures import STRUCTURE, Reading, Report, column_names, holds_structures, read_structure_files
+from tfmat.data.user_data import read_user_data
+from tfmat.data.workers import Workers
+from tfmat.errors import InputError
+from tfmat.featurizers.composition import parse_formula
+
+Kind = Literal["composition", "crystal"]
+Progress = Callable[[str], AbstractContextManager[Report | None]]
+"""Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
+_UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
+"""Of a crystal that is in memory already."""
+_LONGEST_NAME = 4096
+
+
+@dataclass(frozen=True)
+class GivenMaterial:
+    """One material that was handed over, or why it could not be read.
+
+    Attributes:
+        value: formula, `Crystal` or pymatgen object; the name of the file where it could not be read.
+        identifier: the id in its file, or the file's name, with ``#1``, ``#2``, ... where it holds several frames; None for what comes from
+            no file.
+        place: file and row, for messages; empty for what comes from no file.
+        error: why it could not be read.
+        entry: position of what was handed over; a folder, say, gives many materials of the same entry.
+    """
+
+    value: Any
+    identifier: str | None = None
+    place: str = ""
+    error: str | None = None
+    entry: int = 0
+
+
+def read_materials(
+    materials: Any,
+    kind: Kind,
+    *,
+    formula_column: str | None = None,
+    workers: Workers | None = None,
+    progress: Progress = lambda description: contextlib.nullcontext(),
+) -> list[GivenMaterial]:
+    """The materials that are meant, in order; those that cannot be read are among them, with the reason.
+
+    Args:
+        materials: one material or an iterable of them. A material is a formula, a `Crystal`, a ``Structure`` or ``Composition`` of
+            pymatgen or its ``as_dict``, an ``Atoms`` of ASE, CIF text, or the path of a structure file. The path of a folder stands for
+            all its structure files, that of a CSV or JSON lines file for its rows, and a pandas ``DataFrame`` for its column
+            ``structure`` or of formulas. Text is a path if it ends as such files do, or if it is no formula and exists.
+        kind: what the model takes: a table that names formulas is not asked for its crystals if these do.
+        formula_column: of tables. Default: ``formula``, else ``composition``.
+        workers: that parse structure files. Default: some are started if there is something to parse.
+        progress: see `Progress`.
+
+    Raises:
+        InputError: a table, or a folder as a whole, cannot be read.
+    """
+    entries = _entries(materials, kind, formula_column)
+    sources = [_source(entry, number, kind) for number, entry in enumerate(entries)]
+    parsed = iter(
+        _parsed([source for source in sources if not isinstance(source, GivenMaterial) and _holds_one_structure(source)], workers, progress)
+    )
+    found: list[GivenMaterial] = []
+    for number, source in enumerate(sources):
+        if isinstance(source, GivenMaterial):
+            found.append(source)
+            continue
+        if _holds_one_structure(source):
+            several = next(parsed)
+        elif isinstance(source, Path) and source.is_dir():
+            several = _folder(source, workers, progress)
+        else:
+            several = _table(Path(source), formula_column, kind, progress)
+        found += [dataclasses.replace(material, entry=number) for material in several]
+    return found
+
+
+def read_material(material: Any, kind: Kind) -> Any:
+    """The formula or crystal that is meant by one material; see `read_materials`.
+
+    Raises:
+        InputError: it cannot be read, or it is not one.
+    """
+    found = read_materials(material, kind)
+    if len(found) != 1:
+        raise InputError(f"{len(found):,} materials are given", expected="one")
+    if found[0].error is not None:
+        raise InputError(f"{found[0].place}{found[0].error}")
+    return found[0].value
+
+
+def may_parse(materials: Sequence[str | Path]) -> bool:
+    """Whether reading these names of files and folders may need a parser of structure files."""
+    return any(kind_of(path.name) is not None or os.path.isdir(path) for path in map(Path, materials))
+
+
+def is_frame(materials: Any) -> bool:
+    """Whether it is a ``DataFrame`` of pandas, which is not imported to find out."""
+    return _comes_from(materials, "pandas") and hasattr(materials, "columns")
+
+
+def _comes_from(value: Any, *packages: str) -> bool:
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
+
+
+def _entries(materials: Any, kind: Kind, formula_column: str | None) -> list[Any]:
+    """What is handed over, one material, file or folder after the other."""
+    if is_frame(materials):
+        return list(materials[_column(list(materials.columns), kind, formula_column)])
+    one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, Example, GivenMaterial))
+    if one or _comes_from(materials, "pymatgen", "ase") or not hasattr(materials, "__iter__"):
+        return [materials]
+    return list(materials)
+
+
+def _column(names: list[Any], kind: Kind, formula_column: str | None) -> Any:
+    formulas = [formula_column] if formula_column else list(FORMULA_COLUMNS)
+    wanted = [STRUCTURE] if kind == "crystal" else [*formulas, STRUCTURE]
+    for name in wanted:
+        if name in names:
+            return name
+    listed = ", ".join(str(name) for name in names[:10])
+    raise InputError(f"the table has the columns {listed}", expected=f"a column {' or '.join(map(repr, wanted))}")
+
+
+def _source(entry: Any, number: int, kind: Kind) -> GivenMaterial | Path | str:
+    """A material that is there already, or else the path or text that holds it."""
+    if isinstance(entry, str):
+        if "\n" in entry and _is_structure_text(entry):
+            return entry
+        return Path(entry) if _is_path(entry) else GivenMaterial(entry, entry=number)
+    if isinstance(entry, os.PathLike):
+        return Path(entry)
+    if isinstance(entry, GivenMaterial):
+        return dataclasses.replace(entry, entry=number)
+    try:
+        return GivenMaterial(_converted(entry, kind), entry=number)
+    except InputError as error:
+        name = " ".join(str(entry)[:60].split())
+        return GivenMaterial(name, error=str(InputError(error.problem, expected=error.expected)), entry=number)
+
+
+def _converted(entry: Any, kind: Kind) -> Any:
+    """A formula or crystal from a dictionary or an ``Atoms``; anything else as it is."""
+    if _comes_from(entry, "ase") and hasattr(entry, "get_scaled_positions"):
+        return str(entry.get_chemical_formula()) if kind == "composition" else crystal_of_atoms(entry, _UNLIMITED)
+    if not isinstance(entry, Mapping) or _comes_from(entry, "pymatgen"):
+        return entry
+    if "sites" in entry or "frac" in entry:
+        return _formula_of_sites(entry) if kind == "composition" and "sites" in entry else crystal_from_record(entry, _UNLIMITED)
+    if not entry or not all(isinstance(amount, (int, float)) for amount in entry.values()):
+        raise InputError(f"a dictionary with the keys {', '.join(map(str, list(entry)[:6]))}", expected="as_dict of a pymatgen object")
+    return _formula(entry)
+
+
+def _formula_of_sites(record: Mapping[str, Any]) -> str:
+    """The formula of an ``as_dict``, occupancies counted."""
+    amounts: dict[str, float] = {}
+    try:
+        for site in record["sites"]:
+            for kind in site["species"]:
+                symbol = str(kind["element"])
+                amounts[symbol] = amounts.get(symbol, 0.0) + float(kind.get("occu", 1))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"the crystal is malformed ({error})", expected="as_dict of a pymatgen Structure") from None
+    return _formula(amounts)
+
+
+def _formula(amounts: Mapping[Any, float]) -> str:
+    return "".join(f"{symbol}{int(amount) if amount == int(amount) else float(amount)!r}" for symbol, amount in amounts.items())
+
+
+def _is_structure_text(text: str) -> bool:
+    """CIF text, or what has as many lines as a POSCAR at least."""
+    return "_cell_length" in text or len(text.strip().splitlines()) > 7
+
+
+def _is_path(text: str) -> bool:
+    """A name with the ending of a data or structure file, or an existing path that is no formula."""
+    if len(text) > _LONGEST_NAME or "\0" in text:
+        return False
+    plain = text.isalnum() and not text.upper().endswith("CAR")  # most formulas: no ending to look at
+    if not plain and (text.lower().endswith(SUFFIXES) or _names_structures(Path(text).name)):
+        return True
+    if not text.strip() or not os.path.exists(text):
+        return False
+    try:
+        parse_formula(text)
+    except InputError:
+        return True
+    return False
+
+
+def _names_structures(name: str) -> bool:
+    return kind_of(name) is not None or ase_format(name) is not None
+
+
+def _holds_one_structure(source: Path | str) -> bool:
+    """Whether it is CIF or POSCAR text, or a structure file."""
+    return isinstance(source, str) or (_names_structures(source.name) and not source.is_dir())
+
+
+def _parsed(
+    sources: Sequence[Path | str], workers: Workers | None, progress: Progress, description: str = "reading structure files"
+) -> list[list[GivenMaterial]]:
+    """The materials of each structure file or text, those that cannot be read included."""
+    others = [source for source in sources if isinstance(source, Path) and kind_of(source.name) is None]
+    own = [source for source in sources if isinstance(source, str) or kind_of(source.name) is not None]
+    if own:
+        with progress(description) as report:
+            crystals = iter(read_structure_files(own, Reading(report=report, workers=workers)))
+    if others:
+        with progress(description) as report:
+            frames = iter(read_ase_files(others, Reading(report=report)))
+    found = []
+    for source in sources:
+        if isinstance(source, str):
+            found.append([_of_text(source, next(crystals))])
+        elif kind_of(source.name) is not None:
+            found.append([_of_file(source, next(crystals))])
+        else:
+            found.append(_frames(source, next(frames)))
+    return found
+
+
+def _of_text(text: str, crystal: Crystal | InputError) -> GivenMaterial:
+    if isinstance(crystal, InputError):
+        return GivenMaterial(" ".join(text[:60].split()), error=str(crystal))
+    return GivenMaterial(crystal)
+
+
+def _frames(path: Path, crystals: Sequence[Crystal | InputError]) -> list[GivenMaterial]:
+    if len(crystals) == 1:
+        return [_of_file(path, crystals[0])]
+    return [_of_file(path, crystal, f"#{number}") for number, crystal in enumerate(crystals, start=1)]
+
+
+def _of_file(path: Path, crystal: Crystal | InputError, frame: str = "") -> GivenMaterial:
+    name, place = f"{path.name}{frame}", f"{path}{frame}: "
+    if isinstance(crystal, InputError):
+        return GivenMaterial(name, name, place, str(InputError(crystal.problem, expected=crystal.expected)))
+    return GivenMaterial(crystal, name, place)
+
+
+def _folder(folder: Path, workers: Workers | None, progress: Progress) -> list[GivenMaterial]:
+    """All structure files of a folder, whatever its id_prop.csv says."""
+    rejections = Rejections()
+    names = [name for several in structure_files(folder, rejections).values() for name in several]
+    names += [path.name for path in folder.iterdir() if ase_format(path.name) and not path.name.startswith(".") and not path.is_dir()]
+    if not names:
+        raise InputError("is a folder with no structure file", expected="CIF or POSCAR files", file=str(folder))
+    materials = _parsed([folder / name for name in sorted(names)], workers, progress, f"reading {folder}")
+    return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
+
+
+def _table(path: Path, formula_column: str | None, kind: Kind, progress: Progress) -> list[GivenMaterial]:
+    """The rows of a table in their order, unreadable ones included."""
+    wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
+    rejections = Rejections()
+    with progress(f"reading {path}") as report:
+        if holds_structures(path) and not (kind == "composition" and wanted & set(column_names(path))):
+            data = read_user_data(path, require_targets=False, report=report)
+            table, rejections.found = data.table, list(data.rejections)
+        else:
+            cells = read_cells(path, rejections=rejections)
+            table = build_table(cells, formula_column=formula_column, require_targets=False)
+    rows = table.rows.tolist()
+    found = [(row, GivenMaterial(table.materials[i], table.ids[i], f"{path}, row {row}: ")) for i, row in enumerate(rows)]
+    found += [(rejection.row or 0, _rejected(rejection)) for rejection in rejections.found]
+    return [material for _, material in sorted(found, key=lambda pair: pair[0])]
+
+
+def _rejected(rejection: Rejection) -> GivenMaterial:
+    name = Path(rejection.file).name
+    place = str(dataclasses.replace(rejection, reason="")).rstrip(": ")
+    return GivenMaterial(name if rejection.row is None else f"{name}, row {rejection.row}", rejection.id, f"{place}: ", rejection.reason)
