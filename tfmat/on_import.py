@@ -38,7 +38,7 @@ SAVED_OBJECTS = {
 
 def after_import(name: str, action: Callable[[], object]) -> None:
     """Call `action` once the package `name` is imported: now if it has been, else right after its import."""
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:  # None forbids the import
         action()
     elif not any(isinstance(finder, _Finder) and finder.name == name for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder(name, action))
