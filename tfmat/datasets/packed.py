@@ -2,8 +2,8 @@
 
 The file is HDF5 behind a block of 512 bytes that holds the SHA-256 of all that follows; it is checked before HDF5 reads anything. For each
 split there are ``values/KEY`` and ``lengths/KEY`` (the examples one after the other, see `tfmat.records.Records`), ``targets/NAME`` with
-its ``unit``, and ``ids``. Indices are stored as differences from row to row, and the attribute ``scale`` of a column is a factor for its
-numbers. What the dataset and the featurizer are is JSON in the attribute ``about``.
+its ``unit``, and ``ids``. Where a column has the attribute ``differences``, its rows are those from row to row, and the attribute ``scale``
+is a factor for its numbers. What the dataset and the featurizer are is JSON in the attribute ``about``.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _write_split(group: Any, table: Table, records: Records, floats: str, units:
         if key in INDICES:
             used = np.diff(used, prepend=used.dtype.type(0))
         column = _write(group, f"values/{key}", used.astype(_narrow(used, floats if key in LENGTHS else "float32")))
-        column.attrs["scale"] = scale
+        column.attrs["scale"], column.attrs["differences"] = scale, key in INDICES
         _write(group, f"lengths/{key}", records.lengths(key).astype(np.int32))
     for name, values in table.targets.items():
         _write(group, f"targets/{name}", values.astype(np.float64)).attrs["unit"] = units[name]
@@ -171,7 +171,7 @@ def _dataset(file: Any, path: str) -> Dataset:
 
 
 def _read_split(group: Any, featurizer: Mapping[str, Any], path: str) -> Table:
-    values = {key: _restored(key, array[()], float(array.attrs.get("scale", 1.0))) for key, array in group["values"].items()}
+    values = {key: _restored(array) for key, array in group["values"].items()}
     offsets = {key: np.concatenate([[0], np.cumsum(array[()], dtype=np.int64)]) for key, array in group["lengths"].items()}
     records = Records(values, offsets)
     if any(offsets[key][-1] != len(array) or array.dtype.kind not in "iuf" for key, array in values.items()):
@@ -181,9 +181,10 @@ def _read_split(group: Any, featurizer: Mapping[str, Any], path: str) -> Table:
     return Table(Featurized(records, featurizer, path), targets, ids, np.arange(1, len(ids) + 1, dtype=np.int64), path)
 
 
-def _restored(key: str, stored: np.ndarray, scale: float) -> np.ndarray:
+def _restored(column: Any) -> np.ndarray:
     """The values of a column from what is stored of them."""
-    if key in INDICES:
+    stored, scale = column[()], float(column.attrs.get("scale", 1.0))
+    if column.attrs.get("differences", False):
         values = np.cumsum(stored, dtype=np.int32)
         return values.astype(_narrow(values, "float32"))
     return stored if scale == 1.0 else (stored * scale).astype(np.float32)
