@@ -96,12 +96,12 @@ def compared(name, keywords, recipe, data, **options):
 
 
 def one_sided_rows():
-    """The loss of untrained weights over batches of 16 rows and of one, which is in the first replica and an empty one in the other."""
-    data = labelled([f"Na{1 + i}Cl" for i in range(17)])
-    recipe = dataclasses.replace(PLAIN, learning_rate=1e-12, schedule="constant")
+    """The loss of untrained weights over batches of four rows and of one, which is in the first replica and an empty one in the other."""
+    data = labelled([f"Na{1 + i}Cl" for i in range(13)])
+    recipe = dataclasses.replace(PLAIN, learning_rate=1e-12, schedule="constant", batch_size=4)
     predictor = Predictor.create("tiny", [Target("y"), Target("z")], seed=1, strategy=strategy_of("mirrored"))
     predictor.fit(data, recipe=recipe, epochs=1, seed=1)
-    batches = Batches.of(predictor.featurizer.featurize(data.materials), predictor._scaled(data), 16, seed=1)
+    batches = Batches.of(predictor.featurizer.featurize(data.materials), predictor._scaled(data), 4, seed=1)
     mean, of_means, rows = [], [], []
     for parts in zip(*[iter(batches.epoch(0, 2))] * 2, strict=True):
         errors = [

@@ -61,7 +61,7 @@ def test_the_mean_is_over_the_batch_and_not_over_the_replicas(two):
     """One batch has real rows in the first replica only: the mean of the replicas' means is far off."""
     case = two["one-sided"]
     assert case["loss"] == pytest.approx(case["mean"], rel=1e-5)
-    assert abs(case["loss"] - case["mean of means"]) > 0.05
+    assert abs(case["loss"] - case["mean of means"]) > 0.1
 
 
 @pytest.mark.slow

@@ -124,13 +124,8 @@ def _on_all(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable
         figures: dict[str, Any] = model.get_metrics_result()
         return figures
 
-    compiled = tf.function(run, autograph=False)
-
-    def call(iterator: Any) -> Any:
-        # The sizes of the first batch must not become constants: Keras would weigh its losses by them and the others by 1.
-        return compiled.get_concrete_function(iterator.element_spec)(next(iterator))
-
-    return call
+    # The batch is taken within the function: the sizes of the first one must not become constants, by which Keras would weigh its losses.
+    return tf.function(lambda iterator: run(next(iterator)), autograph=False)
 
 
 class _Replica:

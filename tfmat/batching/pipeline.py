@@ -132,7 +132,8 @@ class Batches:
 
 def _parts(arrays: Arrays, parts: int) -> list[Arrays]:
     """The rows in equal parts."""
-    return [{name: np.split(array, parts)[i] for name, array in arrays.items()} for i in range(parts)]
+    split = {name: np.split(array, parts) for name, array in arrays.items()}
+    return [{name: pieces[i] for name, pieces in split.items()} for i in range(parts)]
 
 
 class BatchSequence(keras.utils.PyDataset):
