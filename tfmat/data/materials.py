@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tfmat.crystal import Crystal
 from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
@@ -25,12 +25,11 @@ from tfmat.data.folder import structure_files
 from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.structures import STRUCTURE, Reading, Report, column_names, holds_structures, read_structure_files
-from tfmat.data.user_data import read_user_data
+from tfmat.data.user_data import Material, read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
-Kind = Literal["composition", "crystal"]
 Progress = Callable[[str], AbstractContextManager[Report | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
@@ -60,7 +59,7 @@ class GivenMaterial:
 
 def read_materials(
     materials: Any,
-    kind: Kind,
+    kind: Material,
     *,
     formula_column: str | None = None,
     workers: Workers | None = None,
@@ -101,7 +100,7 @@ def read_materials(
     return found
 
 
-def read_material(material: Any, kind: Kind) -> Any:
+def read_material(material: Any, kind: Material) -> Any:
     """The formula or crystal that is meant by one material; see `read_materials`.
 
     Raises:
@@ -129,7 +128,7 @@ def _comes_from(value: Any, *packages: str) -> bool:
     return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
 
 
-def _entries(materials: Any, kind: Kind, formula_column: str | None) -> list[Any]:
+def _entries(materials: Any, kind: Material, formula_column: str | None) -> list[Any]:
     """What is handed over, one material, file or folder after the other."""
     if is_frame(materials):
         return list(materials[_column(list(materials.columns), kind, formula_column)])
@@ -139,7 +138,7 @@ def _entries(materials: Any, kind: Kind, formula_column: str | None) -> list[Any
     return list(materials)
 
 
-def _column(names: list[Any], kind: Kind, formula_column: str | None) -> Any:
+def _column(names: list[Any], kind: Material, formula_column: str | None) -> Any:
     formulas = [formula_column] if formula_column else list(FORMULA_COLUMNS)
     wanted = [STRUCTURE] if kind == "crystal" else [*formulas, STRUCTURE]
     for name in wanted:
@@ -149,7 +148,7 @@ def _column(names: list[Any], kind: Kind, formula_column: str | None) -> Any:
     raise InputError(f"the table has the columns {listed}", expected=f"a column {' or '.join(map(repr, wanted))}")
 
 
-def _source(entry: Any, number: int, kind: Kind) -> GivenMaterial | Path | str:
+def _source(entry: Any, number: int, kind: Material) -> GivenMaterial | Path | str:
     """A material that is there already, or else the path or text that holds it."""
     if isinstance(entry, str):
         if "\n" in entry and _is_structure_text(entry):
@@ -166,7 +165,7 @@ def _source(entry: Any, number: int, kind: Kind) -> GivenMaterial | Path | str:
         return GivenMaterial(name, error=str(InputError(error.problem, expected=error.expected)), entry=number)
 
 
-def _converted(entry: Any, kind: Kind) -> Any:
+def _converted(entry: Any, kind: Material) -> Any:
     """A formula or crystal from a dictionary or an ``Atoms``; anything else as it is."""
     if _comes_from(entry, "ase") and hasattr(entry, "get_scaled_positions"):
         return str(entry.get_chemical_formula()) if kind == "composition" else crystal_of_atoms(entry, _UNLIMITED)
@@ -279,7 +278,7 @@ def _folder(folder: Path, workers: Workers | None, progress: Progress) -> list[G
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 
-def _table(path: Path, formula_column: str | None, kind: Kind, progress: Progress) -> list[GivenMaterial]:
+def _table(path: Path, formula_column: str | None, kind: Material, progress: Progress) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
     wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
     rejections = Rejections()

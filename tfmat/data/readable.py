@@ -11,7 +11,8 @@ import numpy as np
 from tfmat.crystal import Crystal, Crystals
 from tfmat.data.featurized import Featurized
 from tfmat.data.featurizing import featurize_each
-from tfmat.data.materials import GivenMaterial, Kind, read_materials
+from tfmat.data.materials import GivenMaterial, read_materials
+from tfmat.data.user_data import Material
 from tfmat.domain import known_elements
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
@@ -69,7 +70,7 @@ class Readable:
         return frame
 
 
-def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Kind, model: str) -> Readable:
+def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Material, model: str) -> Readable:
     """Read and featurize what can be.
 
     Args:
