@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from benchmarks.machine import environment as environment
 from benchmarks.machine import instructions as instructions
 from benchmarks.machine import matmul_rate as matmul_rate
 from benchmarks.machine import processor as processor
+from benchmarks.rows import append
 
 PEERS = ROOT / "benchmarks/peers"
 
@@ -93,3 +98,34 @@ def print_table(rows: list[dict[str, str]]) -> None:
     widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
     for row in [{key: key for key in widths}, *rows]:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+
+
+def save(path: Path, rows: Iterable[Mapping[str, str]], about: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Append rows of a table to a CSV file, each with what its contestant says of itself, facts of the run, and the machine.
+
+    Args:
+        path: of the file.
+        rows: with ``contestant``.
+        about: contestant -> text.
+        facts: the same for all rows.
+    """
+    extra = dict(facts) | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
+    new = [{key: str(value) for key, value in (dict(row) | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
+    append(path, list(new[0]), *new)
+    print(f"written: {path.relative_to(ROOT)}")
+
+
+def strained(count: int, seed: int) -> list[Any]:
+    """Strained prototypes as pymatgen's ``Structure`` objects."""
+    sys.path.insert(0, str(PEERS))
+    from strained_crystals import strained_crystals
+
+    made: list[Any] = strained_crystals(count, seed)
+    return made
+
+
+def as_structures(crystals: Iterable[Any]) -> Iterator[Any]:
+    """pymatgen's ``Structure`` objects of tfmat's crystals."""
+    from pymatgen.core import Lattice, Structure
+
+    return (Structure(Lattice(c.lattice), c.species.tolist(), c.frac_coords) for c in crystals)

@@ -20,7 +20,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import subprocess
@@ -32,9 +31,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import PEERS, ROOT, Died, Process, environment, instructions, load, matmul_rate, print_table, processor, spread
+from benchmarks.contestants import (
+    PEERS,
+    ROOT,
+    Died,
+    Process,
+    as_structures,
+    environment,
+    instructions,
+    load,
+    matmul_rate,
+    print_table,
+    processor,
+    save,
+    spread,
+    strained,
+)
 from benchmarks.crysformer_macs import macs
-from benchmarks.rows import append
 
 RESULTS = ROOT / "benchmarks/results/crysformer.csv"
 TFMAT: dict[str, dict[str, Any]] = {  # contestant -> builder keywords
@@ -52,17 +65,12 @@ GROWTH = [(8, 4), (12, 4), (16, 4), (24, 4), (12, 1), (12, 2)]  # neighbours K, 
 def crystals(source: str, count: int, seed: int) -> list[Any]:
     """pymatgen's ``Structure`` objects, as many as there are."""
     if source == "strained":
-        sys.path.insert(0, str(PEERS))
-        from strained_crystals import strained_crystals
-
-        return strained_crystals(count, seed)
-    from pymatgen.core import Lattice, Structure
-
+        return strained(count, seed)
     from tfmat import datasets
 
     tables = datasets.load("matbench_phonons").splits.values()
     rows = sorted((name, crystal) for table in tables for name, crystal in zip(table.ids, table.materials, strict=True))
-    return [Structure(Lattice(c.lattice), c.species.tolist(), c.frac_coords) for _, c in rows[:count]]
+    return list(as_structures(crystal for _, crystal in rows[:count]))
 
 
 def start(name: str, path: str, threads: int, arguments: argparse.Namespace, keywords: Mapping[str, Any] | None = None) -> Process:
@@ -151,14 +159,7 @@ def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) 
     print_table(rows)
     if arguments.save:
         facts = {"crystals": arguments.crystals, "count": count, "rounds": arguments.rounds, "matmul GFLOP/s": f"{peak:.0f}", "load": busy}
-        save(rows, about, facts | {"threads": threads})
-
-
-def save(rows: list[dict[str, str]], about: Mapping[str, str], facts: Mapping[str, Any]) -> None:
-    extra = dict(facts) | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
-    new = [{key: str(value) for key, value in (row | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
-    append(RESULTS, list(new[0]), *new)
-    print(f"written: {RESULTS.relative_to(ROOT)}")
+        save(RESULTS, rows, about, facts | {"threads": threads})
 
 
 def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -> None:

@@ -18,7 +18,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
 import os
@@ -29,8 +28,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import PEERS, ROOT, Died, Process, instructions, load, matmul_rate, print_table, processor, spread
-from benchmarks.rows import append
+from benchmarks.contestants import (
+    ROOT,
+    Died,
+    Process,
+    as_structures,
+    instructions,
+    load,
+    matmul_rate,
+    print_table,
+    processor,
+    save,
+    spread,
+    strained,
+)
 
 SCRIPTS = {"tfmat": "tfmat_megnet.py", "megnet": "megnet_peer.py", "matgl": "matgl_peer.py"}
 COUNTS = {"strained": 200, "mp2018_subset": 500, "aflow_band_gap": 500}
@@ -60,18 +71,12 @@ def flops(atoms: int, bonds: int, crystals: int = 0) -> int:
 def crystals(source: str, seed: int) -> list[Any]:
     """pymatgen's ``Structure`` objects; those without bonds, which megnet cannot read, are left out."""
     if source == "strained":
-        sys.path.insert(0, str(PEERS))
-        from strained_crystals import strained_crystals
-
-        return strained_crystals(COUNTS[source], seed)
-    from pymatgen.core import Lattice, Structure
-
+        return strained(COUNTS[source], seed)
     from tfmat import datasets
 
     materials = [crystal for table in datasets.load(source).splits.values() for crystal in table.materials]
     drawn = (materials[i] for i in np.random.default_rng(seed).permutation(len(materials)))
-    structures = (Structure(Lattice(c.lattice), c.species.tolist(), c.frac_coords) for c in drawn)
-    bonded = (s for s in structures if len(set(s.get_neighbor_list(4.0)[0])) == len(s))
+    bonded = (s for s in as_structures(drawn) if len(set(s.get_neighbor_list(4.0)[0])) == len(s))
     return list(itertools.islice(bonded, COUNTS[source]))
 
 
@@ -155,7 +160,7 @@ def run(arguments: argparse.Namespace, source: str, threads: int, folder: str) -
     if arguments.save:
         facts = {"crystals": source, "count": count, "atoms": atoms, "bonds": bonds, "distinct bonds": distinct[1], "threads": threads}
         facts |= {"rounds": arguments.rounds, "matmul GFLOP/s": f"{peak:.0f}", "load": busy}
-        save(rows, {contestant.name: contestant.about for contestant in contestants}, facts)
+        save(RESULTS, rows, {contestant.name: contestant.about for contestant in contestants}, facts)
 
 
 def distinct_sizes(structures: list[Any]) -> tuple[int, int]:
@@ -164,13 +169,6 @@ def distinct_sizes(structures: list[Any]) -> tuple[int, int]:
 
     values = BondFeaturizer(cutoff=4.0).featurize(structures).values
     return len(values["species"]), len(values["distances"])
-
-
-def save(rows: list[dict[str, str]], about: dict[str, str], facts: dict[str, Any]) -> None:
-    extra = facts | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
-    new = [{key: str(value) for key, value in (row | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
-    append(RESULTS, list(new[0]), *new)
-    print(f"written: {RESULTS.relative_to(ROOT)}")
 
 
 def main() -> None:
