@@ -130,7 +130,7 @@ def element_of(label: str, kind: str, elements: Collection[str], row: int) -> in
     if len(possible) == 1 and (known or _is_plain(letters, typed)):
         return ATOMIC_NUMBERS[possible[0]]
     if len(possible) == 2 and (
-        letters[0].isupper() and letters[1].islower() or (typed and len(letters) == 2 and letters[1].upper() not in ATOMIC_NUMBERS)
+        (letters[0].isupper() and letters[1].islower()) or (typed and len(letters) == 2 and letters[1].upper() not in ATOMIC_NUMBERS)
     ):
         return ATOMIC_NUMBERS[possible[0]]
     raise InputError(
