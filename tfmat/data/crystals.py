@@ -1,18 +1,16 @@
-"""CIF text through gemmi, POSCAR text through pymatgen. Runs in worker processes (`tfmat.data.workers`): parsing is slow and may hang."""
+"""CIF and POSCAR text to crystals. Runs in worker processes (`tfmat.data.workers`): parsing is slow and may hang."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Crystal
 from tfmat.data.bounded import LIMITS, Limits, decode, read_bytes
-from tfmat.data.checks import make_crystal, partial_occupancy, too_many_sites
 from tfmat.data.cif import read_cif
-from tfmat.elements import SYMBOLS
+from tfmat.data.poscar import read_poscar
 from tfmat.errors import InputError
 
 CIF_SUFFIXES = (".cif", ".mcif")
@@ -67,49 +65,13 @@ def parse_in_worker(path: str | None, text: str | None, kind: str, limits: dict[
 def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:
     """A crystal from CIF or POSCAR text.
 
-    A CIF is read as `tfmat.data.cif.read_cif` tells, a POSCAR by pymatgen; it must name its elements (VASP 5). Partial occupancy
-    is refused.
+    A CIF is read as `tfmat.data.cif.read_cif` tells, a POSCAR as `tfmat.data.poscar.read_poscar` does. Partial occupancy is refused.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if kind == "cif":
-                return read_cif(text, limits)
-            return _to_crystal(_from_poscar(text, limits), limits)
-        except InputError:
-            raise
-        except MemoryError:
-            raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
-        except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"cannot be read as {kind.upper()} ({detail[:160]})", expected="one crystal") from None
-
-
-def _from_poscar(text: str, limits: Limits) -> Any:
-    from pymatgen.io.vasp import Poscar
-
-    lines = text.splitlines()
-    counts = [int(cell) for line in lines[5:17] for cell in line.split() if cell.isdigit()]
-    if len(lines) > 20 * limits.sites + 1000 or (counts and max(counts) > limits.sites):
-        raise InputError(f"the POSCAR has more than {limits.sites:,} sites", expected=f"at most {limits.sites:,}")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        poscar = Poscar.from_str(text)
-    if not poscar.true_names or any("false names" in str(warning.message) for warning in told):
-        raise InputError("the POSCAR does not name its elements", expected="a line of element symbols (VASP 5)")
-    return poscar.structure
-
-
-def _to_crystal(structure: Any, limits: Limits) -> Crystal:
-    if len(structure) > limits.sites:
-        raise too_many_sites(len(structure), limits)
-    numbers = []
-    for index, site in enumerate(structure):
-        kinds = list(site.species.items())
-        if len(kinds) != 1 or abs(float(kinds[0][1]) - 1) > 1e-6:
-            raise partial_occupancy(index, " + ".join(f"{kind} {amount:g}" for kind, amount in kinds))
-        number = getattr(kinds[0][0], "Z", 0)
-        if not isinstance(number, int) or not 1 <= number < len(SYMBOLS) or type(kinds[0][0]).__name__ == "DummySpecies":
-            raise InputError(f"site {index + 1} holds the unknown element {str(kinds[0][0])[:40]!r}", expected="symbols from H to Og")
-        numbers.append(number)
-    return make_crystal(numbers, structure.lattice.matrix, structure.frac_coords, limits)
+    try:
+        return read_cif(text, limits) if kind == "cif" else read_poscar(text, limits)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
+    except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
+        raise InputError(f"cannot be read as {kind.upper()} ({type(error).__name__})", expected="one crystal") from None
