@@ -1,25 +1,21 @@
-"""CIF and POSCAR text through pymatgen. Runs in worker processes (`tfmat.data.workers`): parsing is slow and may hang."""
+"""CIF and POSCAR text to crystals. Runs in worker processes (`tfmat.data.workers`): parsing is slow and may hang."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Crystal
 from tfmat.data.bounded import LIMITS, Limits, decode, read_bytes
-from tfmat.data.checks import make_crystal, partial_occupancy, too_many_sites
-from tfmat.elements import SYMBOLS
+from tfmat.data.cif import read_cif
+from tfmat.data.poscar import read_poscar
 from tfmat.errors import InputError
 
 CIF_SUFFIXES = (".cif", ".mcif")
 POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
 _POSCAR_NAMES = ("poscar", "contcar")
-_SYMMETRY = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-_GROUPS = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_it_number", "_symmetry_int_tables_number")
-_COORDS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 
 
 def kind_of(name: str) -> str | None:
@@ -69,112 +65,13 @@ def parse_in_worker(path: str | None, text: str | None, kind: str, limits: dict[
 def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:
     """A crystal from CIF or POSCAR text.
 
-    What pymatgen reads, minus what it would guess:
-
-    - A CIF without a symmetry loop is read by the space group it names, and as P1 where it names none; one that names a group which
-      pymatgen does not know is refused (pymatgen falls back on P1).
-    - Coordinates given as ``.`` or ``?``, sites whose element cannot be told, implicit hydrogens, elements of the stated formula that no
-      site holds, and a second crystal in the same file are refused.
-    - pymatgen rounds coordinates within 1e-4 of a multiple of 1/3 or 1/4 and merges sites within 1e-4; partial occupancy is refused.
-    - A POSCAR must name its elements (VASP 5).
+    A CIF is read as `tfmat.data.cif.read_cif` tells, a POSCAR as `tfmat.data.poscar.read_poscar` does. Partial occupancy is refused.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            structure = _from_cif(text, limits) if kind == "cif" else _from_poscar(text, limits)
-        except InputError:
-            raise
-        except MemoryError:
-            raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
-        except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"cannot be read as {kind.upper()} ({detail[:160]})", expected="one crystal") from None
-        return _to_crystal(structure, limits)
-
-
-def _from_cif(text: str, limits: Limits) -> Any:
-    from pymatgen.io.cif import CifParser
-
     try:
-        parser = CifParser.from_str(text)
-    except ZeroDivisionError:
-        raise InputError("a loop of the CIF has no rows: the crystal has no atoms", expected="at least one") from None
-    blocks = [block.data for block in parser._cif.data.values() if any(key in block.data for key in _COORDS)]
-    if not blocks:
-        raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
-    if len(blocks) > 1:
-        raise InputError(f"the CIF holds {len(blocks)} crystals", expected="one crystal a file")
-    block = {key.lower(): value for key, value in blocks[0].items()}
-    _check_sites(block, limits)
-    try:
-        structures = parser.parse_structures(primitive=False)
-    except ValueError:  # what is wrong stands in the warnings
-        structures = []
-    notes = " ".join(" ".join(parser.warnings).split())
-    if "No structure parsed" in notes or not structures:
-        problem = notes.partition("in CIF.")[2].strip() or "no structure"
-        problem = "a number is NaN" if "NaN" in problem else problem
-        if "exceeded tolerance" in problem:
-            raise InputError("several atoms share a position", expected="an ordered crystal")
-        raise InputError(f"cannot be read as CIF ({problem[:160]})", expected="one crystal")
-    if "Defaulting to P1" in notes:
-        _check_no_group(block)
-    if "implicit hydrogens" in notes:
-        raise InputError("the CIF leaves hydrogens out (implicit hydrogens)", expected="all atoms")
-    missing = re.search(r"Missing elements ([A-Za-z, ]+?) from", str(parser.check(structures[0]) or ""))
-    if missing:
-        raise InputError(f"the formula names {missing[1]}, which no site holds", expected="all atoms")
-    return structures[0]
-
-
-def _check_sites(block: dict[str, Any], limits: Limits) -> None:
-    """What pymatgen would read as 0 or take minutes for."""
-    for key in _COORDS:
-        column = block.get(key)
-        if column is None:
-            raise InputError(f"the CIF has no {key}", expected="fractional coordinates")
-        cells = [column] if isinstance(column, str) else column
-        if len(cells) > limits.sites:
-            raise too_many_sites(len(cells), limits)
-        for site, cell in enumerate(cells):
-            if cell.strip() in (".", "?"):
-                raise InputError(f"site {site + 1} has the coordinate {cell.strip()!r}", expected="a number")
-        if not cells:
-            raise InputError("the crystal has no atoms", expected="at least one")
-
-
-def _check_no_group(block: dict[str, Any]) -> None:
-    for key in _GROUPS:
-        name = re.sub(r"[\s'\"_]", "", str(block.get(key) or ""))
-        if name and name.upper() not in ("P1", "1", "?", "."):
-            raise InputError(f"the space group {name[:30]!r} is unknown and there is no symmetry loop", expected="symmetry operations")
-
-
-def _from_poscar(text: str, limits: Limits) -> Any:
-    from pymatgen.io.vasp import Poscar
-
-    lines = text.splitlines()
-    counts = [int(cell) for line in lines[5:17] for cell in line.split() if cell.isdigit()]
-    if len(lines) > 20 * limits.sites + 1000 or (counts and max(counts) > limits.sites):
-        raise InputError(f"the POSCAR has more than {limits.sites:,} sites", expected=f"at most {limits.sites:,}")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        poscar = Poscar.from_str(text)
-    if not poscar.true_names or any("false names" in str(warning.message) for warning in told):
-        raise InputError("the POSCAR does not name its elements", expected="a line of element symbols (VASP 5)")
-    return poscar.structure
-
-
-def _to_crystal(structure: Any, limits: Limits) -> Crystal:
-    if len(structure) > limits.sites:
-        raise too_many_sites(len(structure), limits)
-    numbers = []
-    for index, site in enumerate(structure):
-        kinds = list(site.species.items())
-        if len(kinds) != 1 or abs(float(kinds[0][1]) - 1) > 1e-6:
-            raise partial_occupancy(index, " + ".join(f"{kind} {amount:g}" for kind, amount in kinds))
-        number = getattr(kinds[0][0], "Z", 0)
-        if not isinstance(number, int) or not 1 <= number < len(SYMBOLS) or type(kinds[0][0]).__name__ == "DummySpecies":
-            raise InputError(f"site {index + 1} holds the unknown element {str(kinds[0][0])[:40]!r}", expected="symbols from H to Og")
-        numbers.append(number)
-    return make_crystal(numbers, structure.lattice.matrix, structure.frac_coords, limits)
+        return read_cif(text, limits) if kind == "cif" else read_poscar(text, limits)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
+    except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
+        raise InputError(f"cannot be read as {kind.upper()} ({type(error).__name__})", expected="one crystal") from None

@@ -19,7 +19,7 @@ from tfmat.errors import InputError
 from tfmat.records import Records
 
 _LOGGER = logging.getLogger("tfmat")
-VERSION = 1
+VERSION = 2
 """Raised whenever the same text gives another crystal."""
 WORTH = 200
 """So many crystals must have been parsed anew for the cache to be written."""
@@ -39,7 +39,7 @@ class Parsed:
     def __init__(self, cache: RecordCache | None, source: Path, limits: Limits) -> None:
         self.cache, self.source, self.limits = cache, source, limits
         self.key = hashlib.sha256(f"parsed crystals {source.resolve()}".encode()).hexdigest()
-        self._salt = f"{VERSION} {importlib.metadata.version('pymatgen')} {limits.sites} ".encode()
+        self._salt = f"{VERSION} {' '.join(map(importlib.metadata.version, ('pymatgen', 'gemmi', 'spglib')))} {limits.sites} ".encode()
         self._crystals: Crystals | None = None
         self._places: dict[bytes, int] = {}
         self.parsed = 0

@@ -109,7 +109,7 @@ class Collected:
 
 def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
     """Processes that parse CIF and POSCAR text, see `Reading`."""
-    return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="pymatgen.io.cif")
+    return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.cif")
 
 
 def holds_structures(path: Path, limits: Limits = LIMITS) -> bool:
