@@ -29,9 +29,9 @@ from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.records import Records
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 
 REFERENCE_CRYSTALS, REFERENCE_SECONDS = 25_725, 110.0
 
@@ -58,7 +58,7 @@ def crystals(count: int, sites: int) -> tuple[str, list[Crystal]]:
 def training_rate(predictor: Predictor, records: Records, arguments: argparse.Namespace) -> tuple[float, float]:
     """Crystals per second in the median epoch, and seconds of the first one."""
     from tfmat.batching.pipeline import Batches
-    from tfmat.training import Schedule, train
+    from tfmat.training.loop import Schedule, train
 
     rng = np.random.default_rng(0)
     batches = Batches.of(records, {"gap": rng.normal(size=len(records)).astype(np.float32)}, arguments.batch, seed=0)

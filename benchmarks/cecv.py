@@ -49,10 +49,10 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
     from tfmat import Predictor, Target
+    from tfmat.analysis.cecv.clustering import count_clusters
+    from tfmat.analysis.cecv.environments import environments
+    from tfmat.analysis.cecv.vector import TOLERANCES, canonical_order, probe_compounds
     from tfmat.architecture import get
-    from tfmat.cecv.clustering import count_clusters
-    from tfmat.cecv.environments import environments
-    from tfmat.cecv.vector import TOLERANCES, canonical_order, probe_compounds
 
     keywords = get("lgdcnn").variants[arguments.variant]
     predictor = Predictor.create("lgdcnn", [Target("band_gap", "eV")], keywords=keywords)

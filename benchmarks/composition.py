@@ -53,10 +53,10 @@ class TfmatWorker:
         tf.config.threading.set_inter_op_parallelism_threads(1)
         from tfmat import architecture
         from tfmat.batching.pipeline import Batches
-        from tfmat.inference import forward
         from tfmat.records import Records
         from tfmat.target import Target
-        from tfmat.training import compile_model
+        from tfmat.training.inference import forward
+        from tfmat.training.loop import compile_model
 
         stored = np.load(path, allow_pickle=False)
         family = architecture.get("lgdcnn")

@@ -57,10 +57,10 @@ def train(name: str, devices: int, steps: int, epochs: int, keywords: dict[str, 
 
     from tfmat import architecture
     from tfmat.data.table import Table
-    from tfmat.distribution import strategy_of
     from tfmat.predictor import Predictor
-    from tfmat.recipe import Recipe
     from tfmat.target import Target
+    from tfmat.training.distribution import strategy_of
+    from tfmat.training.recipe import Recipe
 
     logical = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)

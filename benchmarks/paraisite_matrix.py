@@ -74,7 +74,7 @@ class Matrix:
         else:
             model, scaler, epochs, best = self.fit(step, name, run, training, test)
             scores = {other: self.score(model, scaler, split(self.parts, other, run)[1]) for other in SETS}
-        from tfmat.provenance import hardware
+        from tfmat.model_directory.provenance import hardware
 
         return {
             "protocol": self.protocol, "step": step, "trained_on": name, "run": run, "epochs": epochs, "best_epoch": best,
@@ -92,8 +92,8 @@ class Matrix:
         from tfmat import zoo
         from tfmat.architecture import get
         from tfmat.batching.pipeline import Batches
-        from tfmat.best_epoch import best_epoch
-        from tfmat.training import Schedule, train
+        from tfmat.training.best_epoch import best_epoch
+        from tfmat.training.loop import Schedule, train
 
         source = self.source(run) if step == "III" else None
         fitted, selection = self.rules.selection(training, test, run)
@@ -126,7 +126,7 @@ class Matrix:
 
     def score(self, model: Any, scaler: Any, part: Part) -> float:
         from tfmat.batching.pipeline import Batches
-        from tfmat.inference import forward
+        from tfmat.training.inference import forward
 
         batches, run = Batches.of(part.records, {}, 256), forward(model)
         predicted = np.empty(len(part.values))
@@ -160,8 +160,8 @@ class Matrix:
 def load_backbone(model: Any, backbone: str) -> None:
     """Take the backbone over, and see that all of it was."""
     from tfmat.architecture import model_folder
+    from tfmat.model_directory.transfer import initialise
     from tfmat.target import Target
-    from tfmat.transfer import initialise
 
     report = initialise(model, [Target(TARGET, "W/(m K)", transform="log10_1p")], model_folder(backbone), name=backbone)
     left = [path for path in report.missing if not path.startswith("head_")]

@@ -61,7 +61,7 @@ def measured(name: str, requests: int) -> dict[str, Any]:
     from tfmat.batching.pipeline import Batches
     from tfmat.predictor import Predictor
     from tfmat.target import Target
-    from tfmat.training import compile_model
+    from tfmat.training.loop import compile_model
 
     tfmat.keep_memory()
     imported = time.perf_counter()

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from tfmat import datasets
-from tfmat.baselines import mean_predictor, random_forest
-from tfmat.scores import regression_scores
+from tfmat.analysis.baselines import mean_predictor, random_forest
+from tfmat.training.scores import regression_scores
 
 MODEL, SERVING = Path("runs/demo"), Path("serving/demo")
 FORMULAS = ["Fe2O3", "NaCl", "TiO2"]

@@ -6,7 +6,7 @@ import numpy as np
 from tfmat import datasets, zoo
 from tfmat.batching.arrays import batch_arrays
 from tfmat.featurizers import CompositionFeaturizer
-from tfmat.losses import RobustL1
+from tfmat.training.losses import RobustL1
 
 data = datasets.load("exp_formation_enthalpy")
 featurizer = CompositionFeaturizer()

@@ -105,7 +105,7 @@ def _onnx(path: Path) -> Inspected:
 
 def _model_folder(path: Path) -> Inspected:
     from tfmat.architecture import model_folder
-    from tfmat.model_directory import check_weights, read_config
+    from tfmat.model_directory.files import check_weights, read_config
 
     folder = model_folder(path)
     if not folder.is_dir():

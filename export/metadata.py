@@ -12,7 +12,7 @@ from tfmat.export.contents import FILE as FILE
 from tfmat.export.interface import interface_of
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, has_uncertainty
 from tfmat.export.signatures import Input
-from tfmat.provenance import versions
+from tfmat.model_directory.provenance import versions
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor

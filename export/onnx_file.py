@@ -22,7 +22,7 @@ from tfmat.export.report import ExportReport
 from tfmat.export.signatures import SERVING
 from tfmat.export.verification import compare, keras_outputs, median_seconds
 from tfmat.extras import require
-from tfmat.model_directory import CARD
+from tfmat.model_directory.files import CARD
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor

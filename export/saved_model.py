@@ -26,7 +26,7 @@ from tfmat.export.server_signatures import about, batchable
 from tfmat.export.signatures import ABOUT, SERVING, Entry, Input
 from tfmat.export.verification import LIMIT, compare, expected_of_materials, keras_outputs, median_seconds
 from tfmat.featurizers.base import configuration
-from tfmat.model_directory import CARD
+from tfmat.model_directory.files import CARD
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor

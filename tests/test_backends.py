@@ -16,7 +16,7 @@ import json, sys
 import numpy as np
 from tfmat import datasets
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 from tfmat.target import Target
 data = datasets.load(datasets.DEFAULT).splits["train"].subset(range(64))
 predictor = Predictor.create("lgdcnn", [Target(next(iter(data.targets)), "eV/atom")], keywords={"dim": 16, "conv_dim": 16})

@@ -10,10 +10,10 @@ from tfmat.data.table import Table
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers import CompositionFeaturizer
-from tfmat.model_directory import CONFIG, WEIGHTS
+from tfmat.model_directory.files import CONFIG, WEIGHTS
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 from tfmat.zoo.lgdcnn import VARIANTS
 
 SMALL = VARIANTS["dcnn_k1"] | {"dim": 16, "conv_dim": 16, "conv_blocks": 1}

@@ -23,8 +23,8 @@ model.save(sys.argv[1])
 
 @pytest.mark.parametrize("imports", ["import tfmat, keras", "import keras, tfmat"])
 def test_a_model_is_loaded_in_another_process(tmp_path, imports):
-    from tfmat.losses import RobustL1
-    from tfmat.optimizers import AdamW
+    from tfmat.training.losses import RobustL1
+    from tfmat.training.optimizers import AdamW
 
     model = LGDCNN(("gap",), dim=8, conv_dim=8)
     model.compile(AdamW(), loss={"gap": RobustL1()})
@@ -32,15 +32,15 @@ def test_a_model_is_loaded_in_another_process(tmp_path, imports):
     command = [sys.executable, "-c", LOAD.format(imports=imports), str(tmp_path / "m.keras")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [str(model.count_params()), "tfmat.optimizers", "tfmat.losses"]
+    assert run.stdout.split() == [str(model.count_params()), "tfmat.training.optimizers", "tfmat.training.losses"]
 
 
 def test_every_saved_object_is_listed():
     import tfmat.layers
-    import tfmat.losses
-    import tfmat.optimizers
+    import tfmat.training.losses
+    import tfmat.training.optimizers
 
-    assert zoo and tfmat.layers and tfmat.losses and tfmat.optimizers
+    assert zoo and tfmat.layers and tfmat.training.losses and tfmat.training.optimizers
     known = keras.saving.get_custom_objects()
     made = {name for name, value in known.items() if name.startswith("tfmat>") and getattr(value, "__module__", "").startswith("tfmat.")}
     listed = {f"tfmat>{name}": module for module, names in SAVED_OBJECTS.items() for name in names}

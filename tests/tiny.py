@@ -9,7 +9,7 @@ from keras import ops
 from tfmat import architecture
 from tfmat.architecture import Architecture
 from tfmat.featurizers import CompositionFeaturizer
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 
 
 def build(targets=("target",), *, dim: int = 8, depth: int = 2, dropout: float = 0.0, columns: int = 1, name: str = "tiny"):

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 from tfmat.on_import import after_import, register_saved_objects
 
 if TYPE_CHECKING:
-    from tfmat import cecv as cecv
     from tfmat import datasets as datasets
-    from tfmat import explain as explain
     from tfmat import zoo as zoo
+    from tfmat.analysis import cecv as cecv
+    from tfmat.analysis import explain as explain
     from tfmat.architecture import list_models as list_models
     from tfmat.datasets import load_data as load_data
     from tfmat.errors import InputError as InputError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("cecv", "datasets", "explain", "zoo")
+_MODULES = {"cecv": "tfmat.analysis.cecv", "datasets": "tfmat.datasets", "explain": "tfmat.analysis.explain", "zoo": "tfmat.zoo"}
 _ATTRIBUTES = {
     "InputError": "tfmat.errors",
     "Predictor": "tfmat.predictor",
@@ -74,7 +74,7 @@ after_import("keras", register_saved_objects)
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"tfmat.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _ATTRIBUTES:
         value = globals()[name] = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
         return value

@@ -20,7 +20,7 @@ from tfmat.featurizers.base import Featurizer
 if TYPE_CHECKING:
     import keras
 
-    from tfmat.recipe import Recipe
+    from tfmat.training.recipe import Recipe
 
 Material = Literal["composition", "crystal"]
 
@@ -41,7 +41,7 @@ class Architecture:
             the keywords themselves, so those that exist do not change with it.
         counts_sites: variants whose predictions depend on how often the given cell repeats the primitive one.
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
-            given learning rates by part; see `tfmat.parts`.
+            given learning rates by part; see `tfmat.training.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
             accepted wherever a model directory is, see `model_folder`.
         retired: builder keywords of older versions that changed the training alone: a folder that has them still loads, without them.

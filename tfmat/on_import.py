@@ -29,8 +29,8 @@ SAVED_OBJECTS = {
     "tfmat.layers.set2set": ("Set2Set",),
     "tfmat.layers.stacked_lstm": ("StackedLSTM",),
     "tfmat.layers.summed_dense": ("SummedDense",),
-    "tfmat.losses": ("BinaryCrossentropyWithLogits", "PhysicalMAPE", "PhysicalMSE", "RobustL1", "ScaledMAE", "ScaledMSE"),
-    "tfmat.optimizers": ("Adam", "AdamW", "LookaheadLamb", "TriangularCycle"),
+    "tfmat.training.losses": ("BinaryCrossentropyWithLogits", "PhysicalMAPE", "PhysicalMSE", "RobustL1", "ScaledMAE", "ScaledMSE"),
+    "tfmat.training.optimizers": ("Adam", "AdamW", "LookaheadLamb", "TriangularCycle"),
     "tfmat.zoo.lgdcnn": ("ElementMask",),
 }
 """Module -> names of the classes and functions in it that a saved model may name."""

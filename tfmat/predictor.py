@@ -16,29 +16,29 @@ from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
-from tfmat.best_epoch import best_epoch
-from tfmat.card import model_card
 from tfmat.data.cache import RecordCache, featurize_table
 from tfmat.data.readable import featurize_readable, sites_of
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
 from tfmat.data.user_data import check_material
 from tfmat.datasets.dataset import Dataset
-from tfmat.distribution import description, scope
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.inference import Forward, forward
 from tfmat.layers.summed_dense import set_floors
-from tfmat.model_directory import CARD, as_directory, model_files, read_config, read_history, read_model, write_history, write_model
-from tfmat.precision import Precision, in_precision
-from tfmat.provenance import hardware, versions
-from tfmat.recipe import Recipe
+from tfmat.model_directory.card import model_card
+from tfmat.model_directory.files import CARD, as_directory, model_files, read_config, read_history, read_model, write_history, write_model
+from tfmat.model_directory.provenance import hardware, versions
+from tfmat.model_directory.transfer import freeze as freeze_layers
+from tfmat.model_directory.transfer import initialise, shared_keywords
 from tfmat.records import Records
-from tfmat.scores import binary_scores, calibration, coverage, mape, regression_scores
 from tfmat.target import Target
-from tfmat.training import Report, Schedule, train
-from tfmat.transfer import freeze as freeze_layers
-from tfmat.transfer import initialise, shared_keywords
+from tfmat.training.best_epoch import best_epoch
+from tfmat.training.distribution import description, scope
+from tfmat.training.inference import Forward, forward
+from tfmat.training.loop import Report, Schedule, train
+from tfmat.training.precision import Precision, in_precision
+from tfmat.training.recipe import Recipe
+from tfmat.training.scores import binary_scores, calibration, coverage, mape, regression_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ class Predictor:
         model: the functional `keras.Model`, dict in, dict out, scaled outputs.
         info: provenance (JSON-able): dataset, recipe, seed, metrics, versions, hardware.
         history: one dictionary an epoch.
-        strategy: on whose devices `fit` trains, see `tfmat.distribution`; None: on one.
+        strategy: on whose devices `fit` trains, see `tfmat.training.distribution`; None: on one.
     """
 
     def __init__(
@@ -131,10 +131,10 @@ class Predictor:
                 them. None: those of `init`, or else of the architecture's default variant.
             featurizer: default: the architecture's; builder keywords that it has too (``cutoff``) go to both.
             seed: of the initial weights.
-            init: model directory, or name of a preset, whose weights it begins with, see `tfmat.transfer.initialise`;
+            init: model directory, or name of a preset, whose weights it begins with, see `tfmat.model_directory.transfer.initialise`;
                 ``info["init"]`` tells which were taken. Where an output layer is, its target keeps the scale it has there.
-            freeze: layers that `fit` leaves as they are: names, patterns or parts, see `tfmat.transfer.freeze`.
-            strategy: to train on several devices: ``tfmat.distribution.strategy_of("mirrored")``.
+            freeze: layers that `fit` leaves as they are: names, patterns or parts, see `tfmat.model_directory.transfer.freeze`.
+            strategy: to train on several devices: ``tfmat.training.distribution.strategy_of("mirrored")``.
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
@@ -188,12 +188,12 @@ class Predictor:
             precision: ``mixed_bfloat16`` trains a copy of the model in that precision and takes its weights; ``float32`` trains the model
                 as it is built.
             cache: where featurized data is kept on disk.
-            report: progress callback, see `tfmat.training.Report`.
+            report: progress callback, see `tfmat.training.loop.Report`.
             callbacks: of Keras, called after tfmat's own in every epoch; losses are in scaled units, ``mae`` in the target's unit.
             verbose: as of Keras' ``fit``: 0 is silent, 1 a progress bar, 2 a line per epoch.
 
         Returns:
-            The history, see `tfmat.training.train`.
+            The history, see `tfmat.training.loop.train`.
         """
         if isinstance(training, Dataset):
             self.info["dataset"] = training.provenance()

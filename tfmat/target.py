@@ -26,7 +26,7 @@ class Target:
         transform: applied to the physical value before scaling; ``log10`` needs positive values, ``log10_1p`` values > -1.
         mean: of the transformed training values.
         std: of the transformed training values (unbiased).
-        uncertainty_scale: factor on the predicted uncertainty, fitted on validation data, see `tfmat.scores.calibration`.
+        uncertainty_scale: factor on the predicted uncertainty, fitted on validation data, see `tfmat.training.scores.calibration`.
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import Any
 from tfmat.architecture import Architecture
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 from tfmat.tuning.spaces import Hyperparameters, Space
 
 DIGITS = 6

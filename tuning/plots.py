@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmat.plots import BLUE, GREY, ORANGE, label, new_figure
+from tfmat.analysis.plots import BLUE, GREY, ORANGE, label, new_figure
 from tfmat.tuning.results import SearchResult, TrialResult
 
 _DECADES = 10.0

@@ -19,8 +19,8 @@ from tfmat.data.usable import usable_table
 from tfmat.errors import InputError
 from tfmat.extras import require
 from tfmat.featurizers.base import Featurizer
-from tfmat.recipe import Recipe
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 from tfmat.tuning.configuration import Reader
 from tfmat.tuning.objective import Objective
 from tfmat.tuning.results import SearchResult
@@ -84,7 +84,7 @@ class Search:
         Raises:
             InputError: it cannot be built or trained.
         """
-        from tfmat.training import check_recipe
+        from tfmat.training.loop import check_recipe
         from tfmat.tuning.running import fitting_of
 
         architecture, configuration = self.reader.architecture, self.reader.read(type(self.hp)())
@@ -135,11 +135,11 @@ def search(
         trials: most trials. Default: 20; for ``hyperband`` all brackets once, for ``grid`` all combinations.
         epochs: of the longest trial. Default: the recipe's.
         seed: of the values, and of weights, shuffling and noise of all trials.
-        strategy: ``none`` or ``mirrored``, see `tfmat.distribution`.
+        strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution`.
         space: what is searched. Default: the architecture's, see `tfmat.tuning.spaces`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Default: all.
         keywords: of the builder, which are not searched.
-        recipe: fields of `tfmat.recipe.Recipe` that are not searched.
+        recipe: fields of `tfmat.training.recipe.Recipe` that are not searched.
         cache: where featurized data is kept. Default: every trial featurizes again.
         watcher: is told how it goes.
 

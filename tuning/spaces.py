@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypedDict
 from tfmat.errors import InputError
 
 AUTOMATIC = 0
-"""The value of ``batch_size`` that leaves it to the recipe, see `tfmat.recipe.Recipe.batch_size_for`."""
+"""The value of ``batch_size`` that leaves it to the recipe, see `tfmat.training.recipe.Recipe.batch_size_for`."""
 
 
 class Hyperparameters(Protocol):
@@ -45,7 +45,7 @@ class Values(TypedDict):
 
     Attributes:
         keywords: of the builder, and of the featurizer where it has them too.
-        recipe: fields of `tfmat.recipe.Recipe`.
+        recipe: fields of `tfmat.training.recipe.Recipe`.
     """
 
     keywords: dict[str, Any]

@@ -14,9 +14,9 @@ import keras
 
 from tfmat.data.cache import RecordCache
 from tfmat.data.table import Table
-from tfmat.distribution import strategy_of
 from tfmat.predictor import Predictor
-from tfmat.training import Report
+from tfmat.training.distribution import strategy_of
+from tfmat.training.loop import Report
 from tfmat.tuning.configuration import Configuration
 from tfmat.tuning.objective import Objective
 
@@ -35,7 +35,7 @@ class Fitting:
         objective: what is measured, and the targets.
         epochs: of a whole run, which the learning rate's schedule is made for.
         seed: of weights, shuffling and noise, the same for all trials.
-        strategy: ``none`` or ``mirrored``, see `tfmat.distribution.strategy_of`.
+        strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution.strategy_of`.
         cache: where featurized data is kept.
     """
 
@@ -109,7 +109,7 @@ class Outcome:
         epochs: finished ones, those of the trial that it goes on from included.
         seconds: that it took.
         parameters: number of weights.
-        history: see `tfmat.training.train`.
+        history: see `tfmat.training.loop.train`.
     """
 
     objective: float

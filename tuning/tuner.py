@@ -16,7 +16,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.src import config
 
 from tfmat.errors import InputError
-from tfmat.training import Interrupted, Report
+from tfmat.training.loop import Interrupted, Report
 from tfmat.tuning.configuration import Configuration, Reader, rounded, trial_values
 from tfmat.tuning.hparams import write_hparams
 from tfmat.tuning.oracles import ERROR, FOLDER, OBJECTIVE, Durable
@@ -45,7 +45,7 @@ class Watcher(Protocol):
         ...
 
     def report(self, epoch: int, epochs: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
-        """As `tfmat.training.Report`, of the trial that runs in this process."""
+        """As `tfmat.training.loop.Report`, of the trial that runs in this process."""
         ...
 
     def ended(self, result: TrialResult) -> None:

@@ -21,7 +21,7 @@ from tfmat.layers.normalization import LayerNorm, SitesNorm
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.stacked_lstm import StackedLSTM
 from tfmat.layers.summed_dense import SummedDense
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 
 EPSILON = 1e-5
 """Of the normalisations."""

@@ -17,7 +17,7 @@ from tfmat.layers.attention import CrysformerLayer, EdgeEmbedding, Gate
 from tfmat.layers.composition import ElementEmbedding
 from tfmat.layers.lists import list_inputs
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 
 REACH = 8.0
 """The Gaussians of the distance end here [Å]."""

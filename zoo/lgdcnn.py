@@ -17,7 +17,7 @@ from tfmat.layers.composition import ElementEmbedding, FractionEncoding, GatedMe
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.recurrent import BidirectionalRNN
 from tfmat.layers.sequence import MaskedConv1D, NeighbourMaxPooling, SoftAttentionResidual
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 
 
 @keras.saving.register_keras_serializable("tfmat")

@@ -20,7 +20,7 @@ from tfmat.layers.constants import ConstantState
 from tfmat.layers.lists import list_inputs
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.set2set import Set2Set
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 from tfmat.zoo.presets import PRESETS
 from tfmat.zoo.pretrained import pretrained
 

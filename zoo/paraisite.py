@@ -13,7 +13,7 @@ import keras
 from tfmat.architecture import Architecture
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.layers.precision import weights_dtype
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 from tfmat.zoo.megnet import PARTS, Flavor, megnet_features
 
 

@@ -89,7 +89,7 @@ def _converted(model: Published, read: Callable[[], ForeignModel]) -> Path:
 
 
 def _intact(directory: Path) -> bool:
-    from tfmat.model_directory import check_weights, read_config
+    from tfmat.model_directory.files import check_weights, read_config
 
     if not directory.is_dir():
         return False
@@ -104,7 +104,7 @@ def _intact(directory: Path) -> bool:
 def _mirrored(model: Published, name: str) -> Path | None:
     """A file of the folder ``weights`` of ``TFMAT_DATA_DIR``, if it is the published one."""
     from tfmat.datasets.dataset import data_dir
-    from tfmat.model_directory import file_sha256
+    from tfmat.model_directory.files import file_sha256
 
     folder = data_dir()
     path = folder / "weights" / name if folder is not None else None
@@ -118,7 +118,7 @@ def _mirrored(model: Published, name: str) -> Path | None:
 
 def _megnet_weights(model: Published) -> Path:
     from tfmat.datasets.fetch import fetch
-    from tfmat.model_directory import file_sha256
+    from tfmat.model_directory.files import file_sha256
 
     mirrored = _mirrored(model, f"megnet_{model.preset.replace('/', '_')}.hdf5")
     if mirrored is not None and mirrored.with_name(f"{mirrored.name}.json").is_file():

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 
 from tfmat.architecture import Architecture, model_folder
-from tfmat.model_directory import read_config
+from tfmat.model_directory.files import read_config
+from tfmat.model_directory.transfer import initialise
 from tfmat.target import Target
-from tfmat.transfer import initialise
 
 
 def pretrained(

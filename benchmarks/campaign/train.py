@@ -205,8 +205,8 @@ def main() -> None:
     from tfmat import keep_memory
 
     keep_memory()
-    from tfmat import training
     from tfmat.errors import InputError
+    from tfmat.training import loop as training
 
     training.CHECKPOINT_SECONDS = options.checkpoint_seconds
     try:

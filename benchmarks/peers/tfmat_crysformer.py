@@ -82,7 +82,7 @@ class Tfmat:
         if self.batches is not None:
             return
         from tfmat.batching.pipeline import Batches
-        from tfmat.training import compile_model
+        from tfmat.training.loop import compile_model
 
         recipe = self.predictor.recipe("paper")
         self.batches = Batches.of(self.records, {"y": np.array(targets)}, batch_size, seed=0)

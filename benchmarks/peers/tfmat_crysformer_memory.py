@@ -35,7 +35,7 @@ def main() -> None:
     from tfmat.crystal import Crystal
     from tfmat.predictor import Predictor
     from tfmat.target import Target
-    from tfmat.training import compile_model
+    from tfmat.training.loop import compile_model
 
     generator, sites = np.random.default_rng(0), np.indices(GRID).reshape(3, -1).T
     lattice = SPACING * np.diag(GRID).astype(float)

@@ -48,7 +48,7 @@ class Tfmat:
         from tfmat.architecture import get
         from tfmat.batching.pipeline import Batches
         from tfmat.target import Target
-        from tfmat.training import Schedule, train
+        from tfmat.training.loop import Schedule, train
         from tfmat.zoo import MEGNet
 
         model, target = MEGNet(("y",)), Target("y", "eV/atom").fit(np.array(targets))

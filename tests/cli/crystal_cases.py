@@ -13,8 +13,8 @@ from cli_cases import ANIONS, METALS
 from tfmat.architecture import Architecture
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
-from tfmat.recipe import Recipe
 from tfmat.records import Records
+from tfmat.training.recipe import Recipe
 
 CUBE = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 

@@ -13,7 +13,7 @@ import pytest
 from cli_cases import SMALL, TINY, Command, Result, listing, start
 
 import tfmat.predictor as tfmat_predictor
-from tfmat.model_directory import _config_sha256
+from tfmat.model_directory.files import _config_sha256
 
 
 def refused(result: Result, *parts: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from cli_cases import Command, listing
 
-from tfmat.cecv import TOLERANCES, cecv
+from tfmat.analysis.cecv import TOLERANCES, cecv
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

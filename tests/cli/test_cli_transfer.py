@@ -16,7 +16,7 @@ from tfmat.cli.fitting import TrainingProgress
 from tfmat.cli.runs import TrainingFolder
 from tfmat.cli.settings import layer_rates
 from tfmat.errors import InputError
-from tfmat.model_directory import WEIGHTS, file_sha256
+from tfmat.model_directory.files import WEIGHTS, file_sha256
 from tfmat.predictor import Predictor
 
 GAP, ENERGY = ("--target", "gap", "--unit", "eV"), ("--target", "energy", "--unit", "eV")

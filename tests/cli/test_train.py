@@ -18,7 +18,7 @@ import pytest
 from cli_cases import TINY, Command, listing, start
 
 import tfmat.predictor as predictor_module
-import tfmat.training as training_module
+import tfmat.training.loop as training_module
 from tfmat.cli import figures, runs
 from tfmat.cli.config_file import RunConfig
 from tfmat.cli.fitting import TrainingProgress

@@ -10,9 +10,9 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 
 from tfmat import InputError, Predictor, Target
+from tfmat.analysis.explain import explain
 from tfmat.crystal import Crystal
 from tfmat.data.materials import read_material, read_materials
-from tfmat.explain import explain
 
 SALT = Structure(Lattice.cubic(3.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 DISORDERED = Structure(Lattice.cubic(3.6), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

@@ -291,7 +291,7 @@ def test_folds_of_phonons(mirror):
 
 
 def test_info_and_histogram(mirror, tmp_path):
-    from tfmat import plots
+    from tfmat.analysis import plots
 
     info = datasets.info("jarvis_dft_3d/subset")
     assert info.rows == 940 and info.sites[0] >= 1

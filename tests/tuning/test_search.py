@@ -19,8 +19,8 @@ from tuning_cases import TARGETS, grid, space, tables
 
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 from tfmat.tuning import search
 from tfmat.tuning.hparams import write_hparams
 from tfmat.tuning.objective import Objective

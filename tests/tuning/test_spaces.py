@@ -7,7 +7,7 @@ import pytest
 
 from tfmat.architecture import architectures, get
 from tfmat.errors import InputError
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 from tfmat.tuning import SPACES
 from tfmat.tuning.configuration import Reader, rounded, trial_values
 from tfmat.tuning.spaces import AUTOMATIC, space_of

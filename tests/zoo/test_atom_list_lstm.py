@@ -15,8 +15,8 @@ from tfmat.errors import InputError
 from tfmat.featurizers import AtomListFeaturizer
 from tfmat.layers.summed_dense import NOWHERE, set_floors
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 from tfmat.zoo import AtomListLSTM
 
 ROCK_SALT = Crystal(np.array([11, 17], np.int32), 2.82 * (np.ones((3, 3)) - np.eye(3)), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))

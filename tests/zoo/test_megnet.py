@@ -11,8 +11,8 @@ from megnet_cases import CRYSTALS, ISOLATED, SALT, SALTS, SMALL, TRICLINIC, batc
 
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.target import Target
+from tfmat.training.recipe import Recipe
 from tfmat.zoo.megnet import MEGNet
 
 FLAVORS = ["megnet", "matgl"]

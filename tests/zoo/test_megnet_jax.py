@@ -20,7 +20,7 @@ import json, sys
 import keras
 from megnet_cases import CRYSTALS, SALTS, table
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
+from tfmat.training.recipe import Recipe
 assert keras.backend.backend() == "jax"
 values = {name: Predictor.load(f"{sys.argv[1]}/{name}").predict(CRYSTALS)["y"].tolist() for name in ("megnet", "matgl")}
 predictor = Predictor.load(f"{sys.argv[1]}/matgl")

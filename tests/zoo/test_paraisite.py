@@ -12,11 +12,11 @@ from megnet_cases import CRYSTALS, SALTS, SMALL, batch_of, changed, randomise, t
 from tfmat.batching.pipeline import Batches
 from tfmat.errors import InputError
 from tfmat.featurizers.bonds import BondFeaturizer
-from tfmat.losses import loss_for
 from tfmat.predictor import Predictor
-from tfmat.recipe import Recipe
 from tfmat.target import Target
-from tfmat.training import compile_model
+from tfmat.training.loop import compile_model
+from tfmat.training.losses import loss_for
+from tfmat.training.recipe import Recipe
 from tfmat.zoo.paraisite import ARCHITECTURE, ParAIsite
 from tfmat.zoo.presets import PRESETS
 
@@ -213,7 +213,7 @@ def test_a_learning_rate_of_the_backbone(aflow_model, factor, moved):
 def test_parts():
     model = ParAIsite(("kappa",), **HEAD, fidelities=2)
     names = {layer.name for layer in model.layers if layer.weights}
-    from tfmat.parts import matching_layers
+    from tfmat.training.parts import matching_layers
 
     found = {name: matching_layers(model, name, ARCHITECTURE.parts) for name in ARCHITECTURE.parts}
     assert found["backbone"] == found["encoders"] | found["embedding"] | found["blocks"] | found["readout"]

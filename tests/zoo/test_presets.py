@@ -131,7 +131,7 @@ def small(monkeypatch, tmp_path):
     """A published model of random weights, in a mirror of its own."""
     from conversion_cases import random_weights, side_car, write_megnet
 
-    from tfmat.model_directory import file_sha256
+    from tfmat.model_directory.files import file_sha256
 
     folder = tmp_path / "data" / "weights"
     folder.mkdir(parents=True)

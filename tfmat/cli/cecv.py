@@ -21,7 +21,7 @@ from tfmat.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tfmat.cecv import CECV, Environment
+    from tfmat.analysis.cecv import CECV, Environment
     from tfmat.data.table import Table
     from tfmat.predictor import Predictor
 
@@ -66,9 +66,9 @@ def cecv(
         known("split", split, SPLITS)
     check_out(out, overwrite, TABLE)
     load_tensorflow()
-    from tfmat.cecv import cecv as count
-    from tfmat.cecv import environment
-    from tfmat.cecv.references import role_of
+    from tfmat.analysis.cecv import cecv as count
+    from tfmat.analysis.cecv import environment
+    from tfmat.analysis.cecv.references import role_of
 
     predictors = _loaded(models)
     table, source = _compounds(predictors, models[0], data, split)
@@ -91,7 +91,7 @@ def cecv(
 
 def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
     """The models by what they are called: their folders' names, or where these are the same the whole paths."""
-    from tfmat.cecv.environments import check_composition_model
+    from tfmat.analysis.cecv.environments import check_composition_model
     from tfmat.predictor import Predictor
 
     names = [path.name or str(path) for path in models]
@@ -126,7 +126,7 @@ def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | Non
 
 
 def _print(found: Mapping[str, CECV], roles: Mapping[str, str], source: str) -> None:
-    from tfmat.cecv import TOLERANCES
+    from tfmat.analysis.cecv import TOLERANCES
 
     (first, *_) = found.values()
     counts = ", ".join(f"{number:,} of {size} elements" for size, number in first.compounds.items() if number)
@@ -148,7 +148,7 @@ def _frames(found: Mapping[str, CECV], roles: Mapping[str, str]) -> tuple[pd.Dat
     """The vectors, and the clusters of each number of elements; one row a model, or a model and a number, and tolerance."""
     import pandas as pd
 
-    from tfmat.cecv import TOLERANCES
+    from tfmat.analysis.cecv import TOLERANCES
 
     vectors, parts = [], []
     for name, one in found.items():
@@ -177,7 +177,7 @@ def _write(
             frame = pd.DataFrame(one.correlations, index=list(one.elements), columns=list(one.elements))
             frame.to_csv(folder / (file_name(f"environment-{compound}-{name}", taken) + ".csv"), index_label="element", float_format="%.7g")
         if figures.can_plot():
-            from tfmat.cecv.plots import environment_maps, retention_curves, tolerance_curves
+            from tfmat.analysis.cecv.plots import environment_maps, retention_curves, tolerance_curves
 
             tolerance_curves(found, roles, folder / "cecv.png")
             retention_curves(found, roles, folder / "retention.png")
@@ -189,7 +189,7 @@ def _example(predictor: Predictor, table: Table, element: str) -> Any:
     """The compound with the probe element and most elements, up to 7, that comes first in the canonical order of CECV."""
     import numpy as np
 
-    from tfmat.cecv.vector import canonical_order, probe_compounds
+    from tfmat.analysis.cecv.vector import canonical_order, probe_compounds
 
     records, positions = probe_compounds(predictor, table.materials, element)
     order = canonical_order(records)

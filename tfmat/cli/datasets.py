@@ -147,8 +147,8 @@ def _draw(dataset: Dataset, data: str, plot: Path | None, quietly: bool) -> None
 
     if not can_plot():
         return
+    from tfmat.analysis.plots import dataset_histogram
     from tfmat.atomic import staged
-    from tfmat.plots import dataset_histogram
 
     path = plot or Path(f"{stem(data)}-histogram.png")
     with writing(path), task(f"drawing {path}"), staged(path, overwrite=True) as temporary:

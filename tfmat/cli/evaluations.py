@@ -68,7 +68,7 @@ def write(
     from tfmat.atomic import new_directory
     from tfmat.crystal import Crystal
     from tfmat.data.rejections import FILE_NAME, write_rejections
-    from tfmat.provenance import hardware, versions
+    from tfmat.model_directory.provenance import hardware, versions
 
     content = {
         **about,
@@ -95,7 +95,7 @@ def write(
 
 def _write_worst(frame: pd.DataFrame, targets: Sequence[Target], table: Table, path: Path) -> None:
     """The crystals with the ten largest errors of each target, one JSON object a line, as `tfmat predict` reads them."""
-    from tfmat.scores import worst_rows
+    from tfmat.training.scores import worst_rows
 
     rows = dict.fromkeys(
         row for t in targets for row in worst_rows(frame[f"{t.name}_true"].to_numpy(float), frame[t.name].to_numpy(float)).tolist()

@@ -18,7 +18,7 @@ from tfmat.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tfmat.explain import Contributions, Explanation
+    from tfmat.analysis.explain import Contributions, Explanation
     from tfmat.predictor import Predictor
 
 PRINTED = 60
@@ -49,7 +49,7 @@ def explain(
     """  # noqa: D301
     check_out(out, overwrite, TABLE)
     predictor, wanted = load_and_collect(model, materials, [], None)
-    from tfmat.explain import Explainer
+    from tfmat.analysis.explain import Explainer
 
     explainer = Explainer(predictor)
     found: list[tuple[str, Explanation]] = []
@@ -166,7 +166,7 @@ def _write(out: Path, overwrite: bool, found: Sequence[tuple[str, Explanation]])
         pd.concat(frames).to_csv(folder / TABLE, index=False, float_format="%.7g")
         pd.DataFrame(rows).to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
         if figures.can_plot():
-            from tfmat.explain.plots import contribution_bars
+            from tfmat.analysis.explain.plots import contribution_bars
 
             taken: set[str] = set()
             for name, explanation in found:

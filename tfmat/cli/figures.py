@@ -22,7 +22,7 @@ def can_plot() -> bool:
 
 def write_learning_curve(predictor: Predictor, folder: Path) -> None:
     """``learning_curve.png``."""
-    from tfmat.plots import learning_curve
+    from tfmat.analysis.plots import learning_curve
 
     units, tasks = {t.name: t.unit for t in predictor.targets}, {t.name: t.task for t in predictor.targets}
     learning_curve(predictor.history, units, folder / "learning_curve.png", tasks)
@@ -30,7 +30,7 @@ def write_learning_curve(predictor: Predictor, folder: Path) -> None:
 
 def write_parity(predictor: Predictor, evaluation: Evaluation, folder: Path, split: str) -> None:
     """``parity-<split>-<target>.png`` for each target, or ``roc-<split>-<target>.png`` for a binary one."""
-    from tfmat.plots import parity, roc
+    from tfmat.analysis.plots import parity, roc
 
     frame = evaluation.predictions
     for target in predictor.targets:

@@ -61,11 +61,11 @@ def run(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume:
 
 def build(settings: Settings) -> Predictor:
     """The predictor with its initial weights, which the recipe fits."""
-    from tfmat.distribution import strategy_of
     from tfmat.predictor import Predictor
-    from tfmat.recipe import Recipe
     from tfmat.target import Target
-    from tfmat.training import check_recipe
+    from tfmat.training.distribution import strategy_of
+    from tfmat.training.loop import check_recipe
+    from tfmat.training.recipe import Recipe
 
     targets = [Target(**config) for config in settings.targets]
     try:
@@ -109,7 +109,7 @@ def featurized(
 
 def fit(predictor: Predictor, settings: Settings, tables: Mapping[str, Table], folder: TrainingFolder, cache: RecordCache | None) -> None:
     """Train with progress; the state is kept in the folder."""
-    from tfmat.recipe import Recipe
+    from tfmat.training.recipe import Recipe
 
     training, validation = tables["train"], tables["validation"]
     with TrainingProgress(len(training), predictor.targets, folder.append_history) as progress:
@@ -167,7 +167,7 @@ def _tell_refused(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]], 
 @contextlib.contextmanager
 def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
     """After an interruption, say how to go on; after an error, keep the folder only if it holds finished epochs."""
-    from tfmat.training import Diverged, Interrupted
+    from tfmat.training.loop import Diverged, Interrupted
 
     advice = f"continue with: tfmat train --resume {shlex.quote(str(folder.out))}"
     try:
@@ -201,7 +201,7 @@ def _interrupted(epochs: int, settings: Settings, advice: str) -> str:
 
 def _finished(folder: TrainingFolder) -> list[dict[str, float]]:
     """The finished epochs in the checkpoint."""
-    from tfmat.checkpoint import Checkpoint
+    from tfmat.training.checkpoint import Checkpoint
 
     return Checkpoint.read(folder.checkpoint).history if folder.checkpoint.exists() else []
 
@@ -219,7 +219,7 @@ def _tell_transfer(predictor: Predictor) -> None:
 
 def _tell_devices(predictor: Predictor) -> None:
     """On how many a strategy trains."""
-    from tfmat.distribution import description, replicas
+    from tfmat.training.distribution import description, replicas
 
     if predictor.strategy is not None:
         alone = ": there is no second one, so this is slower than --strategy none" if replicas(predictor.strategy) == 1 else ""

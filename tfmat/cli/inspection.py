@@ -140,7 +140,7 @@ def _training(info: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _scores(model: Mapping[str, Any]) -> list[list[str]]:
-    from tfmat.card import score_lines
+    from tfmat.model_directory.card import score_lines
 
     info, units = model["info"], {target["name"]: target["unit"] for target in model["targets"]}
     rows = [["reported error", info["reported_error"]]] if info.get("reported_error") else []

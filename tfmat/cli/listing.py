@@ -111,7 +111,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _entry(folder: Path) -> dict[str, str]:
-    from tfmat.model_directory import read_config
+    from tfmat.model_directory.files import read_config
 
     try:
         if folder.name.endswith(SUFFIX):
@@ -135,7 +135,7 @@ def _unfinished(folder: Path) -> dict[str, str]:
 
 
 def _main_score(scores: dict[str, float], unit: str) -> str:
-    from tfmat.card import format_score
+    from tfmat.model_directory.card import format_score
 
     name = next((name for name in ("MAE", "ROC-AUC", "accuracy") if name in scores), None)
     return f"{name} {format_score(name, scores[name], unit)}" if name else ""

@@ -45,7 +45,7 @@ def pack(
 ) -> None:
     """Featurize a dataset into one compact file, from which models are trained without pymatgen and TensorFlow.
 
-    The file is given to `tfmat train --data`, or to tfmat.packed.train in Python.
+    The file is given to `tfmat train --data`, or to tfmat.runs.packed.train in Python.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def pack(
     known("type of numbers", floats, FLOATS)
     if is_packed(data):
         raise InputError("it is packed already", file=data)
-    from tfmat.packed import pack as write
+    from tfmat.runs.packed import pack as write
 
     family = architectures()[known("architecture", for_, architectures())]
     keywords = builder_keywords(family, variant, set_ or [])

@@ -105,7 +105,7 @@ def progress_bar() -> Any:
 
 
 class TrainingProgress:
-    """Context manager whose `report` is the callback of `tfmat.training.train`.
+    """Context manager whose `report` is the callback of `tfmat.training.loop.train`.
 
     Args:
         rows: of the training split.

@@ -18,7 +18,7 @@ from tfmat.errors import InputError
 from tfmat.extras import require
 
 if TYPE_CHECKING:
-    from tfmat.report import Paired, Run
+    from tfmat.analysis.report import Paired, Run
     from tfmat.target import Target
 
 PAGE, COMPARISON = "report.html", Path("comparison.html")
@@ -61,7 +61,7 @@ def report(
 
 
 def _write_run(run: Run, target: Path) -> None:
-    from tfmat.report import run_page
+    from tfmat.analysis.report import run_page
 
     with task("drawing the report"):
         page = run_page(run)
@@ -72,7 +72,7 @@ def _write_run(run: Run, target: Path) -> None:
 
 
 def _write_comparison(runs: Sequence[Run], target: Path) -> None:
-    from tfmat.report import compare, comparison_page
+    from tfmat.analysis.report import compare, comparison_page
 
     paired = compare(runs)
     with task("drawing the report"):
@@ -127,9 +127,9 @@ def _names(models: Sequence[Path]) -> list[str]:
 
 def _run(model: Path, name: str, evaluation: str | None) -> Run:
     """What the page shows of one model; the test split is scored if that has not been done."""
+    from tfmat.analysis.report import Result, Run
     from tfmat.architecture import model_folder
-    from tfmat.model_directory import CARD, read_config
-    from tfmat.report import Result, Run
+    from tfmat.model_directory.files import CARD, read_config
     from tfmat.target import Target
 
     _check_finished(model)
@@ -157,7 +157,7 @@ def _history(folder: Path, config: dict[str, Any], targets: Sequence[Target]) ->
     """Figures of each epoch; none of a model that was converted."""
     import pandas as pd
 
-    from tfmat.model_directory import HISTORY
+    from tfmat.model_directory.files import HISTORY
 
     path = folder / HISTORY
     if not config["info"].get("epochs"):

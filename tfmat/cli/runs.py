@@ -46,7 +46,7 @@ class Settings:
         init_label: the same as it was typed.
         init_sha256: of the weights there.
         freeze: layers that are not trained.
-        strategy: name of the strategy, see `tfmat.distribution.strategy_of`.
+        strategy: name of the strategy, see `tfmat.training.distribution.strategy_of`.
         precision: in which the model is trained.
     """
 

@@ -15,7 +15,7 @@ from tfmat.errors import InputError
 
 if TYPE_CHECKING:
     from tfmat.architecture import Architecture
-    from tfmat.recipe import Recipe
+    from tfmat.training.recipe import Recipe
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ def number(value: float, uncertainty: float | None = None) -> str:
 
 def scores_table(title: str, scores: Mapping[str, Mapping[str, float]], units: Mapping[str, str]) -> str:
     """One line a score: the main one (MAE or ROC-AUC) first, the number of rows last."""
-    from tfmat.card import score_lines
+    from tfmat.model_directory.card import score_lines
 
     rows = []
     for target, values in scores.items():

@@ -174,13 +174,13 @@ def check_data(label: str) -> None:
 
 def _check_strategy(name: str) -> None:
     """Before the data is read, which may take long."""
-    from tfmat.distribution import strategy_of
+    from tfmat.training.distribution import strategy_of
 
     strategy_of(name)
 
 
 def _check_precision(precision: str) -> None:
-    from tfmat.precision import PRECISIONS
+    from tfmat.training.precision import PRECISIONS
 
     known("precision", precision, PRECISIONS)
 

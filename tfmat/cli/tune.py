@@ -181,7 +181,7 @@ def _usable(search: Search, settings: Settings, dataset: Dataset, cache: RecordC
 @contextlib.contextmanager
 def _continuable(out: Path, role: str) -> Iterator[None]:
     """After an interruption, say how to go on."""
-    from tfmat.training import Interrupted
+    from tfmat.training.loop import Interrupted
 
     kept = "finished trials are kept, the same command goes on with them"
     advice = "the same command with the same KERASTUNER_TUNER_ID takes its trial up again" if role == "worker" else kept

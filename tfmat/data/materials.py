@@ -1,6 +1,6 @@
 """Whatever a user hands over as materials to predict: formulas, crystals as objects, files, folders and tables, in one form.
 
-`Predictor.predict`, `tfmat.explain` and the command line all read through `read_materials`, so the same rules hold everywhere.
+`Predictor.predict`, `tfmat.analysis.explain` and the command line all read through `read_materials`, so the same rules hold everywhere.
 """
 
 from __future__ import annotations

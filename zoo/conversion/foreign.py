@@ -12,8 +12,8 @@ import numpy as np
 
 from tfmat import architecture as registry
 from tfmat.errors import InputError
+from tfmat.model_directory.provenance import versions
 from tfmat.predictor import Predictor
-from tfmat.provenance import versions
 from tfmat.target import Target
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.extras import require
-from tfmat.model_directory import file_sha256
+from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target
 from tfmat.zoo.conversion.foreign import ForeignModel
 from tfmat.zoo.conversion.matgl_description import read_description

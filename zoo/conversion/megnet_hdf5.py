@@ -12,7 +12,7 @@ import numpy as np
 
 from tfmat.data.hdf5_content import Content, read_hdf5
 from tfmat.errors import InputError
-from tfmat.model_directory import file_sha256
+from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target
 from tfmat.zoo.conversion.foreign import ForeignModel
 from tfmat.zoo.conversion.keras_graph import STREAMS, Layer, Roles, find_roles

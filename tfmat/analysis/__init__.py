@@ -1,0 +1,1 @@
+"""What a trained model has learnt, and how good it is: plots, explanations, CECV, reports, baselines."""

@@ -1,7 +1,0 @@
-"""CECV: how many chemical environments of an element a model of compositions tells apart, as a function of a tolerance."""
-
-from tfmat.cecv.clustering import Clustering, count_clusters
-from tfmat.cecv.environments import Environment, environment
-from tfmat.cecv.vector import CECV, TOLERANCES, cecv
-
-__all__ = ["CECV", "Clustering", "Environment", "TOLERANCES", "cecv", "count_clusters", "environment"]

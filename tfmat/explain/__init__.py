@@ -1,5 +1,0 @@
-"""Explanations: which elements of a formula, or sites of a crystal, a prediction comes from."""
-
-from tfmat.explain.explanation import Contributions, Explainer, Explanation, explain
-
-__all__ = ["Contributions", "Explainer", "Explanation", "explain"]

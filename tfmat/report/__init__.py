@@ -1,7 +1,0 @@
-"""Web pages about trained models: one run in detail, or several on the same rows. Needs the ``report`` extra."""
-
-from tfmat.report.comparison import Paired, compare
-from tfmat.report.pages import comparison_page, run_page
-from tfmat.report.results import Result, Run
-
-__all__ = ["Paired", "Result", "Run", "compare", "comparison_page", "run_page"]

@@ -1,0 +1,1 @@
+"""Fitting a model: the loop, its recipe, losses, optimizers, callbacks and devices."""
