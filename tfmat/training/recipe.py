@@ -33,7 +33,7 @@ class Recipe:
         loss: of a regression target, see `training.losses`: ``laplace`` (needs an output with a log-scale), ``mae`` or ``mse`` in scaled
             units, ``mape`` (a fraction) or ``mse_physical`` in the target's unit. All but ``laplace`` leave an output's log-scale as it
             was initialised, so its uncertainties mean nothing. A binary target always has the cross-entropy.
-        optimizer: ``adamw`` (decay not on biases, norms and scalars), ``adam`` (no decay) or ``lookahead_lamb`` (see `training.optimizers`).
+        optimizer: ``adamw`` (decay not on biases, norms and scalars), ``adam`` (no decay) or ``lookahead_lamb`` (`training.optimizers`).
         learning_rate: peak rate.
         rates: factors on the learning rate, and on the weight decay, of single layers: pairs of a layer's name (``*`` and ``?`` as in
             `fnmatch`; or the name of one of the architecture's parts) and a factor; the first that matches a layer counts. A mapping
