@@ -13,7 +13,7 @@ from tfmat.cli.tables import aligned, shortened_list, with_unit
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
-    from tfmat.export.inspection import Inspected
+    from tfmat.export.inspect import Inspected
 
 
 def inspect(
@@ -40,7 +40,7 @@ def _found(path: str) -> Inspected:
     """Keras is loaded, quietly, only for what needs it."""
     from pathlib import Path
 
-    from tfmat.export.inspection import inspect as look
+    from tfmat.export.inspect import inspect as look
 
     quiet = Path(path).is_file() or (Path(path) / "assets.extra" / "tfmat.json").is_file()
     if not quiet:
