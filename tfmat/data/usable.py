@@ -61,7 +61,7 @@ def usable_table(
             about = {"source": table.source, "featurizer": {"name": f"refused by {type(featurizer).__name__}"}}
             cache.save(_key(table, featurizer, cache), _to_records(refused), about)
     for index, error in sorted(refused.items()):
-        rejections.add(error, file=table.source, row=int(table.rows[index]), identifier=table.ids[index])
+        rejections.add(error, **table.place(index), identifier=table.ids[index])
     return table.subset(_others(refused, len(table))) if refused else table
 
 
@@ -100,7 +100,7 @@ def _check_some_left(table: Table, refused: dict[int, InputError]) -> None:
         return
     first = refused[0]
     problem = first.problem if len(table) == 1 else f"none of {len(table):,} rows can be used; the first because: {first.problem}"
-    raise InputError(problem, expected=first.expected, file=table.source, row=int(table.rows[0]))
+    raise InputError(problem, expected=first.expected, **table.place(0))
 
 
 def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:
