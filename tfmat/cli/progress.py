@@ -204,21 +204,13 @@ class TrainingProgress:
 class Shown(Progress):
     """What the library tells of long work, shown on stderr."""
 
-    def tell(self, message: str) -> None:
-        """Print a line."""
-        tell(message)
-
-    def task(self, description: str) -> contextlib.AbstractContextManager[None]:
-        """See the function `task`."""
-        return task(description)
-
-    def rows(self, description: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
-        """See `rows_done`."""
-        return rows_done(description)
+    tell = staticmethod(tell)
+    task = staticmethod(task)
+    rows = staticmethod(rows_done)
 
     @contextlib.contextmanager
     def training(self, rows: int, targets: Sequence[Target]) -> Iterator[Report]:
-        """See `TrainingProgress`."""
+        """Show the epochs, see `TrainingProgress`."""
         with TrainingProgress(rows, targets) as shown:
             yield shown.report
 

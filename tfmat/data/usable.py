@@ -9,7 +9,7 @@ import numpy as np
 
 from tfmat.data.cache import RecordCache, featurize_table, stored_records
 from tfmat.data.featurized import Featurized
-from tfmat.data.featurizing import Report, featurize_parts
+from tfmat.data.featurizing import RowsDone, featurize_parts
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -27,7 +27,7 @@ def usable_table(
     cache: RecordCache | None = None,
     *,
     processes: int | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
 ) -> Table:
     """Featurize all materials of `table`, and leave out those that cannot be featurized (a crystal without a bond, say).
 
@@ -66,7 +66,7 @@ def usable_table(
 
 
 def _featurize(
-    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: Report | None
+    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: RowsDone | None
 ) -> dict[int, InputError]:
     """What is refused; the records of the other rows are in the cache then."""
     refused: dict[int, InputError] = {}

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.data.cache import RecordCache
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.grouped_splits import SplitSpec
-from tfmat.data.structures import Report
 from tfmat.data.user_data import UserData, read_user_data
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
@@ -79,7 +79,7 @@ def open_data(
     material: Material | None = None,
     strict: bool = False,
     cache: RecordCache | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
     stated: bool = False,
 ) -> Dataset:
     """A dataset by name, a user's file or folder, or several of these as one.

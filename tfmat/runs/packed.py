@@ -16,7 +16,7 @@ from typing import Any
 from tfmat import architecture as registry
 from tfmat.atomic import check_free
 from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.featurizing import Report as RowsDone
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.usable import usable_table
 from tfmat.data.user_data import check_material

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfmat.data.featurizing import RowsDone
     from tfmat.target import Target
     from tfmat.training.loop import Report
-
-RowsDone = Callable[[int, int], None]
-"""Called as ``report(rows done, rows in all)``; 0 rows in all stand for an unknown number."""
-
 
 class Progress:
     """Follows long work. This one logs what it is told and shows nothing else; the command line has one that draws bars."""
