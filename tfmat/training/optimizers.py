@@ -136,13 +136,13 @@ class _OnePassAdam(PartRates):
             return {name: tf.cast(value, dtype) for name, value in (values | powers).items()}
 
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            slots = {"var": variable} | {
-                n: s[self._get_variable_index(variable)] for n, s in (("m", self._momentums), ("v", self._velocities))
-            }
+            index = self._get_variable_index(variable)
             tf.raw_ops.ResourceApplyAdam(
-                **{name: slot.value.handle for name, slot in slots.items()},
-                **numbers(self._factor(variable), variable.dtype),
+                var=variable.value.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
                 grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+                **numbers(self._factor(variable), variable.dtype),
             )
 
 
