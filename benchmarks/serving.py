@@ -35,8 +35,8 @@ from tfmat import datasets
 from tfmat.architecture import get, list_models
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.interface import Interface, interface_of
-from tfmat.export.precision import PRECISIONS
+from tfmat.export.formats.weight_precision import PRECISIONS
+from tfmat.export.interfaces.base import Interface, interface_of
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
