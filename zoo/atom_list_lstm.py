@@ -21,7 +21,7 @@ from tfmat.layers.neighbors import MeanOverSites
 from tfmat.layers.normalization import LayerNorm
 from tfmat.layers.outputs import model_of
 from tfmat.layers.precision import exact, weights_dtype
-from tfmat.layers.stacked_lstm import StackedLSTM
+from tfmat.layers.recurrent import StackedLSTM
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
 

@@ -280,15 +280,8 @@ class MEGNetBlock(keras.layers.Layer):
         **layer_options: Any,
     ) -> None:
         super().__init__(**layer_options)
-        self.options: dict[str, Any] = {
-            "dim": dim,
-            "hidden_dim": hidden_dim,
-            "feed_forward": feed_forward,
-            "activate_last": activate_last,
-            "receive": receive,
-            "dropout": dropout,
-            "l2": l2,
-        }
+        self.options: dict[str, Any] = {"dim": dim, "hidden_dim": hidden_dim, "feed_forward": feed_forward, "activate_last": activate_last}
+        self.options |= {"receive": receive, "dropout": dropout, "l2": l2}
 
     def build(self, atoms_shape: Any, bonds_shape: Any, state_shape: Any, graph_shape: Any = None) -> None:
         dim, hidden = self.options["dim"], self.options["hidden_dim"]

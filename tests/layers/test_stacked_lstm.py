@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from tfmat.layers.normalization import LayerNorm
-from tfmat.layers.recurrent import UNROLL_LIMIT
-from tfmat.layers.stacked_lstm import StackedLSTM
+from tfmat.layers.recurrent import UNROLL_LIMIT, StackedLSTM
 from tfmat.zoo.atom_list_lstm import NOWHERE, SitesNorm, SummedDense
 
 RNG = np.random.default_rng(0)
@@ -73,7 +72,7 @@ def test_gradients_of_loops_and_of_compiled_code(length, dynamic, compiled, monk
     layer = StackedLSTM(3, layers=2)
     layer(inputs, real)
     found = gradients(layer, inputs, real, dynamic, compiled)
-    monkeypatch.setattr("tfmat.layers.stacked_lstm.UNROLL_LIMIT", LONG)
+    monkeypatch.setattr("tfmat.layers.recurrent.UNROLL_LIMIT", LONG)
     expected = gradients(layer, inputs, real, dynamic=False, compiled=False)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

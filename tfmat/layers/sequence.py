@@ -1,4 +1,4 @@
-"""Convolution along masked sequences, and the matrix product that it shares with the recurrent layers."""
+"""Convolution along masked sequences, and the matrix products that it shares with the recurrent layers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def product(values: Any, matrix: Any, bias: Any = None) -> Any:
     return ops.reshape(result, (ops.shape(values)[0], -1, matrix.shape[-1]))
 
 
+def product_of_rows(left: Any, right: Any) -> Any:
+    """Sum over all rows of their outer products: (L, N, D), (L, N, E) -> (D, E)."""
+    return ops.matmul(ops.transpose(_rows(left)), _rows(right))
+
+
 @keras.saving.register_keras_serializable("tfmat")
 class MaskedConv1D(keras.layers.Layer):
     """Convolution along the slots, kernel 1 or 3, stride 1, zero border, padded slots set to zero in the result.
 
-    Written as one matrix product a tap on the slots that the tap really sees: for sequences of 2 or 3 slots a padded
+    Written as one matrix product per tap on the slots that the tap really sees: for sequences of 2 or 3 slots a padded
     convolution would spend a third to a quarter of its work on the zero border.
 
     Args:
@@ -83,7 +88,7 @@ def _three_taps(features: Any, kernel: Any, bias: Any) -> Any:
         empty = ops.zeros_like(features[:, :1])
         d_features = product(upstream, back[1]) + _behind(product(last, back[0]), empty) + _behind(empty, product(first, back[2]))
         pairs = ((left, last), (features, upstream), (right, first))
-        d_kernel = ops.stack([ops.matmul(ops.transpose(_rows(seen)), _rows(change)) for seen, change in pairs])
+        d_kernel = ops.stack([product_of_rows(seen, change) for seen, change in pairs])
         return d_features, d_kernel, ops.sum(_rows(upstream), axis=0)
 
     return result, grad
