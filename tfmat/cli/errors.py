@@ -40,10 +40,8 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     """The line, without the leading ``tfmat: ``, and the exit code for an error."""
     if isinstance(error, CommandError):
         return str(error), error.code
-    if isinstance(error, Signalled):
-        return "interrupted", 128 + error.signum
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, (Signalled, KeyboardInterrupt)):
+        return "interrupted", signal_code(error)
     if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
         return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
@@ -57,6 +55,11 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error):
         return f"out of memory: try a smaller --batch-size ({_line(error)[:200]})", BAD_INPUT
     return f"internal error, please report it: {type(error).__name__}: {_line(error)[:300]} (--log-level debug shows where)", BUG
+
+
+def signal_code(error: BaseException) -> int:
+    """The exit code after a signal, which an error that was raised because of one may name as ``signum``."""
+    return 128 + int(getattr(error, "signum", signal.SIGINT))
 
 
 def _line(error: BaseException) -> str:
@@ -73,6 +76,14 @@ def _system_error(error: OSError) -> str:
 def is_full(error: BaseException | None) -> bool:
     """Whether there is no space left; HDF5 tells it in the text alone."""
     return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
+
+
+def check_file(out: Path, overwrite: bool, ending: str) -> None:
+    """Refuse an ``--out`` at which a file cannot be written."""
+    if out.is_dir():
+        raise InputError("it is a folder", file=str(out), expected=f"--out FILE.{ending}")
+    if out.exists() and not overwrite:
+        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.errors import tell
+from tfmat.cli.errors import check_file, tell
 from tfmat.cli.progress import load_tensorflow, rows_done
 from tfmat.cli.tables import aligned, number, shortened
 from tfmat.errors import InputError
@@ -56,7 +56,7 @@ def predict(
       tfmat predict runs/gap --input table.csv --formula-column composition
     """  # noqa: D301
     if out is not None:
-        _check_out(out, overwrite)
+        check_file(out, overwrite, "csv")
     predictor, wanted = load_and_collect(model, materials or [], input_ or [], formula_column)
     with rows_done("predicting") as report:
         frame = predictor.predict(wanted, batch_size=batch_size, report=report)
@@ -99,13 +99,6 @@ def load_and_collect(
         if not found:
             raise InputError("no material to predict", expected="formulas or files, as in: tfmat predict MODEL Fe2O3 NaCl.cif more.csv")
         return predictor, found
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir():
-        raise InputError("it is a folder", file=str(out), expected="--out FILE.csv")
-    if out.exists() and not overwrite:
-        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
 
 
 def _report_errors(frame: pd.DataFrame, materials: Sequence[GivenMaterial]) -> int:

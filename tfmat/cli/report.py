@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tfmat.cli.errors import check_file
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import aligned, number, scores_table, with_unit
 from tfmat.errors import InputError
@@ -109,10 +110,7 @@ def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
         raise InputError("it is given twice", file=str(same[0]), expected="different models")
     renewed = out is None and len(models) == 1 and models[0].is_dir()
     target = out or (models[0] / PAGE if renewed else Path(PAGE) if len(models) == 1 else COMPARISON)
-    if target.is_dir():
-        raise InputError("it is a folder", file=str(target), expected="--out FILE.html")
-    if target.exists() and not (overwrite or renewed):
-        raise InputError("it exists already", file=str(target), expected="a new --out, or --overwrite")
+    check_file(target, overwrite or renewed, "html")
     return target
 
 

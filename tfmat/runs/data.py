@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfmat.data.grouped_splits import SplitSpec
     from tfmat.data.rejections import Rejection
     from tfmat.data.table import Table
+    from tfmat.data.user_data import UserData
     from tfmat.datasets import Dataset
     from tfmat.featurizers.base import Featurizer
     from tfmat.target import Target
@@ -129,7 +130,7 @@ def split_of(dataset: Dataset) -> SplitSpec | None:
     return found
 
 
-def rejections_of(dataset: Dataset) -> tuple[Rejection, ...]:
+def rejections_of(dataset: Dataset | UserData) -> tuple[Rejection, ...]:
     """Rows and files that were left out."""
     found: tuple[Rejection, ...] = getattr(dataset, "rejections", ())
     return found
