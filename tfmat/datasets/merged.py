@@ -70,13 +70,7 @@ def merge(
         for part, table in own.splits.items():
             tables[part].append(table)
     if datasets and files and not stated:
-        (name, dataset), path = next(iter(datasets.items())), next(iter(files))
-        options = [f"--unit {unit}" for unit in dataset.units.values() if unit]
-        options += [f"--task {task}" for task in dataset.tasks.values() if task != "regression"]
-        if options:
-            raise InputError(
-                f"{name} has {_described(dataset)}, {path} does not tell its own", expected=f"{' '.join(options)}, if that is so"
-            )
+        _check_implied(*next(iter(datasets.items())), next(iter(files)))
     splits = {part: Table.join(several) for part, several in tables.items()}
     name, kind = " + ".join(parts), _kind(parts, material)
     known = next(iter(datasets.values()), own)
@@ -99,6 +93,15 @@ def merge(
         sources=tuple(parts),
         **said,
     )
+
+
+def _check_implied(name: str, dataset: Dataset, file: str) -> None:
+    """Refuse a file beside a dataset whose units or tasks are not those that a file is taken to have."""
+    options = [f"--unit {unit}" for unit in dataset.units.values() if unit]
+    options += [f"--task {task}" for task in dataset.tasks.values() if task != "regression"]
+    if options:
+        problem = f"{name} has {_described(dataset)}, {file} does not tell its own"
+        raise InputError(problem, expected=f"{' '.join(options)}, if that is so")
 
 
 def merge_files(files: Mapping[str, UserData]) -> UserData:
