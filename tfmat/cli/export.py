@@ -14,7 +14,7 @@ from tfmat.cli.tables import aligned, duration
 from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.export.precision import Loss
+    from tfmat.export.formats.weight_precision import Loss
 
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
 """Format -> ending of the default output."""
@@ -94,7 +94,7 @@ def export(
     load_tensorflow()
     from tfmat.atomic import check_free
     from tfmat.export import export_model
-    from tfmat.export.precision import MOST, PRECISIONS
+    from tfmat.export.formats.weight_precision import MOST, PRECISIONS
     from tfmat.predictor import Predictor
     from tfmat.runs.evaluate import validation_materials
 

@@ -14,7 +14,7 @@ from tfmat.errors import InputError
 from tfmat.runs.progress import shortened_list
 
 if TYPE_CHECKING:
-    from tfmat.export.inspection import Inspected
+    from tfmat.export.inspect import Inspected
 
 
 def inspect(
@@ -41,7 +41,7 @@ def _found(path: str) -> Inspected:
     """Keras is loaded, quietly, only for what needs it."""
     from pathlib import Path
 
-    from tfmat.export.inspection import inspect as look
+    from tfmat.export.inspect import inspect as look
 
     quiet = Path(path).is_file() or (Path(path) / "assets.extra" / "tfmat.json").is_file()
     if not quiet:
