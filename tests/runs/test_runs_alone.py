@@ -21,7 +21,6 @@ from tfmat.runs.folder import TrainingFolder
 from tfmat.runs.progress import Progress
 from tfmat.runs.train import prepare, run
 
-
 SETTINGS = functools.partial(
     model_settings, None, "tiny", None, ["dim=4"], "default", [], rates=[], epochs=2, batch_size=8, new=True
 )  # fmt: skip
@@ -88,7 +87,9 @@ def test_train_and_score(file: pathlib.Path, tmp_path: pathlib.Path, capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_before_the_first_epoch_leaves_nothing(file: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_before_the_first_epoch_leaves_nothing(
+    file: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("an error")
 

@@ -1,4 +1,4 @@
-"""What goes wrong, as one line on stderr and an exit code."""
+"""What goes wrong becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CommandError(Exception):
-    """A command ends with one line and an exit code."""
+    """Ends a command with one line and an exit code."""
 
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class Signalled(BaseException):
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """The line, without the leading ``tfmat: ``, and the exit code for an error."""
+    """Say an error in one line, without the leading ``tfmat: ``, and choose the exit code."""
     if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, (Signalled, KeyboardInterrupt)):
@@ -58,7 +58,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
 
 
 def signal_code(error: BaseException) -> int:
-    """The exit code after a signal, which an error that was raised because of one may name as ``signum``."""
+    """Give the exit code after a signal, which the error that it raised names as ``signum``; Ctrl-C has none."""
     return 128 + int(getattr(error, "signum", signal.SIGINT))
 
 
@@ -74,7 +74,7 @@ def _system_error(error: OSError) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether there is no space left; HDF5 tells it in the text alone."""
+    """Tell whether an error says that no space is left, as HDF5 does in its text alone."""
     return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
 
 
@@ -101,7 +101,7 @@ def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up; in a thread nothing is changed."""
+    """Let SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up. In a thread nothing is changed."""
 
     def stop(signum: int, frame: Any) -> None:
         raise Signalled(signum)
@@ -118,6 +118,6 @@ def signals_raise() -> Iterator[None]:
 
 
 def tell(message: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening
         print(f"tfmat: {message}", file=sys.stderr, flush=True)

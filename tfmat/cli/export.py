@@ -134,7 +134,7 @@ def export(
 
 
 def _losses(losses: Sequence[Loss]) -> list[list[str]]:
-    """A row a target: what storing the weights with fewer bits costs."""
+    """Say for each target what storing the weights with fewer bits costs."""
     rows = []
     for loss in losses:
         beside = "" if loss.validation_mae is None else f"; validation MAE {loss.validation_mae:.3g} {loss.unit}".rstrip()

@@ -74,7 +74,7 @@ def predict(
 def load_and_collect(
     model: Path, arguments: Sequence[str], files: Sequence[Path], formula_column: str | None
 ) -> tuple[Predictor, list[GivenMaterial]]:
-    """The model and the materials for it, in the order of the command line.
+    """Load the model and read the materials for it, in the order of the command line.
 
     The process that parses structure files starts while this one loads TensorFlow.
 
@@ -118,7 +118,7 @@ def _report_unseen(frame: pd.DataFrame) -> None:
 
 
 def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
-    """What is printed: ids, formulas, values and uncertainties with the digits that matter, and warnings and errors if there are any."""
+    """Write the table that is printed: ids, formulas, values and uncertainties with the digits that matter, warnings and errors."""
     failed = frame["error"].notna().any()
     columns = [*(["id"] if "id" in frame else []), "material"]
     texts = {name: [shortened(value) for value in frame[name]] for name in columns}

@@ -81,7 +81,7 @@ def _write_comparison(runs: Sequence[Run], target: Path) -> None:
 
 
 def _differences(paired: Paired, runs: Sequence[Run]) -> str:
-    """One line a run: its error on the common rows, and the difference to the first."""
+    """Write one line per run: its error on the common rows, and the difference to the first."""
     first = paired.results[0]
     header = [
         f"{first.target.name}, {len(first):,} common rows",
@@ -104,7 +104,7 @@ def _write(page: str, target: Path) -> None:
 
 
 def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
-    """Where the page goes. The page in a model's own folder is renewed, as its evaluations are."""
+    """Decide where the page goes. The page in a model's own folder is renewed, as its evaluations are."""
     same = [model for position, model in enumerate(models) if model.resolve() in [other.resolve() for other in models[:position]]]
     if same:
         raise InputError("it is given twice", file=str(same[0]), expected="different models")
@@ -115,6 +115,6 @@ def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
 
 
 def _names(models: Sequence[Path]) -> list[str]:
-    """The folders' names, or their paths where names repeat."""
+    """Name the models by their folders, or by their paths where names repeat."""
     names = [model.absolute().name if model.is_dir() else str(model) for model in models]
     return names if len(set(names)) == len(names) else [str(model) for model in models]

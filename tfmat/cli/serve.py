@@ -65,7 +65,7 @@ def serve(
 
 
 def docker_command(repository: Path, port: int, grpc_port: int, batching: bool) -> str:
-    """The same server in a container, as one line for a shell."""
+    """Write the command that runs the same server in a container, as one line for a shell."""
     from tfmat.export.repository_files import IMAGE, IN_CONTAINER
 
     ports = ["-p", f"{port}:8501", "-p", f"{grpc_port}:8500"]
@@ -81,7 +81,7 @@ def _flags(configuration: str, repository: str, batching: bool) -> list[str]:
 
 
 def _run(binary: str, repository: Path, port: int, grpc_port: int, batching: bool) -> int:
-    """Run the server with the folders as they are called outside a container; returns its exit code."""
+    """Run the server with the folders as they are called outside a container, and return its exit code."""
     from tfmat.export.repository_files import MODELS, models_config, served_models
 
     root = repository.resolve()

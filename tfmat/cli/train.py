@@ -153,14 +153,14 @@ def train(
 
 
 def default_data() -> str:
-    """The embedded dataset."""
+    """Name the embedded dataset."""
     from tfmat.datasets import DEFAULT
 
     return DEFAULT
 
 
 def _check_names(precision: str, strategy: str) -> None:
-    """Before the data is read, which may take long."""
+    """Refuse unknown names before the data is read, which may take long."""
     from tfmat.training.distribution import strategy_of
     from tfmat.training.precision import PRECISIONS
 
@@ -183,7 +183,7 @@ def _was_typed(ctx: typer.Context, name: str) -> bool:
 
 
 def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | None) -> RunConfig:
-    """What is left of a config beside the options that were typed."""
+    """Read a config, and leave out what the options that were typed replace."""
     load_tensorflow()
     empty: dict[str, dict[str, Any]] = {
         "recipe": {"recipe": {}},
@@ -198,7 +198,7 @@ def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | N
 
 
 def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> None:
-    """``--resume``: the same settings and data again."""
+    """Continue a run with its own settings and data."""
     for name in ctx.params:
         if name not in _WITH_RESUME and _was_typed(ctx, name):
             option = "--" + name.strip("_").replace("_", "-")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from tfmat.errors import InputError
 from tfmat.runs import evaluations
-from tfmat.runs.data import crystals_unread, is_path, names_of, open_dataset, record_cache, refused_line, rejections_of, resolved, usable_rows
+from tfmat.runs.data import (
+    crystals_unread,
+    is_path,
+    names_of,
+    open_dataset,
+    record_cache,
+    refused_line,
+    rejections_of,
+    resolved,
+    usable_rows,
+)
 from tfmat.runs.progress import SILENT, Progress
 from tfmat.runs.train import SPLIT_FILE
 
@@ -19,7 +29,6 @@ if TYPE_CHECKING:
     from tfmat.data.user_data import UserData
     from tfmat.datasets import Dataset
     from tfmat.predictor import Predictor
-
 
 
 def score(
@@ -36,7 +45,8 @@ def score(
     Args:
         model: the folder.
         data: names and paths. Default: what the model was trained on.
-        split: ``train``, ``validation``, ``test`` or ``all``. Default: ``test``; ``all`` of a file that is not the model's and has no column ``split``.
+        split: ``train``, ``validation``, ``test`` or ``all``. Default: ``test``; ``all`` of a file that is not the model's and has no
+            column ``split``.
         batch_size: rows at a time.
         keep: keep crystals and featurized data on disk.
         progress: follows the work.
@@ -80,13 +90,13 @@ def score(
 
 
 def own_names(info: dict[str, Any]) -> list[str]:
-    """What the model was trained on, of the `info` in its config; empty if it does not say that."""
+    """Name what a model was trained on, by the `info` in its config; an empty list if it does not say that."""
     own = info.get("dataset") or {}
     return [str(name) for name in own.get("sources") or ([own["name"]] if own else [])]
 
 
 def given_or_own(predictor: Predictor, data: str | Sequence[str] | None) -> tuple[list[str], bool]:
-    """The data that were asked for, by default the model's own, and whether they are its own."""
+    """Choose the data that were asked for, by default the model's own, and tell whether they are its own."""
     own = own_names(predictor.info)
     if not data and not own:
         raise InputError("the model does not say what it was trained on", expected="--data with a dataset or a file")
@@ -94,10 +104,8 @@ def given_or_own(predictor: Predictor, data: str | Sequence[str] | None) -> tupl
     return chosen, bool(own) and resolved(chosen) == resolved(own)
 
 
-def own_dataset(
-    predictor: Predictor, model: Path, names: Sequence[str], cache: RecordCache | None, progress: Progress = SILENT
-) -> Dataset:
-    """The data that the model was trained on, by their `names`, split as they were then."""
+def own_dataset(predictor: Predictor, model: Path, names: Sequence[str], cache: RecordCache | None, progress: Progress = SILENT) -> Dataset:
+    """Read the data that the model was trained on, by their `names`, split as they were then."""
     from tfmat.data.grouped_splits import SplitSpec
 
     spec = SplitSpec.from_config(predictor.info["split"]) if predictor.info.get("split") else None
@@ -108,7 +116,7 @@ def own_dataset(
 
 
 def validation_materials(predictor: Predictor, model: Path, most: int, progress: Progress = SILENT) -> list[Any] | None:
-    """At most so many of the model's own validation rows, drawn at random, the same ones every time; None, and told, if they are not here.
+    """Draw at most so many of the model's own validation rows, the same ones every time; None, and told, if they are not here.
 
     Args:
         predictor: the model.
@@ -136,7 +144,7 @@ def validation_materials(predictor: Predictor, model: Path, most: int, progress:
 def _read(
     predictor: Predictor, model: Path, names: list[str], own: bool, split: str | None, cache: RecordCache | None, progress: Progress
 ) -> Dataset | UserData:
-    """The data; of files that are not the model's all rows, unless a split is asked for or a column `split` makes one."""
+    """Read the data; of files that are not the model's all rows, unless a split is asked for or a column `split` makes one."""
     from tfmat.datasets import is_packed, read_files
     from tfmat.datasets.files import split_user_data
 
@@ -158,7 +166,7 @@ def _targets(predictor: Predictor) -> list[str]:
 
 
 def rows_of(dataset: Dataset, split: str) -> Table:
-    """The rows of one split, or of ``all``."""
+    """Take the rows of one split, or of ``all``."""
     from tfmat.data.table import Table
 
     return Table.join(list(dataset.splits.values())) if split == "all" else dataset.splits[split]
@@ -167,7 +175,7 @@ def rows_of(dataset: Dataset, split: str) -> Table:
 def _warn_about_training_rows(
     predictor: Predictor, model: Path, table: Table, split: str, opened: Dataset | None, cache: RecordCache | None, progress: Progress
 ) -> None:
-    """Scores on materials of the training split say little about new ones.
+    """Warn of materials of the training split, as scores on them say little about new ones.
 
     Args:
         predictor: the model.
