@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: pathlib.Path) -> None:
         open_data([first, first])
     with pytest.raises(InputError, match=r"c.csv has a column 'split' and .*a.csv has none"):
         open_data([halved, first])
-    with pytest.raises(InputError, match=r"x has gap \[eV\], .*a.csv does not tell its own. Expected --unit eV"):
+    with pytest.raises(InputError, match=r"x has gap \[eV\], .*a.csv does not tell its own units. Expected --unit eV, if"):
         merge({"x": named("x"), first: read_files([first])})
     with pytest.raises(InputError, match="has a split of its own"):
         open_data(["exp_formation_enthalpy", first], targets=["formation_enthalpy_per_atom"], split="hash")

@@ -94,10 +94,12 @@ def open_data(
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
-        stated: for several: units and tasks are stated elsewhere, see `tfmat.datasets.merged.merge`.
+        stated: for several: units are stated elsewhere, see `tfmat.datasets.merged.merge`.
     """
     wanted = [targets] if isinstance(targets, str) else targets
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
+    if not names:
+        raise InputError("no data", expected="the name of a dataset, or a file or folder")
     parts: dict[str, Dataset | UserData] = {}
     for name in names:
         if names.count(name) > 1:

@@ -55,7 +55,8 @@ def merge(
         split: of the files, see `tfmat.datasets.files.split_user_data`.
         seed: of that split.
         material: ``composition`` turns crystals to formulas where only some of the parts have crystals.
-        stated: units and tasks are stated elsewhere, so files, which do not tell theirs, may be merged with datasets, which do.
+        stated: units are stated elsewhere, so files, which do not tell theirs, may be merged with datasets, which do. A file may hold
+            classes where a dataset does: other values than 0 and 1 are refused when they are learnt.
 
     Raises:
         InputError: targets, units, tasks or materials differ.
@@ -70,7 +71,7 @@ def merge(
         for part, table in own.splits.items():
             tables[part].append(table)
     if datasets and files and not stated:
-        _check_implied(*next(iter(datasets.items())), next(iter(files)))
+        _check_units(*next(iter(datasets.items())), next(iter(files)))
     splits = {part: Table.join(several) for part, several in tables.items()}
     name, kind = " + ".join(parts), _kind(parts, material)
     known = next(iter(datasets.values()), own)
@@ -95,13 +96,12 @@ def merge(
     )
 
 
-def _check_implied(name: str, dataset: Dataset, file: str) -> None:
-    """Refuse a file beside a dataset whose units or tasks are not those that a file is taken to have."""
-    options = [f"--unit {unit}" for unit in dataset.units.values() if unit]
-    options += [f"--task {task}" for task in dataset.tasks.values() if task != "regression"]
-    if options:
-        problem = f"{name} has {_described(dataset)}, {file} does not tell its own"
-        raise InputError(problem, expected=f"{' '.join(options)}, if that is so")
+def _check_units(name: str, dataset: Dataset, file: str) -> None:
+    """Refuse a file, of which no unit is known, beside a dataset with units."""
+    if any(dataset.units.values()):
+        options = " ".join(f"--unit {unit}" if unit else "--unit ''" for unit in dataset.units.values())
+        problem = f"{name} has {_described(dataset)}, {file} does not tell its own units"
+        raise InputError(problem, expected=f"{options}, if that is so: values are never converted")
 
 
 def merge_files(files: Mapping[str, UserData]) -> UserData:

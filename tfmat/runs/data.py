@@ -69,7 +69,7 @@ def open_dataset(
         targets: the targets wanted, None: see `tfmat.datasets.open_data`.
         split: of files.
         label: what each is called where that is not its path.
-        stated: units and tasks are stated elsewhere.
+        stated: units are stated elsewhere.
         progress: follows reading that takes long.
         options: further ones of `tfmat.datasets.open_data`.
     """
