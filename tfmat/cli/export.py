@@ -17,7 +17,7 @@ from tfmat.cli.tables import aligned, duration
 from tfmat.cli.validation_rows import validation_rows
 
 if TYPE_CHECKING:
-    from tfmat.export.formats.weight_precision import Loss
+    from tfmat.export.results import Loss
 
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
 """Format -> ending of the default output."""
