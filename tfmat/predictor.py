@@ -17,6 +17,7 @@ from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
 from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.readable import featurize_readable, sites_of
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
@@ -43,9 +44,6 @@ from tfmat.training.scores import binary_scores, calibration, coverage, mape, re
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
-
-RowsDone = Callable[[int, int], None]
-"""Progress callback: called as ``report(rows done, rows in all)`` after every batch."""
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tfmat.data.bounded import LIMITS, Limits
-from tfmat.data.cache import RecordCache
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.rejections import Rejection, summary
-from tfmat.data.structures import Report
-from tfmat.data.user_data import Material, UserData, read_user_data
+from tfmat.data.user_data import UserData
 from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
 
@@ -28,7 +23,7 @@ class FileDataset(Dataset):
 
     rejections: tuple[Rejection, ...] = ()
     read: int = 0
-    split: SplitSpec = field(default_factory=SplitSpec)
+    split: SplitSpec | None = field(default_factory=SplitSpec)
 
     @property
     def summary(self) -> str:
@@ -40,50 +35,23 @@ class FileDataset(Dataset):
         return {name: list(table.ids) for name, table in self.splits.items()}
 
 
-def open_file(
-    path: str | os.PathLike[str],
-    *,
-    targets: Sequence[str] | str | None = None,
-    split: str | SplitSpec | None = None,
-    seed: int = 0,
-    material: Material | None = None,
-    strict: bool = False,
-    limits: Limits = LIMITS,
-    processes: int | None = None,
-    cache: RecordCache | None = None,
-    report: Report | None = None,
-) -> FileDataset:
-    """Read and split a user's file or folder. Units are unknown, all targets are regression.
+def split_user_data(data: UserData, name: str, spec: SplitSpec | None = None, seed: int = 0) -> FileDataset:
+    """Split what `read_user_data` returned; its units are unknown, and all targets are regression.
 
     Args:
-        path: a CSV or JSON lines file of formulas or crystals, or a folder of CIF and POSCAR files with ``id_prop.csv``.
-        targets: the targets wanted; see `tfmat.data.read_user_data`.
-        split: see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
-        seed: of a split that is given by name.
-        material: see `tfmat.data.read_user_data`.
-        strict: the first bad row is an error.
-        limits: what is still read.
-        processes: how many parse structure files.
-        cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
-        report: progress callback.
+        data: the rows.
+        name: path of the file or folder.
+        spec: how. Default: ``column`` if there is a column ``split``, else ``random``.
+        seed: of that random split.
     """
-    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
-    data = read_user_data(
-        path, targets=targets, material=material, strict=strict, limits=limits, processes=processes, cache=cache, report=report
-    )
-    return split_user_data(data, str(path), spec, seed)
-
-
-def split_user_data(data: UserData, name: str, spec: SplitSpec | None = None, seed: int = 0) -> FileDataset:
-    """Split what `read_user_data` returned."""
     table, columns = data.table, data.cells.columns
     spec = spec or SplitSpec("column" if "split" in columns else "random", seed=seed)
     try:
         rows = spec.rows(table.materials, table.ids, columns.get(spec.column))
     except InputError as error:
-        row = error.row if error.index is None else int(data.cells.rows[error.index])
+        place = {"file": table.source, "row": error.row} if error.index is None else table.place(error.index)
         told = f" ({summary(data.rejections, data.read)})" if data.rejections else ""
-        raise InputError(error.problem + told, expected=error.expected, file=error.file or data.cells.source, row=row) from None
+        raise InputError(error.problem + told, expected=error.expected, **place | ({"file": error.file} if error.file else {})) from None
     return FileDataset(
         name=name,
         version=table.content_hash()[:12],

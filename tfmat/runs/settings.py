@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 import json
@@ -29,7 +30,7 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 
 
 def pairs(options: Sequence[str], option: str) -> dict[str, str]:
-    """``["dim=32"]`` -> ``{"dim": "32"}``."""
+    """Split each ``key=value``: ``["dim=32"]`` gives ``{"dim": "32"}``. An error names `option`, such as ``--set``."""
     found: dict[str, str] = {}
     for text in options:
         key, equals, value = text.partition("=")
@@ -42,55 +43,37 @@ def pairs(options: Sequence[str], option: str) -> dict[str, str]:
 
 
 def builder_keywords(architecture: Architecture, variant: str | None, options: Sequence[str]) -> dict[str, Any]:
-    """Builder keywords of a variant, None: of no one, changed by ``--set`` options; values are read as JSON, else as text."""
-    keywords: dict[str, Any] = {}
-    if variant is not None:
-        keywords |= architecture.variant(known(f"variant of {architecture.name}", variant, architecture.variants))
-    hints = _hints(architecture.builder)
-    names = [name for name in inspect.signature(architecture.builder).parameters if name != "targets"]
-    for key, text in pairs(options, "--set").items():
-        known(f"keyword of {architecture.name}", key, names)
-        keywords[key] = typed(key, text, hints.get(key, Any))
-    return keywords
-
-
-def changed_recipe(recipe: Recipe, options: Sequence[str], **values: Any) -> Recipe:
-    """A recipe with single values changed: first by ``--recipe-option`` options, then by those of `values` that are not None."""
-    import dataclasses
-
-    hints = _hints(type(recipe))
-    changes: dict[str, Any] = {}
-    for key, text in pairs(options, "--recipe-option").items():
-        known("recipe option", key, [field.name for field in dataclasses.fields(recipe)])
-        changes[key] = typed(key, text, hints[key])
-    changes |= {key: value for key, value in values.items() if value is not None}
-    try:
-        return dataclasses.replace(recipe, **changes)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    """The keywords of a named variant (None: of no one), changed by ``--set`` options, whose values are read as JSON or else as text."""
+    chosen = {} if variant is None else architecture.variant(known(f"variant of {architecture.name}", variant, architecture.variants))
+    return chosen | _keywords(architecture, pairs(options, "--set"))
 
 
 def checked_keywords(architecture: Architecture, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Builder keywords of a JSON file, once they exist and are of the right types."""
-    hints = _hints(architecture.builder)
-    names = list(architecture.default_keywords())
-    found = {}
-    for key, value in keywords.items():
-        found[known(f"keyword of {architecture.name}", key, names)] = typed(key, json.dumps(value), hints.get(key, Any))
-    return found
+    return _keywords(architecture, {key: json.dumps(value) for key, value in keywords.items()})
+
+
+def _keywords(architecture: Architecture, texts: Mapping[str, str]) -> dict[str, Any]:
+    hints, names = _hints(architecture.builder), list(architecture.default_keywords())
+    return {key: typed(known(f"keyword of {architecture.name}", key, names), text, hints.get(key, Any)) for key, text in texts.items()}
+
+
+def changed_recipe(recipe: Recipe, options: Sequence[str], **values: Any) -> Recipe:
+    """A recipe with single values changed: first by ``--recipe-option`` options, then by those of `values` that are not None."""
+    return _recipe(recipe, pairs(options, "--recipe-option"), {key: value for key, value in values.items() if value is not None})
 
 
 def checked_recipe(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     """A recipe with the fields of a JSON file, once they exist and are of the right types."""
-    import dataclasses
+    texts = {key: json.dumps(value) for key, value in fields.items() if key != "rates"}
+    return _recipe(recipe, texts, {key: value for key, value in fields.items() if key == "rates"})
 
+
+def _recipe(recipe: Recipe, texts: Mapping[str, str], values: dict[str, Any]) -> Recipe:
     hints, names = _hints(type(recipe)), [field.name for field in dataclasses.fields(recipe)]
-    changes = {}
-    for key, value in fields.items():
-        name = known("recipe option", key, names)
-        changes[name] = value if name == "rates" else typed(key, json.dumps(value), hints[key])
+    changes = {known("recipe option", key, names): typed(key, text, hints[key]) for key, text in texts.items()}
     try:
-        return dataclasses.replace(recipe, **changes)
+        return dataclasses.replace(recipe, **changes | values)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 

@@ -7,9 +7,12 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tfmat.atomic import missing, remove_empty
+from tfmat.errors import InputError
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes: what the user can mend, and what only tfmat can."""
@@ -33,16 +36,16 @@ class Signalled(BaseException):
         self.signum = signum
 
 
-def explain(error: BaseException) -> tuple[str, int]:
+def describe_error(error: BaseException) -> tuple[str, int]:
     """The line, without the leading ``tfmat: ``, and the exit code for an error."""
-    from tfmat.errors import InputError
-
     if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, Signalled):
         return "interrupted", 128 + error.signum
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
+        return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
         return _line(error), BAD_INPUT
     if isinstance(error, MemoryError):
@@ -67,35 +70,22 @@ def _system_error(error: OSError) -> str:
     return place + (error.strerror or _line(error) or type(error).__name__).strip()
 
 
-def is_full(error: OSError) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """Whether there is no space left; HDF5 tells it in the text alone."""
-    return error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL)
+    return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
 
 
 @contextlib.contextmanager
 def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
-    """Name what was being written if the disk is full; after an error, parents that were made for it are removed if they are empty."""
+    """Say what was being written, and what is `kept`, if the disk is full; empty folders that were made for it are removed."""
     made = missing(path.parent)
     try:
         yield
     except BaseException as error:
         remove_empty(made)
-        system = error.__cause__ if isinstance(error.__cause__, OSError) else error  # `tfmat.atomic` wraps it
-        if isinstance(system, OSError) and is_full(system):
+        if is_full(error) or is_full(error.__cause__):
             raise CommandError(f"disk full while writing {path}; {kept}") from error
         raise
-
-
-def missing(folder: Path) -> list[Path]:
-    """Those of a folder and its parents that do not exist, innermost first."""
-    return [candidate for candidate in (folder, *folder.parents) if not candidate.exists()]
-
-
-def remove_empty(folders: Sequence[Path]) -> None:
-    """Remove those that are there and empty, innermost first."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 @contextlib.contextmanager

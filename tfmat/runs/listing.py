@@ -1,4 +1,4 @@
-"""``tfmat models``."""
+"""What there is: architectures with their presets, and the trained models in a folder."""
 
 from __future__ import annotations
 
@@ -6,54 +6,21 @@ import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 import tfmat
-from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.runs import SUFFIX, TrainingFolder
-from tfmat.cli.tables import aligned, with_unit
 from tfmat.errors import InputError
-
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def models(
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where trained models are looked for.")] = Path("runs"),
-    as_json: _Json = False,
-) -> None:
-    """List the architectures with their presets (published weights, obtained when first used), and the trained models in ./runs.
-
-    \b
-    Examples:
-      tfmat models
-      tfmat models --json
-    """  # noqa: D301
-    families, trained = _architectures(), _trained(runs)
-    if as_json:
-        print(json.dumps({"architectures": families, "models": trained}, indent=2))
-        return
-    for family in families:
-        print(f"{family['name']}: {family['title']}")
-        print(f"  takes a {family['material']}; {family['parameters']:,} parameters by default")
-        names = [f"{name} (default)" if name == family["default"] else name for name in family["variants"]]
-        print(f"  variants: {', '.join(names) or 'none'}")
-        print(f"  recipes: {', '.join(family['recipes'])}")
-        for label in ("parts", "presets"):
-            if family[label]:
-                print(f"  {label}: {', '.join(family[label])}")
-    print()
-    if trained:
-        rows = [[entry["path"], entry["targets"], entry["validation"], entry["data"], entry["date"]] for entry in trained]
-        print(aligned(["trained model", "predicts", "validation", "data", "date"], rows))
-    else:
-        print(f"no trained models in {runs}; to train one: tfmat train {families[0]['name']}")
+from tfmat.runs.folder import SUFFIX, TrainingFolder
 
 
-def _architectures() -> list[dict[str, Any]]:
-    """What the registry holds. Models must be built to be described, so the description is kept as long as their code stays as it is."""
+def described_architectures(load: Callable[[], None]) -> list[dict[str, Any]]:
+    """What the registry holds. Models must be built to be described, so the description is kept as long as their code stays as it is.
+
+    Args:
+        load: imports Keras, if it is needed.
+    """
     if "keras" in sys.modules:
         return _described()
     from tfmat.atomic import staged
@@ -65,7 +32,7 @@ def _architectures() -> list[dict[str, Any]]:
         if kept["state"] == state:
             found: list[dict[str, Any]] = kept["architectures"]
             return found
-    load_tensorflow()
+    load()
     found = _described()
     with contextlib.suppress(InputError), staged(file, overwrite=True) as temporary:
         temporary.write_text(json.dumps({"state": state, "architectures": found}), encoding="utf-8")
@@ -99,8 +66,8 @@ def _described() -> list[dict[str, Any]]:
     ]
 
 
-def _trained(runs: Path) -> list[dict[str, str]]:
-    """Finished and unfinished models directly below `runs`."""
+def trained_models(runs: Path) -> list[dict[str, str]]:
+    """Finished and unfinished models directly below `runs`: path, targets, validation score, data and date of each."""
     return [_entry(folder) for folder in sorted(runs.iterdir()) if _is_model(folder)] if runs.is_dir() else []
 
 
@@ -115,23 +82,22 @@ def _entry(folder: Path) -> dict[str, str]:
 
     try:
         if folder.name.endswith(SUFFIX):
-            return _unfinished(folder)
+            run = TrainingFolder(folder.with_name(folder.name.removesuffix(SUFFIX)))
+            settings = run.settings()
+            data = settings.label if isinstance(settings.label, str) else " + ".join(settings.label)
+            note = f"unfinished: tfmat train --resume {run.out}"
+            return {"path": str(run.out), "targets": _named(settings.targets), "validation": note, "data": data, "date": ""}
         config = read_config(folder)
         info, targets = config["info"], config["targets"]
-        named = ", ".join(with_unit(target["name"], target["unit"]) for target in targets)
         scores = [_main_score(info.get("validation", {}).get(target["name"], {}), target["unit"]) for target in targets]
         data = (info.get("dataset") or {}).get("name", "")
-        return {"path": str(folder), "targets": named, "validation": ", ".join(scores), "data": data, "date": info.get("date", "")}
+        return {"path": str(folder), "targets": _named(targets), "validation": ", ".join(scores), "data": data, "date": info.get("date", "")}
     except (InputError, KeyError, TypeError, AttributeError) as error:
         return {"path": str(folder), "targets": "cannot be read", "validation": str(error), "data": "", "date": ""}
 
 
-def _unfinished(folder: Path) -> dict[str, str]:
-    run = TrainingFolder(folder.with_name(folder.name.removesuffix(SUFFIX)))
-    settings = run.settings()
-    named = ", ".join(with_unit(target["name"], target["unit"]) for target in settings.targets)
-    note = f"unfinished: tfmat train --resume {run.out}"
-    return {"path": str(run.out), "targets": named, "validation": note, "data": settings.label, "date": ""}
+def _named(targets: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{target['name']} [{target['unit']}]" if target["unit"] else target["name"] for target in targets)
 
 
 def _main_score(scores: dict[str, float], unit: str) -> str:

@@ -10,66 +10,17 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tfmat.cli.failures import missing, remove_empty, tell
+from tfmat.atomic import missing, remove_empty
 from tfmat.errors import InputError
+from tfmat.runs.config import Settings
+from tfmat.runs.progress import SILENT, Progress
 
 SUFFIX = ".training"
 SETTINGS, CHECKPOINT, HISTORY = "run.json", "checkpoint.h5", "history.csv"
 FORMAT = 2
 """Raised when an older tfmat could not continue what a newer one began, or the other way round."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that determines a run, resolved.
-
-    Attributes:
-        architecture: name.
-        keywords: of the builder.
-        data: name of a dataset, or absolute path of a file or folder.
-        label: the dataset as it was typed.
-        split: config of the `SplitSpec` by which a file is split; None for a dataset, which has its own.
-        targets: configs of the targets, not fitted.
-        recipe: config.
-        epochs: total number.
-        seed: of weights, shuffling and noise.
-        cache: keep featurized data on disk.
-        overwrite: replace an existing model at the end.
-        train_sha256: content hash of the training split.
-        tfmat: version that began the run.
-        strict: refuse a file with a bad row.
-        init: absolute path of the model directory, or name of the preset, that the weights come from.
-        init_label: the same as it was typed.
-        init_sha256: of the weights there.
-        freeze: layers that are not trained.
-        strategy: name of the strategy, see `tfmat.training.distribution.strategy_of`.
-        precision: in which the model is trained.
-    """
-
-    architecture: str
-    keywords: dict[str, Any]
-    data: str
-    label: str
-    split: dict[str, Any] | None
-    targets: list[dict[str, Any]]
-    recipe: dict[str, Any]
-    epochs: int
-    seed: int
-    cache: bool
-    overwrite: bool
-    train_sha256: str
-    tfmat: str
-    strict: bool = False
-    init: str | None = None
-    init_label: str = ""
-    init_sha256: str = ""
-    freeze: list[str] = field(default_factory=list)
-    strategy: str = "none"
-    precision: str = "float32"
 
 
 class TrainingFolder:
@@ -88,6 +39,13 @@ class TrainingFolder:
     def checkpoint(self) -> Path:
         """State of the last epoch that was written."""
         return self.path / CHECKPOINT
+
+    @property
+    def finished_epochs(self) -> list[dict[str, float]]:
+        """The history of the epochs in the checkpoint."""
+        from tfmat.training.checkpoint import Checkpoint
+
+        return Checkpoint.read(self.checkpoint).history if self.checkpoint.exists() else []
 
     @property
     def unfinished(self) -> bool:
@@ -162,22 +120,29 @@ def opened(path: Path) -> TrainingFolder:
     return TrainingFolder(path.with_name(path.name.removesuffix(SUFFIX)) if path.name.endswith(SUFFIX) else path)
 
 
-def check_replaceable(out: Path, overwrite: bool) -> None:
-    """Refuse a path at which a model cannot be written: a taken one, or with `overwrite` one that holds no model."""
+def check_replaceable(out: Path, overwrite: bool, table: str | None = None) -> None:
+    """Refuse a path at which a model cannot be written: a taken one, or with `overwrite` one that holds no model.
+
+    Of a folder of results, `table` is the file in it by which it is known.
+    """
     if out.exists() and not overwrite:
         raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
-    if out.exists() and not (out / "config.json").is_file():
-        raise InputError("it is no model, so it is not overwritten", file=str(out), expected="a model's folder or a new path")
+    if out.exists() and not (out / (table or "config.json")).is_file():
+        what = "it is no model" if table is None else f"it holds no {table}"
+        expected = "a model's folder or a new path" if table is None else "an earlier --out of this command"
+        raise InputError(f"{what}, so it is not overwritten", file=str(out), expected=expected)
 
 
-def stem(data: str) -> str:
-    """A dataset's name, or a file's without folder and endings, as part of a file name."""
+def stem(data: str | Sequence[str]) -> str:
+    """A dataset's name, or a file's without folder and endings, as part of a file name; of several joined by ``-``."""
+    if not isinstance(data, str):
+        return "-".join(map(stem, data))
     name = data if "/fold" in data else Path(data).name
     name = re.sub(r"\.(csv|jsonl)(\.gz)?$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data"
 
 
-def default_out(architecture: str, data: str) -> Path:
+def default_out(architecture: str, data: str | Sequence[str], progress: Progress = SILENT) -> Path:
     """The first free path of ``runs/<architecture>-<data>``, ``...-2``, ``...-3``; unfinished runs on the way are told."""
     base = f"{architecture}-{stem(data)}"
     number = 1
@@ -186,5 +151,5 @@ def default_out(architecture: str, data: str) -> Path:
         if not folder.out.exists():
             if not folder.path.exists():
                 return folder.out
-            tell(f"{folder.path} is unfinished; to continue it: tfmat train --resume {shlex.quote(str(folder.out))}")
+            progress.tell(f"{folder.path} is unfinished; to continue it: tfmat train --resume {shlex.quote(str(folder.out))}")
         number += 1

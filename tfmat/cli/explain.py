@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.failures import tell
-from tfmat.cli.inputs import load_and_collect
-from tfmat.cli.progress import rows_done
-from tfmat.cli.results import check_out, file_name, results_folder
+from tfmat.cli.errors import tell
+from tfmat.cli.predict import load_and_collect
+from tfmat.cli.progress import SHOWN, new_folder
 from tfmat.cli.tables import aligned, number
 from tfmat.errors import InputError
+from tfmat.runs.folder import check_replaceable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PRINTED = 60
 """Of a crystal with more sites the sums over the sites of each element are printed."""
-TABLE = "contributions.csv"
 
 
 def explain(
@@ -47,14 +46,16 @@ def explain(
       tfmat explain runs/megnet NaCl.cif --out explained/
       tfmat explain mp-2018.6.1/formation_energy POSCAR
     """  # noqa: D301
-    check_out(out, overwrite, TABLE)
+    if out is not None:
+        check_replaceable(out, overwrite, "contributions.csv")
     predictor, wanted = load_and_collect(model, materials, [], None)
     from tfmat.analysis.explain import Explainer
+    from tfmat.analysis.explain.results import write_results
 
     explainer = Explainer(predictor)
     found: list[tuple[str, Explanation]] = []
     failed = 0
-    with rows_done("explaining") as report:
+    with SHOWN.rows("explaining") as report:
         for done, material in enumerate(wanted, 1):
             try:
                 if material.error is not None:
@@ -69,7 +70,9 @@ def explain(
     if found:
         print("\n\n".join(_text(name, explanation) for name, explanation in found))
     if out is not None and found:
-        _write(out, overwrite, found)
+        with new_folder(out, overwrite) as folder:
+            write_results(folder, found)
+        tell(f"written to {out}")
     if failed:
         raise typer.Exit(2)
 
@@ -128,48 +131,3 @@ def _table(frame: pd.DataFrame) -> str:
     texts = [[value if isinstance(value, str) else number(float(value)) for value in row] for row in frame.itertuples(index=False)]
     header = [str(name) for name in frame]
     return aligned(header, texts, right=[i for i, name in enumerate(header) if name != "element"])
-
-
-def _write(out: Path, overwrite: bool, found: Sequence[tuple[str, Explanation]]) -> None:
-    import pandas as pd
-
-    from tfmat.cli import figures
-
-    rows = []
-    for place, (name, explanation) in enumerate(found, 1):
-        for part in explanation.targets.values():
-            unit = part.unit
-            values = {
-                "prediction": part.prediction,
-                "base": part.base,
-                "sum_of_contributions": part.sites.sum(),
-                "whole_crystal": part.rest,
-            }
-            rows.append(
-                {
-                    "number": place,
-                    "material": name,
-                    "target": part.target.name,
-                    "unit": unit,
-                    **values,
-                    "method": part.method,
-                    "error": part.error,
-                }
-            )
-    frames = []
-    for place, (name, explanation) in enumerate(found, 1):
-        frame = explanation.frame()
-        frame.insert(0, "material", name)
-        frame.insert(0, "number", place)
-        frames.append(frame)
-    with results_folder(out, overwrite) as folder:
-        pd.concat(frames).to_csv(folder / TABLE, index=False, float_format="%.7g")
-        pd.DataFrame(rows).to_csv(folder / "predictions.csv", index=False, float_format="%.7g")
-        if figures.can_plot():
-            from tfmat.analysis.explain.plots import contribution_bars
-
-            taken: set[str] = set()
-            for name, explanation in found:
-                for target in explanation.targets:
-                    contribution_bars(explanation, target, folder / (file_name(f"{name}-{target}", taken) + ".png"))
-    tell(f"written to {out}")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tfmat.cli.failures import tell
 
 if TYPE_CHECKING:
     from tfmat.predictor import Evaluation, Predictor
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed; if not it is told how to get it."""
+    """Whether matplotlib is installed; if not, a warning says how to get it."""
     if importlib.util.find_spec("matplotlib") is not None:
         return True
-    tell("no plots: matplotlib is not installed (pip install 'tfmat[plot]')")
+    logging.getLogger("tfmat").warning("no plots: matplotlib is not installed (pip install 'tfmat[plot]')")
     return False
 
 
 def write_learning_curve(predictor: Predictor, folder: Path) -> None:
-    """``learning_curve.png``."""
+    """Draw ``learning_curve.png``: loss and errors by epoch."""
     from tfmat.analysis.plots import learning_curve
 
     units, tasks = {t.name: t.unit for t in predictor.targets}, {t.name: t.task for t in predictor.targets}
@@ -29,7 +29,7 @@ def write_learning_curve(predictor: Predictor, folder: Path) -> None:
 
 
 def write_parity(predictor: Predictor, evaluation: Evaluation, folder: Path, split: str) -> None:
-    """``parity-<split>-<target>.png`` for each target, or ``roc-<split>-<target>.png`` for a binary one."""
+    """Draw ``parity-<split>-<target>.png`` for each target, or ``roc-<split>-<target>.png`` for a binary one."""
     from tfmat.analysis.plots import parity, roc
 
     frame = evaluation.predictions
@@ -50,3 +50,14 @@ def write_parity(predictor: Predictor, evaluation: Evaluation, folder: Path, spl
             logarithmic=target.transform != "none",
             title=split,
         )
+
+
+def file_name(text: str, taken: set[str]) -> str:
+    """`text` as part of a file name, another one than those taken already, to which it is added."""
+    base = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:80] or "material"
+    name, number = base, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name.lower())
+    return name

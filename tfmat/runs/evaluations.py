@@ -1,4 +1,4 @@
-"""The folder of one evaluation, MODEL/evaluations/DATA-SPLIT: written by ``tfmat evaluate``, read by ``tfmat report``."""
+"""The folder of one evaluation, MODEL/evaluations/DATA-SPLIT: written when a model is scored, read for a report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmat.cli import figures
-from tfmat.cli.failures import writing
-from tfmat.cli.predict import headers, write_csv
-from tfmat.cli.progress import task
-from tfmat.cli.runs import stem
 from tfmat.errors import InputError
+from tfmat.analysis import figures
+from tfmat.runs.folder import stem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER, SCORES, PREDICTIONS, WORST = "evaluations", "scores.json", "predictions.csv", "worst.jsonl"
 _AGAIN = "what `tfmat evaluate` writes: run it again"
+_TEXTS = ("id", "source", "material")
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,39 @@ class Stored:
     worst: dict[str, dict[str, Any]]
 
 
-def folder_of(model: Path, data: str, split: str) -> Path:
+def folder_of(model: Path, data: str | Sequence[str], split: str) -> Path:
     """Where the evaluation of a model on a split of a dataset or file is."""
     return model / FOLDER / f"{stem(data)}-{split}"
+
+
+def headers(targets: Sequence[Target]) -> dict[str, str]:
+    """Column -> column with its unit, as in ``band_gap [eV]``."""
+    found = {}
+    for target in targets:
+        unit = "probability" if target.task == "binary" else target.unit
+        for name in (target.name, f"{target.name}_true", f"{target.name}_uncertainty"):
+            told = "" if target.task == "binary" and name != target.name else unit
+            found[name] = f"{name} [{told}]" if told else name
+    return found
+
+
+def write_predictions(frame: pd.DataFrame, targets: Sequence[Target], out: Path) -> None:
+    """Write predictions to a CSV file whose header has the units, complete or not at all."""
+    from tfmat.atomic import staged
+
+    with staged(out, overwrite=True) as temporary:
+        frame.rename(columns=headers(targets)).to_csv(temporary, index=False, float_format="%.7g")
 
 
 def write(
     predictor: Predictor, evaluation: Evaluation, table: Table, about: Mapping[str, Any], rejections: Sequence[Rejection], folder: Path
 ) -> dict[str, Any]:
-    """Scores, predictions, plots and, of a model of crystals, the worst crystals, in place of an earlier evaluation.
+    """Write scores, predictions, plots and, of a model of crystals, the worst crystals, in place of an earlier evaluation.
 
     Args:
         predictor: the model.
         evaluation: its predictions and scores.
-        table: the rows.
+        table: the rows. Where they were merged from several sources, the predictions have a column ``source``.
         about: ``data`` and ``split``.
         rejections: rows that were left out.
         folder: see `folder_of`.
@@ -81,11 +98,15 @@ def write(
         "versions": versions(),
         "hardware": hardware(),
     }
-    with writing(folder), task(f"writing {folder}"), new_directory(folder, overwrite=True) as temporary:
+    frame = evaluation.predictions
+    if table.origins is not None:
+        frame = frame.copy()
+        frame.insert(1, "source", table.origins)
+    with new_directory(folder, overwrite=True) as temporary:
         (temporary / SCORES).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        write_csv(evaluation.predictions, predictor, temporary / PREDICTIONS)
+        write_predictions(frame, predictor.targets, temporary / PREDICTIONS)
         if all(isinstance(material, Crystal) for material in table.materials):
-            _write_worst(evaluation.predictions, predictor.targets, table, temporary / WORST)
+            _write_worst(frame, predictor.targets, table, temporary / WORST)
         if rejections:
             write_rejections(temporary / FILE_NAME, rejections)
         if figures.can_plot():
@@ -115,7 +136,7 @@ def _record(crystal: Crystal) -> dict[str, Any]:
 
 
 def read(folder: Path, targets: Sequence[Target]) -> Stored:
-    """What `write` wrote.
+    """Read what `write` wrote.
 
     Raises:
         InputError: a file is missing, cannot be read or lacks a column.
@@ -136,32 +157,35 @@ def _read_scores(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("no scores: the file is missing", file=str(path), expected=_AGAIN)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not {"data", "split", "rows", "rejected", "scores", "date"} <= set(content):
             raise ValueError("keys are missing")
     except (ValueError, TypeError) as error:
         raise InputError(f"it cannot be read ({error})", file=str(path), expected=_AGAIN) from None
-    found: dict[str, Any] = content
-    return found
+    return content
 
 
 def _read_predictions(path: Path, targets: Sequence[Target]) -> pd.DataFrame:
-    import pandas as pd
-
     if not path.is_file():
         raise InputError("no predictions: the file is missing", file=str(path), expected=_AGAIN)
-    columns = {written: name for name, written in headers(targets).items()}
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=columns)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(f"it cannot be read ({str(error).splitlines()[0]})", file=str(path), expected=_AGAIN) from None
+    frame = read_csv(path, _AGAIN, keep_default_na=False, dtype=str).rename(columns={told: name for name, told in headers(targets).items()})
     needed = ["id", "material", *(name for target in targets for name in (f"{target.name}_true", target.name))]
     absent = [name for name in needed if name not in frame]
     if absent:
         raise InputError(f"no predictions of {absent[0]!r} in it", file=str(path), row=1, expected=_AGAIN)
-    for name in [column for column in frame if column not in ("id", "material")]:
+    for name in [column for column in frame if column not in _TEXTS]:
         frame[name] = _numbers(frame[name], path)
     return frame
+
+
+def read_csv(path: Path, expected: str, **options: Any) -> pd.DataFrame:
+    """Read a CSV file with pandas and its `options`; what cannot be read is an `InputError` that says what was `expected`."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, **options)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(f"it cannot be read ({str(error).splitlines()[0]})", file=str(path), expected=expected) from None
 
 
 def _numbers(column: pd.Series, path: Path) -> pd.Series:

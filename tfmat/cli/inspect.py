@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.quiet import load_tensorflow, silent_stderr
-from tfmat.cli.tables import aligned, shortened_list, with_unit
+from tfmat.cli.progress import load_tensorflow, silent_stderr
+from tfmat.cli.tables import aligned, with_unit
 from tfmat.errors import InputError
+from tfmat.runs.progress import shortened_list
 
 if TYPE_CHECKING:
     from tfmat.export.inspect import Inspected
