@@ -14,7 +14,7 @@ from tfmat.cli.tables import aligned, duration
 from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.export.formats.weight_precision import Loss
+    from tfmat.export.results import Loss
 
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
 """Format -> ending of the default output."""
