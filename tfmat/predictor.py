@@ -25,7 +25,7 @@ from tfmat.data.user_data import check_material
 from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.layers.summed_dense import set_floors
+from tfmat.layers.outputs import fit_outputs
 from tfmat.model_directory.card import model_card
 from tfmat.model_directory.files import CARD, as_directory, model_files, read_config, read_history, read_model, write_history, write_model
 from tfmat.model_directory.provenance import hardware, versions
@@ -205,7 +205,7 @@ class Predictor:
         check_targets(self.targets, training, learnable=True)
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
-        set_floors(self.model, self.targets, training.targets)
+        fit_outputs(self.model, self.targets, training.targets)
         size = recipe.batch_size_for(len(training))
         part = max(size // recipe.accumulation, 1)
         batches, held_out = self._batches(training, validation, part, recipe, seed, cache)

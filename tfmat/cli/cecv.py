@@ -66,7 +66,6 @@ def cecv(
     load_tensorflow()
     from tfmat.analysis.cecv import cecv as count
     from tfmat.analysis.cecv import environment
-    from tfmat.analysis.cecv.references import role_of
     from tfmat.analysis.cecv.results import example_compound, write_results
 
     predictors = _loaded(models)
@@ -82,7 +81,8 @@ def cecv(
             found[name] = count(
                 predictor, table.materials, element, layer=layer, clustering=clustering, batch_size=batch_size, report=report,  # type: ignore[arg-type]
             )  # fmt: skip
-    roles = {name: role for name, predictor in predictors.items() if (role := role_of(predictor)) is not None}
+    found_roles = {name: predictor.architecture.reference_role(predictor.keywords) for name, predictor in predictors.items()}
+    roles = {name: role for name, role in found_roles.items() if role is not None}
     _print(found, roles, source)
     if out is not None:
         with new_folder(out, overwrite) as folder:
