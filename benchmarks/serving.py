@@ -36,7 +36,8 @@ from tfmat.architecture import get, list_models
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
 from tfmat.export.formats.weight_precision import PRECISIONS
-from tfmat.export.interfaces.base import Interface, interface_of
+from tfmat.export.interfaces import interface_of
+from tfmat.export.interfaces.base import Interface
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

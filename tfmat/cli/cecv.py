@@ -91,7 +91,7 @@ def cecv(
 
 
 def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
-    """The models by what they are called: their folders' names, or where these are the same the whole paths."""
+    """Load the models and name them by their folders, or by their whole paths where folders have the same name."""
     from tfmat.analysis.cecv.environments import check_composition_model
     from tfmat.predictor import Predictor
 
@@ -107,7 +107,7 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
 
 
 def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | None, split: str | None) -> tuple[Table, str]:
-    """The rows, and what they are called."""
+    """Read the compounds; the second value is what they are called."""
     from tfmat.architecture import model_folder
     from tfmat.data.user_data import read_user_data
 

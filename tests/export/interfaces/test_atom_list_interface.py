@@ -1,4 +1,4 @@
-"""What only exports of models with lists of atoms have; the rest is in `test_export_crystals`."""
+"""What only exports of models with lists of atoms have; the rest is in `test_crystal_interfaces`."""
 
 import atom_list_cases
 import numpy as np
@@ -9,12 +9,11 @@ from exported_crystals import arrays, make, same
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
-from tfmat.export.errors import ExportError
 from tfmat.export.formats.litert import custom_operations
-from tfmat.export.interfaces.atom_list_graph import row_checks
 from tfmat.export.interfaces.atom_lists import AtomListInterface
 from tfmat.export.interfaces.base import BEFORE, BEHIND
-from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces.crystals import EXAMPLES
+from tfmat.export.results import ExportError
 from tfmat.export.verify import compare
 from tfmat.featurizers import AtomListFeaturizer
 from tfmat.layers.recurrent import UNROLL_LIMIT
@@ -32,7 +31,7 @@ def predictor():
 def sound(arrays, featurizer):
     return {
         sentence: bool(holds.numpy().all())
-        for sentence, holds in row_checks({key: tf.constant(value) for key, value in arrays.items()}, featurizer).items()
+        for sentence, holds in AtomListInterface(featurizer).row_checks({key: tf.constant(value) for key, value in arrays.items()}).items()
     }
 
 
@@ -110,12 +109,12 @@ def test_nan_is_refused(predictor, tmp_path, monkeypatch):
     expected = {"energy": np.array([[1.0]], np.float32)}
     alone = Predictor.create("atom_list_lstm", [Target("energy", "eV/atom")], keywords=atom_list_cases.SMALL)
     with pytest.raises(ExportError, match="not finite"):
-        compare(alone, {"the LiteRT model": lambda: {"energy": np.array([[np.nan]], np.float32)}}, expected)
+        compare(alone, {"the LiteRT model": {"energy": np.array([[np.nan]], np.float32)}}, expected)
 
     def batched(run, batch, batch_size):
         return {name: np.full((len(batch["lists"]), 1), np.nan, np.float32) for name in ("energy", "metal", "energy_uncertainty")}
 
-    monkeypatch.setattr("tfmat.export.formats.litert.in_batches", batched)
+    monkeypatch.setattr("tfmat.export.formats.fixed_sizes.in_batches", batched)
     with pytest.raises(ExportError, match="not finite; nothing was written"):
         export_model(predictor, tmp_path / "x", "litert", max_sites=2)
     assert not any(tmp_path.iterdir())

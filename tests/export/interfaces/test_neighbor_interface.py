@@ -1,4 +1,4 @@
-"""What only exports of models with nearest neighbours have; the rest is in `test_export_crystals`."""
+"""What only exports of models with nearest neighbours have; the rest is in `test_crystal_interfaces`."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,7 @@ from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
 from tfmat.export.interfaces.base import BEFORE, BEHIND
-from tfmat.export.interfaces.example_crystals import EXAMPLES
-from tfmat.export.interfaces.neighbor_graph import row_checks
+from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.export.interfaces.neighbors import NeighborInterface
 from tfmat.featurizers.nearest import DIRECTION
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
@@ -36,9 +35,8 @@ def row(counts, slots):
 
 
 def sound(arrays, featurizer):
-    return all(
-        bool(holds.numpy().all()) for holds in row_checks({key: tf.constant(value) for key, value in arrays.items()}, featurizer).values()
-    )
+    checks = NeighborInterface(featurizer).row_checks({key: tf.constant(value) for key, value in arrays.items()})
+    return all(bool(holds.numpy().all()) for holds in checks.values())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tfmat.batching.arrays import batch_arrays
 from tfmat.export.formats.saved_model import as_module
 from tfmat.export.graph import quotient
 from tfmat.export.graph.quotient import classes_of
-from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces import interface_of
 from tfmat.featurizers import BondFeaturizer
 from tfmat.featurizers.neighbors import NeighborFeaturizer
 

@@ -1,4 +1,4 @@
-"""The search for neighbours in a periodic crystal as TensorFlow operations: what lies within a radius of each site.
+"""The search for neighbours in periodic crystals, in the graph: what lies within a radius of each site, and which are the nearest.
 
 For a site i and a site j the images of j in reach are enumerated axis by axis (U. Fincke, M. Pohst, Math. Comput. 1985, 44, 463). With the
 lattice as a lower triangular matrix T times a rotation, an image with the fractional distance f lies at ``f T``, whose last component
@@ -8,6 +8,7 @@ enumerated is a neighbour, and a skewed cell costs no more than a reduced one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,16 +17,17 @@ import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
 from tfmat.export.graph.checks import require
-from tfmat.export.graph.flat_arrays import expand
-from tfmat.featurizers.nearest import ITSELF
+from tfmat.export.graph.lists import expand, order_within
+from tfmat.featurizers.nearest import GROWTH, GUESS, ITSELF, MARGIN, SHELL
 
-SLACK = 5e-7
+CUTOFF_SLACK = 5e-7
 """So much farther than a cut-off a neighbour may be, so that one right at the cut-off is kept where coordinates are float32 [Å]."""
 WORK = 2**18
-"""Estimated number of images that are looked at together, which bounds the memory."""
+"""Estimated number of images that are looked at together. It bounds the memory."""
 MOST = 2**22
 """A site that needs more than so many by itself is refused."""
-_LOOK = 1e-6  # so much farther is enumerated than asked for, so that rounding decides nothing [Å]
+_KINDS = 128  # more than there are elements
+_BEYOND = 1e-6  # so much farther is enumerated than asked for, so that rounding decides nothing [Å]
 
 
 @dataclass(frozen=True)
@@ -34,48 +36,37 @@ class Sites:
 
     Attributes:
         crystal: int32 (S,), number of each site's crystal, ascending.
-        slot: int32 (S,), its position in the padded row.
         species: int32 (S,), atomic numbers.
         coords: float64 (S, 3), fractional.
         counts: int32 (B,), sites of each crystal.
         first: int32 (B,), where they begin.
         lattices: float64 (B, 3, 3), vectors as rows [Å].
         triangular: float64 (B, 3, 3), the same crystals turned so that what is above the diagonal is 0 and the diagonal positive [Å].
-        width: int32, length of a padded row.
     """
 
     crystal: Any
-    slot: Any
     species: Any
     coords: Any
     counts: Any
     first: Any
     lattices: Any
     triangular: Any
-    width: Any
 
     @classmethod
     def of(cls, lattice: Any, frac_coords: Any, species: Any) -> Sites:
-        """From checked arrays (B, 3, 3) [Å], (B, A, 3) and (B, A), where 0 is padding."""
+        """The sites of checked arrays: `lattice` (B, 3, 3) [Å], `frac_coords` (B, A, 3), and `species` (B, A), where 0 is padding."""
         places = tf.where(species > 0)
         lattices = tf.cast(lattice, tf.float64)
         counts = tf.math.count_nonzero(species, axis=1, dtype=tf.int32)
         return cls(
             crystal=tf.cast(places[:, 0], tf.int32),
-            slot=tf.cast(places[:, 1], tf.int32),
             species=tf.gather_nd(species, places),
             coords=tf.cast(tf.gather_nd(frac_coords, places), tf.float64),
             counts=counts,
             first=tf.cumsum(counts, exclusive=True),
             lattices=lattices,
             triangular=triangular(lattices),
-            width=tf.shape(species)[1],
         )
-
-    @property
-    def number(self) -> Any:
-        """S."""
-        return tf.size(self.crystal)
 
     def widths(self) -> Any:
         """Diagonals of `triangular`, float64 (B, 3) [Å]."""
@@ -86,12 +77,12 @@ class Found(NamedTuple):
     """Pairs within the radii of some of the `Sites`, as tensors.
 
     Attributes:
-        sites: int32 (M,), the sites that were searched around.
-        radii: float64 (M,), how far [Å].
+        sites: int32 (M,), numbers of the sites that were searched around.
+        radii: float64 (M,), how far around each [Å].
         centers: int32 (P,), positions in `sites`, ascending.
         neighbors: int32 (P,), numbers among all `Sites`.
         vectors: float64 (P, 3), from the site to this image of the neighbour [Å].
-        distances: float64 (P,), their lengths [Å].
+        distances: float64 (P,), lengths of the vectors [Å].
     """
 
     sites: Any
@@ -102,26 +93,12 @@ class Found(NamedTuple):
     distances: Any
 
 
-class Choice(NamedTuple):
-    """What is kept of `Found`.
-
-    Attributes:
-        columns: tensors of any, but equal length.
-        again: int32 (R,), sites to be searched again.
-        radii: float64 (R,), how far [Å].
-    """
-
-    columns: Sequence[Any]
-    again: Any
-    radii: Any
-
-
-Column = tuple[tf.DType, tuple[int | None, ...]]
-"""Type and shape of a column of a `Choice`."""
+Choice = tuple[Sequence[Any], Any, Any]
+"""Columns of equal length to keep; sites to search around again, int32 (R,), and how far around each, float64 (R,) [Å]."""
 
 
 def triangular(lattices: Any) -> Any:
-    """Lattices (B, 3, 3) in Cartesian axes of their own: x along the first vector, z normal to the first two."""
+    """The `lattices` (B, 3, 3) [Å] in Cartesian axes of their own: x along the first vector, z normal to the first two."""
     first, second, third = (lattices[:, i] for i in range(3))
     normal = tf.linalg.cross(first, second)
     x, z = _unit(first), _unit(normal)
@@ -134,13 +111,13 @@ def _unit(vectors: Any) -> Any:
     return vectors / tf.norm(vectors, axis=1, keepdims=True)
 
 
-def search(sites: Sites, radii: Any, columns: Sequence[Column], choose: Callable[[Found], Choice]) -> list[Any]:
+def search(sites: Sites, radii: Any, columns: Sequence[tf.TensorSpec], choose: Callable[[Found], Choice]) -> list[Any]:
     """Search around all sites, as many at a time as `WORK` allows.
 
     Args:
-        sites: S of them.
-        radii: float64 (S,), around each [Å].
-        columns: types and shapes of what `choose` keeps.
+        sites: where to search.
+        radii: float64 (S,), how far around each site [Å].
+        columns: types and shapes of the columns that are kept.
         choose: what to keep of the pairs that were found, and where to search again.
 
     Returns:
@@ -152,12 +129,12 @@ def search(sites: Sites, radii: Any, columns: Sequence[Column], choose: Callable
 
     def body(turn: Any, pending: Any, radii: Any, *parts: Any) -> list[Any]:
         number = _so_many(sites, pending, radii)
-        choice = choose(_around(sites, pending[:number], radii[:number]))
-        left = tf.concat([pending[number:], choice.again], 0), tf.concat([radii[number:], choice.radii], 0)
-        return [turn + 1, *left, *(part.write(turn, column) for part, column in zip(parts, choice.columns, strict=True))]
+        kept, again, farther = choose(_around(sites, pending[:number], radii[:number]))
+        left = tf.concat([pending[number:], again], 0), tf.concat([radii[number:], farther], 0)
+        return [turn + 1, *left, *(part.write(turn, column) for part, column in zip(parts, kept, strict=True))]
 
-    parts = [tf.TensorArray(dtype, 0, dynamic_size=True, infer_shape=False, element_shape=shape) for dtype, shape in columns]
-    start = [tf.constant(0), tf.range(sites.number), radii, *parts]
+    parts = [tf.TensorArray(c.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=c.shape) for c in columns]
+    start = [tf.constant(0), tf.range(tf.size(sites.crystal)), radii, *parts]
     shapes = [tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None]), *(tf.TensorShape(None) for _ in parts)]
     _, _, _, *parts = tf.while_loop(lambda turn, pending, *_: tf.size(pending) > 0, body, start, shapes, parallel_iterations=1)
     return [part.concat() for part in parts]
@@ -180,7 +157,7 @@ def _around(sites: Sites, centers: Any, radii: Any) -> Found:
     crystal = tf.gather(crystal, center)
     neighbor = tf.gather(sites.first, crystal) + place
     between = tf.gather(sites.coords, neighbor) - tf.gather(sites.coords, tf.gather(centers, center))
-    pair, coords = _images(between, tf.gather(sites.triangular, crystal), tf.gather(radii, center) + _LOOK)
+    pair, coords = _images(between, tf.gather(sites.triangular, crystal), tf.gather(radii, center) + _BEYOND)
 
     center, neighbor = tf.gather(center, pair), tf.gather(neighbor, pair)
     lattice = tf.gather(sites.lattices, tf.gather(crystal, pair))
@@ -219,3 +196,87 @@ def _images(between: Any, lower: Any, radii: Any) -> tuple[Any, Any]:
         left = tf.gather(left, owner) - (along * tf.gather(width, owner) + tf.gather(shift, owner)) ** 2
         pair, fixed = tf.gather(pair, owner), [*(tf.gather(f, owner) for f in fixed), along]
     return pair, tf.stack(fixed[::-1], axis=1)
+
+
+_NUMBERS, _VECTORS, _LENGTHS = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 3], tf.float64), tf.TensorSpec([None], tf.float64)
+
+
+class Nearest(NamedTuple):
+    """The neighbours of all `Sites`, P rows, as tensors.
+
+    Attributes:
+        centers: int32 (P,), number of the site among all sites.
+        neighbors: int32 (P,), number of the neighbour among all sites.
+        ranks: int32 (P,), 0 for the nearest neighbour of its site, 1 for the next, ...
+        vectors: float64 (P, 3), from the site to this image of the neighbour [Å].
+        distances: float64 (P,), lengths of the vectors [Å].
+    """
+
+    centers: Any
+    neighbors: Any
+    ranks: Any
+    vectors: Any
+    distances: Any
+
+
+Within = Callable[[Found], Any]
+"""Gives what neighbours of one shell and one element are ordered by, float64 (P,)."""
+
+
+def search_nearest(sites: Sites, count: int, tolerance: float, slots: int, within: Within) -> Nearest:
+    """The neighbours of each site that are at most `tolerance` farther than its `count`-th nearest one, up to `slots` of them.
+
+    They are ordered by shell (see `tfmat.featurizers.nearest.SHELL`), then by atomic number, then by `within`. As in the featurizer the
+    radius around a site grows until it holds enough.
+
+    Args:
+        sites: where to search.
+        count: number of neighbours to find for each site; at least 1.
+        tolerance: how much farther than the `count`-th one [Å].
+        slots: largest number that is kept of a site, the first ones.
+        within: the order within a shell and an element.
+
+    Raises:
+        tf.errors.InvalidArgumentError: see `search`.
+    """
+    volumes = tf.reduce_prod(sites.widths(), axis=1) / tf.cast(sites.counts, tf.float64)
+    shortest = tf.reduce_min(tf.norm(sites.lattices, axis=2), axis=1)
+    # So far there are enough images of the site itself: no larger radius is ever needed.
+    last = tf.gather(shortest * math.ceil(count / 2) + tolerance + 2 * MARGIN, sites.crystal)
+    first = tf.gather(GUESS * (0.75 / math.pi * count * volumes) ** (1 / 3), sites.crystal)
+
+    def choose(found: Found) -> Choice:
+        found = _taken(found, order_within(found.centers, found.distances))
+        sizes = tf.math.bincount(found.centers, minlength=tf.size(found.sites))
+        enough = sizes >= count
+        place = tf.where(enough, tf.cumsum(sizes, exclusive=True) + count - 1, 0)
+        farthest = tf.where(enough, tf.gather(tf.pad(found.distances, [[0, 1]]), place) + tolerance, math.inf)
+        complete = farthest + MARGIN <= found.radii
+        limits = tf.where(complete, farthest, -1.0)
+        kept = _arranged(sites, _taken(found, tf.where(found.distances <= tf.gather(limits, found.centers))[:, 0]), slots, within)
+        again = tf.where(tf.logical_not(complete))[:, 0]
+        radii = tf.where(enough, farthest + 2 * MARGIN, GROWTH * found.radii)
+        chosen = tf.gather(found.sites, again)
+        return kept, chosen, tf.minimum(tf.gather(radii, again), tf.gather(last, chosen))
+
+    return Nearest(*search(sites, tf.minimum(first, last), [_NUMBERS, _NUMBERS, _NUMBERS, _VECTORS, _LENGTHS], choose))
+
+
+def _taken(found: Found, places: Any) -> Found:
+    columns = (tf.gather(column, places) for column in (found.centers, found.neighbors, found.vectors, found.distances))
+    return Found(found.sites, found.radii, *columns)
+
+
+def _arranged(sites: Sites, found: Found, slots: int, within: Within) -> Nearest:
+    """Pairs that are sorted by site and distance, in their final order."""
+    before = tf.pad(found.centers, [[1, 0]], constant_values=-1)[:-1]
+    starts = tf.not_equal(found.centers, before)
+    steps = found.distances - tf.pad(found.distances, [[1, 0]])[:-1]
+    shells = tf.cumsum(tf.cast(tf.logical_or(starts, steps > SHELL), tf.int32))
+    final = order_within(shells * _KINDS + tf.gather(sites.species, found.neighbors), within(found))
+    sizes = tf.math.bincount(found.centers, minlength=tf.size(found.sites))
+    ranks = tf.range(tf.size(found.centers)) - tf.gather(tf.cumsum(sizes, exclusive=True), found.centers)
+    kept = tf.where(ranks < slots)[:, 0]
+    ranks, final = tf.gather(ranks, kept), tf.gather(final, kept)
+    found = _taken(found, final)
+    return Nearest(tf.gather(found.sites, found.centers), found.neighbors, ranks, found.vectors, found.distances)

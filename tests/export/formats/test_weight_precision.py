@@ -14,7 +14,7 @@ from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
 from tfmat.export.formats.litert import custom_operations
 from tfmat.export.formats.weight_precision import PRECISIONS, Rows, measure, rows_of
-from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces import interface_of
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -13,12 +13,12 @@ from raw_cases import SKEWED, float32, handmade, skewed
 from tfmat.batching.arrays import ROWS_OF, batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
-from tfmat.export.graph import nearest_search, periodic_search
-from tfmat.export.graph.flat_arrays import by_rows, expand, order_within
+from tfmat.export.graph import neighbor_search
+from tfmat.export.graph.lists import expand, order_within, padded_rows
 from tfmat.export.interfaces.atom_lists import AtomListInterface
 from tfmat.export.interfaces.bonds import BondInterface
+from tfmat.export.interfaces.crystals import displaced
 from tfmat.export.interfaces.neighbors import NeighborInterface
-from tfmat.export.interfaces.raw_crystals import displaced
 from tfmat.featurizers import AtomListFeaturizer, BondFeaturizer
 from tfmat.featurizers.neighbors import NeighborFeaturizer
 
@@ -175,7 +175,7 @@ def test_batch_mates_and_padding_change_nothing(name):
 
 @pytest.mark.parametrize(
     ("module", "constant", "value"),
-    [(periodic_search, "WORK", 1), (periodic_search, "WORK", 3000), (nearest_search, "GUESS", 0.3), (nearest_search, "GROWTH", 1.05)],
+    [(neighbor_search, "WORK", 1), (neighbor_search, "WORK", 3000), (neighbor_search, "GUESS", 0.3), (neighbor_search, "GROWTH", 1.05)],
 )
 @pytest.mark.parametrize("name", ["bonds", "few slots", "lists"])
 def test_no_trace_of_how_it_was_searched(module, constant, value, name, monkeypatch):
@@ -207,7 +207,7 @@ def test_200_sites_in_a_skewed_cell():
 def test_triangular_lattices():
     rng = np.random.default_rng(0)
     lattices = rng.normal(0, 4, (50, 3, 3))  # left-handed ones too
-    turned = periodic_search.triangular(tf.constant(lattices)).numpy()
+    turned = neighbor_search.triangular(tf.constant(lattices)).numpy()
     np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), lattices @ lattices.transpose(0, 2, 1), atol=1e-10)
     assert not np.triu(turned, 1).any() and (np.diagonal(turned, axis1=1, axis2=2) > 0).all()
 
@@ -223,9 +223,9 @@ def test_flat_arrays():
     lengths = np.random.default_rng(1).uniform(0, 30, 100_000)
     np.testing.assert_array_equal(order_within(tf.constant(rows), tf.constant(lengths)), np.lexsort((lengths, rows)))
 
-    padded = by_rows(tf.constant([[1, 2], [3, 4], [5, 6]]), tf.constant([0, 2, 2]), 4)
+    padded = padded_rows(tf.constant([[1, 2], [3, 4], [5, 6]]), tf.constant([0, 2, 2]), 4)
     assert padded.numpy().tolist() == [[[1, 2], [0, 0]], [[0, 0], [0, 0]], [[3, 4], [5, 6]], [[0, 0], [0, 0]]]
-    assert by_rows(tf.zeros([0]), tf.zeros([0], tf.int32), 0).shape == (0, 1)
+    assert padded_rows(tf.zeros([0]), tf.zeros([0], tf.int32), 0).shape == (0, 1)
 
 
 def test_isolated_atoms():
@@ -242,7 +242,7 @@ def test_isolated_atoms():
 
 
 def test_too_many_images(monkeypatch):
-    monkeypatch.setattr(periodic_search, "MOST", 400)
+    monkeypatch.setattr(neighbor_search, "MOST", 400)
     materials = [prototype("fcc"), other_cell(prototype("fcc"), 3 * np.eye(3, dtype=int))[0]]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a site has more than 400 sites and images.*see row\] \[1\]"):
         traced(BondInterface(BondFeaturizer(6.0)))(encode("bonds", materials))

@@ -16,7 +16,7 @@ from serving_cases import CRYSTALS, FORMULAS, crystal_model, needs_stubs
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export.client import Client, Quantity
-from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces import interface_of
 from tfmat.export.metadata import describe
 
 pytestmark = needs_stubs
@@ -160,10 +160,10 @@ def test_states(monkeypatch):
 
     predictor = make("megnet, fidelities")
     inputs = interface_of(predictor).entries()["serving_default"].inputs
-    told = json.loads(describe(predictor, "savedmodel", {"serving_default": inputs}, told={"serving_default": ("in_domain", "n_sites")}))
+    told = json.loads(describe(predictor, "savedmodel", {"serving_default": inputs}, facts={"serving_default": ("in_domain", "n_sites")}))
     client = Client("m")
     monkeypatch.setattr(client, "_transport", Transport())
-    monkeypatch.setattr(client, "_told", told)
+    monkeypatch.setattr(client, "_metadata", told)
     crystal = Crystal(CRYSTALS[0].species, CRYSTALS[0].lattice, CRYSTALS[0].frac_coords, np.array([2.0]))
     assert client.predict([crystal])[0].values["energy"] == Quantity(1.0, "eV/atom")
     assert sent["state"].tolist() == [[2]] and sent["state"].dtype == np.int32 and sent["species"].tolist() == [[0, 11, 17]]

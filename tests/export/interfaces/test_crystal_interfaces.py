@@ -16,10 +16,9 @@ from tfmat.errors import InputError
 from tfmat.export import export_model
 from tfmat.export.client.arrays import crystal_arrays
 from tfmat.export.formats.litert import custom_operations
-from tfmat.export.interfaces.base import INTERFACES, interface_of
-from tfmat.export.interfaces.bond_graph import row_checks
+from tfmat.export.interfaces import INTERFACES, interface_of
 from tfmat.export.interfaces.bonds import BondInterface
-from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.featurizers import BondFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.target import Target
@@ -227,7 +226,7 @@ def test_bonds_at_the_cut_off_are_sound(cutoff):
     cubic = Crystal(np.array([84], np.int32), cutoff * np.eye(3), np.zeros((1, 3)))
     example = BondInterface(featurizer).arrays_of(cubic)
     assert len(example["distances"]) == 6
-    checks = row_checks({key: tf.constant(value[None]) for key, value in example.items()}, featurizer)
+    checks = BondInterface(featurizer).row_checks({key: tf.constant(value[None]) for key, value in example.items()})
     assert all(bool(holds.numpy().all()) for holds in checks.values())
 
 

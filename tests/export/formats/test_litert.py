@@ -33,7 +33,7 @@ print(json.dumps([{key: value.tolist() for key, value in output.items()}, sorted
 @pytest.fixture(scope="module")
 def exported(predictor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("litert")
-    return export_litert(predictor, folder / "model.tflite", max_elements=4, batch_size=2)
+    return export_litert(predictor, folder / "model.tflite", {"max_elements": 4}, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_what_is_no_composition_gives_nan(run, species, amounts, reason):
 def test_refuses_a_mismatch(predictor, tmp_path, monkeypatch, factor, message):
     monkeypatch.setattr(Target, "unscale", wrong_once(Target.unscale, factor))
     with pytest.raises(ExportError, match=message):
-        export_litert(predictor, tmp_path / "model.tflite", max_elements=2, examples=["NaCl"])
+        export_litert(predictor, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 
@@ -106,7 +106,7 @@ def test_refuses_operations_that_are_not_built_in(predictor, tmp_path, monkeypat
     right = Target.unscale
     monkeypatch.setattr(Target, "unscale", lambda self, output: right(self, output) + 1e-20 * tf.math.igamma(1.0, tf.exp(output[:, 0:1])))
     with pytest.raises(ExportError, match="cannot be converted to LiteRT"):
-        export_litert(predictor, tmp_path / "model.tflite", max_elements=2, examples=["NaCl"])
+        export_litert(predictor, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 

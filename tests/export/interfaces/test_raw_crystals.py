@@ -13,8 +13,8 @@ from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
 from tfmat.export.formats.saved_model import as_module
-from tfmat.export.interfaces.base import interface_of
-from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces import interface_of
+from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.export.verify import largest_difference
 from tfmat.predictor import Predictor
 from tfmat.target import Target
@@ -39,7 +39,7 @@ def entry_of(predictor):
 
 
 def served(predictor):
-    """`serving_default` without the way over files, which `test_export_crystals` goes."""
+    """`serving_default` without the way over files, which `test_crystal_interfaces` goes."""
     return as_module(predictor, interface_of(predictor).signatures())[1]["serving_default"]
 
 
@@ -158,9 +158,9 @@ def test_states_are_sent_beside_the_crystal(predictor):
 @pytest.mark.parametrize(
     ("patched", "value", "message"),
     [
-        ("tfmat.export.interfaces.bond_search.SLACK", -0.2, "signature serving_default differs from the Keras model"),
+        ("tfmat.export.interfaces.bonds.CUTOFF_SLACK", -0.2, "signature serving_default differs from the Keras model"),
         (
-            "tfmat.export.interfaces.bond_search.SLACK",
+            "tfmat.export.interfaces.bonds.CUTOFF_SLACK",
             -3.0,
             "refuses an example that the featurizer accepts: .*no two atoms are within 4 Å",
         ),
