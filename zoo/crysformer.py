@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from tfmat.architecture import Architecture, register
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
-from tfmat.layers.attention import CrysformerLayer, EdgeEmbedding, Gate
+from tfmat.layers.attention import GATES, ConditionalAttention, CrossAttention, FeedForward, Gate
 from tfmat.layers.elements import ElementEmbedding
-from tfmat.layers.lists import list_inputs
+from tfmat.layers.gaussians import GaussianExpansion
+from tfmat.layers.lists import Edges, list_inputs
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
+from tfmat.layers.normalization import LayerNorm
 from tfmat.layers.outputs import dense_outputs, model_of
+from tfmat.layers.rematerialization import computed_again
 from tfmat.training.recipe import Recipe
 
 REACH = 8.0
@@ -82,16 +85,16 @@ def Crysformer(
         strict: exactly k neighbours.
         blocks: number of blocks.
         dim: D.
-        heads: of every attention, a divisor of D.
+        heads: number of heads of every attention, a divisor of D.
         ff_ratio: hidden width of the feed-forward networks, in D.
         elements: the name of a fixed table that is mapped to width D, see `tfmat.elements.element_table`, or ``"learned"``.
         distance_gaussians: number, from 0 to 8 Å.
         angle_gaussians: number, from -1 to 1.
         embed_norm_act: normalisation and ReLU after the dense layer of bonds and angles; Algorithm 1 of the paper shows that layer alone.
-        gate: of the conditional attention.
+        gate: gate of the conditional attention.
         cross_attention: False leaves it out (an ablation of the paper).
         conditional_attention: False leaves it out, and with it all messages between atoms.
-        update_last_edges: see above.
+        update_last_edges: whether the last edges of each graph are updated, see above.
         head: ``"mlp"`` has one hidden layer of width D, ``"linear"`` none.
         dropout: rate, on every update.
         stochastic_depth: probability that a crystal skips an update in training, for the last block; it rises linearly up to there.
@@ -134,6 +137,181 @@ def Crysformer(
     if head == "mlp":
         crystal = keras.layers.Dense(dim, "relu", dtype="float32", name="head")(crystal)
     return model_of(inputs, dense_outputs(crystal, targets, uncertainty), name)
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class EdgeEmbedding(keras.layers.Layer):
+    """One number per edge, as Gaussians, then a dense layer, normalisation and ReLU.
+
+    Args:
+        dim: D.
+        lowest: first Gaussian, in the unit of the numbers.
+        highest: last one.
+        number: number of Gaussians, whose exponent is (their distance)**-1 * (x - c)**2.
+        norm_act: whether normalisation and ReLU follow.
+        remat: in training, keep only the layer's inputs for the gradient, which computes the rest again.
+
+    Call arguments:
+        numbers: (M,), one per edge.
+
+    Returns:
+        (M, D).
+    """
+
+    def __init__(
+        self, dim: int, lowest: float, highest: float, number: int, *, norm_act: bool = True, remat: bool = False, **layer_options: Any
+    ) -> None:
+        super().__init__(**({"autocast": False} | layer_options))  # mixed precision must not round the numbers themselves
+        self.options: dict[str, Any] = {"dim": dim, "lowest": lowest, "highest": highest, "number": number}
+        self.options |= {"norm_act": norm_act, "remat": remat}
+        width = ((highest - lowest) / (number - 1)) ** 0.5
+        self.expansion = GaussianExpansion(highest, number, width, lowest, dtype="float32", name="expansion")
+
+    def build(self, numbers_shape: Any) -> None:
+        self.map = keras.layers.Dense(self.options["dim"], name="map", dtype=self.dtype_policy)
+        self.map.build((None, self.options["number"]))
+        self.norm = None
+        if self.options["norm_act"]:
+            self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
+            self.norm.build((None, self.options["dim"]))
+
+    def call(self, numbers: Any, training: bool = False) -> Any:
+        if self.options["remat"] and training:
+            return computed_again(self, self._embedded, numbers)
+        return self._embedded(numbers)
+
+    def _embedded(self, numbers: Any) -> Any:
+        x = self.map(self.expansion(numbers))
+        return x if self.norm is None else ops.relu(self.norm(x))
+
+    def compute_output_shape(self, numbers_shape: Any) -> Any:
+        return (*numbers_shape, self.options["dim"])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.options
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class CrysformerLayer(keras.layers.Layer):
+    """One layer: cross-attention, conditional attention and feed-forward networks F, with nodes h and edges e.
+
+        h = LN1(h + CrossAttention(h, e))
+        h, e = LN2(h + update), LN3(e + update)    of ConditionalAttention(h, e)
+        h, e = LN4(h + F(h)), LN5(e + F(e))
+
+    The paper's text with the forms that its equations lack; see `Crysformer`.
+
+    Args:
+        heads: a divisor of D.
+        ff_ratio: hidden width of the feed-forward networks, in D.
+        gate: gate of `ConditionalAttention`.
+        cross: whether there is the cross-attention.
+        conditional: whether there is the conditional attention.
+        update_edges: the edges are updated; otherwise they come back as they are and LN3, LN5 and their network do not exist.
+        dropout: rate, on every update of nodes and edges.
+        stochastic_depth: probability that a crystal skips an update in training; the others are scaled up by 1 / (1 - it).
+        remat: see `EdgeEmbedding`.
+
+    Call arguments:
+        nodes: (N, D).
+        features: (M, D), of the edges.
+        edges: the edges of the graph, from `tfmat.layers.lists.edge_list`.
+        crystals: int (N,), which crystal each node belongs to, ascending.
+
+    Returns:
+        New nodes (N, D) and edges (M, D).
+    """
+
+    def __init__(
+        self,
+        heads: int = 4,
+        ff_ratio: int = 2,
+        *,
+        gate: Gate = "tanh",
+        cross: bool = True,
+        conditional: bool = True,
+        update_edges: bool = True,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        remat: bool = False,
+        **layer_options: Any,
+    ) -> None:
+        super().__init__(**layer_options)
+        if gate not in GATES:
+            raise ValueError(f"`gate` must be one of {tuple(GATES)}. Received: gate={gate!r}")
+        if remat and dropout:
+            raise ValueError("`remat` computes the updates twice and cannot drop the same numbers again: `dropout` must be 0")
+        self.options: dict[str, Any] = {"heads": heads, "ff_ratio": ff_ratio, "gate": gate, "cross": cross, "conditional": conditional}
+        self.options |= {"update_edges": update_edges, "dropout": dropout, "stochastic_depth": stochastic_depth, "remat": remat}
+        self.random = keras.random.SeedGenerator() if stochastic_depth else None
+
+    def build(self, nodes_shape: Any, features_shape: Any = None, edges_shape: Any = None, crystals_shape: Any = None) -> None:
+        options, dim = self.options, int(nodes_shape[-1])
+        if dim % options["heads"]:
+            raise ValueError(f"the width must be a multiple of `heads`. Received: {dim} and heads={options['heads']}")
+        precision = self.dtype_policy
+        rows = (None, dim)
+        self.norms = {}
+        if options["cross"]:
+            self.cross = CrossAttention(options["heads"], name="cross", dtype=precision)
+            self.cross.build(rows)
+        if options["conditional"]:
+            updated = options["update_edges"]
+            self.conditional = ConditionalAttention(options["heads"], options["gate"], updated, name="conditional", dtype=precision)
+            self.conditional.build(rows)
+        used = {1: options["cross"], 2: options["conditional"], 3: options["conditional"] and options["update_edges"]}
+        for number in (n for n, use in (used | {4: True, 5: options["update_edges"]}).items() if use):
+            self.norms[f"norm_{number}"] = LayerNorm(name=f"norm_{number}", dtype=precision)
+            self.norms[f"norm_{number}"].build(rows)
+        self.feed_forward = FeedForward(options["ff_ratio"] * dim, name="feed_forward", dtype=precision)
+        self.feed_forward.build(rows)
+        if options["update_edges"]:
+            self.edge_feed_forward = FeedForward(options["ff_ratio"] * dim, name="edge_feed_forward", dtype=precision)
+            self.edge_feed_forward.build(rows)
+        self.drop = keras.layers.Dropout(options["dropout"], dtype=precision) if options["dropout"] else None
+
+    def call(self, nodes: Any, features: Any, edges: dict[str, Any], crystals: Any, training: bool = False) -> tuple[Any, Any]:
+        graph, survival = Edges(**edges), self._survival(crystals, training)
+        if not (self.options["remat"] and training):
+            return self._update(nodes, features, graph, survival, training)
+        return computed_again(self, lambda h, e: self._update(h, e, graph, survival, training=True), nodes, features)
+
+    def _survival(self, crystals: Any, training: bool) -> Any:
+        """Factors of the five updates of each node, (N, 5), the same in all of a crystal: 0 where it skips one. None: none is skipped."""
+        rate = self.options["stochastic_depth"]
+        if not training or not rate:
+            return None
+        kept = keras.random.uniform((ops.shape(crystals)[0], 5), seed=self.random) >= rate  # more rows than there are crystals
+        return ops.take(ops.cast(kept, self.compute_dtype) / (1.0 - rate), crystals, axis=0)
+
+    def _update(self, nodes: Any, features: Any, edges: Edges, survival: Any, training: bool) -> tuple[Any, Any]:
+        h, e = nodes, features
+
+        def add(number: int, x: Any, update: Any) -> Any:
+            """LN(x + update), of nodes (N, D) or, as 3 and 5, of edges (M, D)."""
+            if self.drop is not None:
+                update = self.drop(update, training=training)
+            if survival is not None:
+                factors = survival[:, number - 1 : number]
+                update = update * (ops.take(factors, edges.receivers, axis=0) if number in (3, 5) else factors)
+            return self.norms[f"norm_{number}"](x + update)
+
+        if self.options["cross"]:
+            h = add(1, h, self.cross(h, e, edges))
+        if self.options["conditional"]:
+            of_nodes, of_edges = self.conditional(h, e, edges)
+            h = add(2, h, of_nodes)
+            e = e if of_edges is None else add(3, e, of_edges)
+        h = add(4, h, self.feed_forward(h))
+        if self.options["update_edges"]:
+            e = add(5, e, self.edge_feed_forward(e))
+        return h, e
+
+    def compute_output_spec(self, nodes: Any, features: Any, edges: Any, crystals: Any, training: bool = False) -> Any:
+        return keras.KerasTensor(nodes.shape, self.compute_dtype), keras.KerasTensor(features.shape, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.options
 
 
 RECIPES = {

@@ -137,7 +137,7 @@ def test_regularisation_acts_in_training_only(keywords):
 
 
 def test_stochastic_depth_keeps_the_expected_update():
-    from tfmat.layers.attention import CrysformerLayer
+    from tfmat.zoo.crysformer import CrysformerLayer
 
     layer = CrysformerLayer(2, stochastic_depth=0.25)
     crystals = np.arange(4000, dtype=np.int32) // 2

@@ -177,9 +177,9 @@ def test_it_is_exported(trained, tmp_path):
     from tfmat.export import export_model
 
     export_model(trained, tmp_path / "1")
-    answer = tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
+    answer = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
     crystal = CRYSTALS[0]
     inputs = {"lattice": crystal.lattice, "frac_coords": crystal.frac_coords, "species": crystal.species}
     types = {"species": tf.int32}
     given = {key: tf.constant(value[None], types.get(key, tf.float32)) for key, value in inputs.items()}
-    assert float(answer(**given)["gap"][0]) == pytest.approx(trained.predict([crystal])["gap"][0], abs=1e-4)
+    assert float(answer(**given)["gap"][0, 0]) == pytest.approx(trained.predict([crystal])["gap"][0], abs=1e-4)
