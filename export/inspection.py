@@ -54,7 +54,7 @@ def inspect(name_or_path: str | Path) -> Inspected:
     """
     path = Path(name_or_path)
     try:
-        if path.is_file():
+        if path.is_file() and path.suffix != ".keras":
             return _file(path)
         if (path / "saved_model.pb").is_file():
             return _saved_model(path)
@@ -104,8 +104,7 @@ def _onnx(path: Path) -> Inspected:
 
 
 def _model_folder(path: Path) -> Inspected:
-    from tfmat.architecture import model_folder
-    from tfmat.model_directory.files import check_weights, read_config
+    from tfmat.model_directory.files import check_weights, model_folder, read_config
 
     folder = model_folder(path)
     if not folder.is_dir():

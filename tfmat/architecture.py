@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from tfmat.crystal import Material
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import keras
 
     from tfmat.training.recipe import Recipe
-
-Material = Literal["composition", "crystal"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Architecture:
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
             given learning rates by part; see `tfmat.training.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
-            accepted wherever a model directory is, see `model_folder`.
+            accepted wherever a model directory is, see `tfmat.model_directory.files.model_folder`.
         retired: builder keywords of older versions that changed the training alone: a folder that has them still loads, without them.
     """
 
@@ -74,6 +72,12 @@ class Architecture:
         """Keywords that describe a model of this family, with their defaults: not its targets and not where its weights come from."""
         parameters = inspect.signature(self.builder).parameters
         return {name: parameter.default for name, parameter in parameters.items() if name not in ("targets", "weights")}
+
+    def recipe(self, name: str) -> Recipe:
+        """One of its recipes."""
+        if name not in self.recipes:
+            raise InputError(f"{self.name} has no recipe {name!r}", expected=f"one of {', '.join(self.recipes)}")
+        return self.recipes[name]
 
     def check_keywords(self, keywords: Mapping[str, Any]) -> None:
         """Refuse a keyword that the builder does not have."""
@@ -112,13 +116,8 @@ def get(name: str) -> Architecture:
     return known[name]
 
 
-def model_folder(name_or_directory: str | os.PathLike[str]) -> Path:
-    """The model directory that is meant: a folder, or else the preset of that name, of whichever architecture."""
-    path = Path(name_or_directory)
-    if path.is_dir():
-        return path
-    for architecture in architectures().values():
-        preset = architecture.presets.get(os.fspath(name_or_directory))
-        if preset is not None:
-            return preset()
-    return path
+def check_preset(name: str) -> None:
+    """Refuse what is not the name of a preset."""
+    known = [preset for architecture in architectures().values() for preset in architecture.presets]
+    if name not in known:
+        raise InputError(f"no preset {name!r}", expected=f"one of {', '.join(known)}")

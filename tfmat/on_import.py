@@ -32,6 +32,7 @@ SAVED_OBJECTS = {
     "tfmat.training.losses": ("BinaryCrossentropyWithLogits", "PhysicalMAPE", "PhysicalMSE", "RobustL1", "ScaledMAE", "ScaledMSE"),
     "tfmat.training.optimizers": ("Adam", "AdamW", "LookaheadLamb", "TriangularCycle"),
     "tfmat.zoo.lgdcnn": ("ElementMask",),
+    "tfmat.zoo.model": ("ZooModel",),
 }
 """Module -> names of the classes and functions in it that a saved model may name."""
 

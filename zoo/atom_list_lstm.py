@@ -22,11 +22,13 @@ from tfmat.layers.precision import weights_dtype
 from tfmat.layers.stacked_lstm import StackedLSTM
 from tfmat.layers.summed_dense import SummedDense
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 EPSILON = 1e-5
 """Of the normalisations."""
 
 
+@zoo_model("atom_list_lstm")
 def AtomListLSTM(
     targets: Sequence[str] = ("target",),
     *,

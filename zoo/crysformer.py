@@ -18,11 +18,13 @@ from tfmat.layers.composition import ElementEmbedding
 from tfmat.layers.lists import list_inputs
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 REACH = 8.0
 """The Gaussians of the distance end here [Å]."""
 
 
+@zoo_model("crysformer")
 def Crysformer(
     targets: Sequence[str] = ("target",),
     *,

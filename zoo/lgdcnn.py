@@ -18,6 +18,7 @@ from tfmat.layers.precision import weights_dtype
 from tfmat.layers.recurrent import BidirectionalRNN
 from tfmat.layers.sequence import MaskedConv1D, NeighbourMaxPooling, SoftAttentionResidual
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -31,6 +32,7 @@ class ElementMask(keras.layers.Layer):
         return species_shape
 
 
+@zoo_model("lgdcnn")
 def LGDCNN(
     targets: Sequence[str] = ("target",),
     *,

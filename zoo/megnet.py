@@ -21,12 +21,14 @@ from tfmat.layers.lists import list_inputs
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.set2set import Set2Set
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 from tfmat.zoo.presets import PRESETS
 from tfmat.zoo.pretrained import pretrained
 
 Flavor = Literal["megnet", "matgl"]
 
 
+@zoo_model("megnet")
 def MEGNet(
     targets: Sequence[str] = ("target",),
     *,

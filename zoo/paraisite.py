@@ -15,8 +15,10 @@ from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.layers.precision import weights_dtype
 from tfmat.training.recipe import Recipe
 from tfmat.zoo.megnet import PARTS, Flavor, megnet_features
+from tfmat.zoo.model import zoo_model
 
 
+@zoo_model("paraisite")
 def ParAIsite(
     targets: Sequence[str] = ("target",),
     *,

@@ -107,8 +107,8 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
 
 def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | None, split: str | None) -> tuple[Table, str]:
     """The rows, and what they are called."""
-    from tfmat.architecture import model_folder
     from tfmat.data.user_data import read_user_data
+    from tfmat.model_directory.files import model_folder
 
     (predictor, *_) = predictors.values()
     data, same = given_or_own(predictor, data)

@@ -65,7 +65,7 @@ def evaluate(
     if split is not None:
         known("split", split, SPLITS)
     load_tensorflow()
-    from tfmat.architecture import model_folder
+    from tfmat.model_directory.files import model_folder
 
     folder, found = score(model_folder(model), data, split, batch_size, keep)  # a preset is evaluated where it lies
     print(scores_table(f"{found['data']}, {found['split']}", found["scores"], found["units"]))
@@ -178,7 +178,7 @@ def _foreign(predictor: Predictor, data: str, split: str | None, cache: RecordCa
 
 
 def _chosen(dataset: Dataset, name: str, split: str, own: bool) -> _Opened:
-    tables = list(dataset.splits.values()) if split == "all" else [dataset.splits[split]]
+    tables = list(dataset.splits.values()) if split == "all" else [dataset.table(split)]
     rejections = rejections_of(dataset)
     return _Opened(joined(tables), name, split, dataset if own else None, rejections, getattr(dataset, "summary", ""))
 

@@ -15,7 +15,7 @@ from tfmat.cli.settings import known
 from tfmat.errors import InputError
 
 if TYPE_CHECKING:
-    from tfmat.architecture import Material
+    from tfmat.crystal import Material
     from tfmat.data.cache import RecordCache
     from tfmat.data.grouped_splits import SplitSpec
     from tfmat.data.rejections import Rejection, Rejections
@@ -95,6 +95,8 @@ def featurize(table: Table, featurizer: Featurizer, description: str, cache: Rec
     """Featurize into the cache, with progress; work that is kept already takes no time."""
     from tfmat.data.cache import featurize_table
 
+    if not len(table):  # no test rows
+        return
     with rows_done(description) as report:
         featurize_table(table, featurizer, cache, report=report)
 

@@ -128,8 +128,7 @@ def _names(models: Sequence[Path]) -> list[str]:
 def _run(model: Path, name: str, evaluation: str | None) -> Run:
     """What the page shows of one model; the test split is scored if that has not been done."""
     from tfmat.analysis.report import Result, Run
-    from tfmat.architecture import model_folder
-    from tfmat.model_directory.files import CARD, read_config
+    from tfmat.model_directory.files import CARD, model_folder, read_config
     from tfmat.target import Target
 
     _check_finished(model)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, Material
 from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
 from tfmat.data.bounded import LIMITS
 from tfmat.data.checks import crystal_from_record
@@ -25,7 +25,7 @@ from tfmat.data.folder import structure_files
 from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.structures import STRUCTURE, Reading, Report, column_names, holds_structures, read_structure_files
-from tfmat.data.user_data import Material, read_user_data
+from tfmat.data.user_data import read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from tfmat.crystal import Material
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.data.cache import RecordCache
 from tfmat.data.folder import read_folder
@@ -19,8 +20,6 @@ from tfmat.data.structures import Collected, Reading, Report, column_names, hold
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
-
-Material = Literal["composition", "crystal"]
 
 
 @dataclass(frozen=True)

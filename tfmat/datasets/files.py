@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from tfmat.crystal import Material
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.data.cache import RecordCache
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.rejections import Rejection, summary
 from tfmat.data.structures import Report
-from tfmat.data.user_data import Material, UserData, read_user_data
+from tfmat.data.user_data import UserData, read_user_data
 from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +37,19 @@ class FileDataset(Dataset):
     def summary(self) -> str:
         """One line on what is left out, empty where nothing is."""
         return summary(self.rejections, self.read) if self.rejections else ""
+
+    @property
+    def rejected(self) -> int:
+        """How many rows and files are left out because they cannot be read."""
+        return len(self.rejections)
+
+    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
+        """See `Dataset.provenance`; ``split`` is the method by which the file was split."""
+        return super().provenance(featurizer) | {"split": self.split.method}
+
+    def about(self, featurizer: Featurizer) -> dict[str, Any]:
+        """See `Dataset.about`; ``split`` is how `tfmat evaluate` splits the file again."""
+        return super().about(featurizer) | {"split": self.split.to_config()}
 
     def ids(self) -> dict[str, list[str]]:
         """Ids of each split, for `tfmat.data.write_split_file`."""
