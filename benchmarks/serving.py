@@ -34,8 +34,8 @@ from benchmarks.serving_search import LEAST, crystals, in_turns, sizes
 from tfmat import datasets
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.interface import Interface, interface_of
-from tfmat.export.precision import PRECISIONS
+from tfmat.export.formats.weight_precision import PRECISIONS
+from tfmat.export.interfaces.base import Interface, interface_of
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -80,8 +80,8 @@ def measured(predictor: Predictor, materials: Sequence[Crystal], repeats: int) -
     """One row of the table."""
     import tensorflow as tf
 
-    from tfmat.export.interface import interface_of
-    from tfmat.export.saved_model import as_module
+    from tfmat.export.formats.saved_model import as_module
+    from tfmat.export.interfaces.base import interface_of
 
     entries = interface_of(predictor).signatures()
     _, functions = as_module(predictor, entries)

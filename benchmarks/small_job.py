@@ -29,28 +29,28 @@ from benchmarks.machine import ROOT, environment, facts
 DATASET, TARGET = "mp2018_subset", "formation_energy_per_atom"
 PARTS = ("start", "reading", "featurizing", "first step", "epochs", "rest")
 COMMAND = """
-import json, sys, time
-from tfmat import cli
-from tfmat.cli import fitting, progress
+import functools, json, runpy, sys, time
+from tfmat.runs import data, train
 
 marks = {}
 
-def mark(owner, name):
-    function = getattr(owner, name)
+def marked(name, function):
+    @functools.wraps(function)
     def call(*arguments, **keywords):
         marks.setdefault(f"{name} begins", time.time())
         result = function(*arguments, **keywords)
         marks[f"{name} ends"] = time.time()
         marks.setdefault(f"{name} ends first", marks[f"{name} ends"])
         return result
-    setattr(owner, name, call)
+    return call
 
-mark(sys.modules["tfmat.cli.train"], "open_for")
-mark(fitting, "featurized")
-mark(progress.TrainingProgress, "report")
+fit = train.fit
+data.open_for = marked("open_for", data.open_for)
+train.featurized = marked("featurized", train.featurized)
+train.fit = lambda *arguments, report, **keywords: fit(*arguments, report=marked("report", report), **keywords)
 file = sys.argv.pop(1)
 try:
-    cli.main(sys.argv[1:])
+    runpy.run_module("tfmat", run_name="__main__", alter_sys=True)
 finally:
     with open(file, "w") as stream:
         json.dump(marks, stream)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from tfmat.errors import InputError
 from tfmat.export.errors import ExportError as ExportError
-from tfmat.export.report import ExportReport as ExportReport
+from tfmat.export.results import ExportReport as ExportReport
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
 
 FORMATS: dict[str, str] = {
-    "savedmodel": "tfmat.export.saved_model:export_saved_model",
-    "litert": "tfmat.export.litert:export_litert",
-    "onnx": "tfmat.export.onnx_file:export_onnx",
+    "savedmodel": "tfmat.export.formats.saved_model:export_saved_model",
+    "litert": "tfmat.export.formats.litert:export_litert",
+    "onnx": "tfmat.export.formats.onnx:export_onnx",
 }
 """Name of a format -> ``module:function`` of its exporter."""
 
@@ -60,7 +60,7 @@ def export_model(
         max_neighbors: `FIXED` formats, models that read nearest neighbours: largest number of neighbours of a site, the featurizer's
             if None.
         batch_size: `FIXED` formats: number of materials in a call, 1 if None.
-        precision: ``litert`` only: of the weights, ``float32`` (if None), ``float16`` or ``int8``, see `tfmat.export.precision`.
+        precision: ``litert`` only: of the weights, ``float32`` (if None), ``float16`` or ``int8``, see `tfmat.export.formats.weight_precision`.
         validation: ``litert`` only: formulas or crystals on which the loss of the last two is measured; the examples if None.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import tfmat
 from tfmat.export.contents import FILE as FILE
-from tfmat.export.interface import interface_of
+from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces.signatures import Input
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, has_uncertainty
-from tfmat.export.signatures import Input
 from tfmat.model_directory.provenance import versions
 
 if TYPE_CHECKING:

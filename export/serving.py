@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from tfmat.atomic import staged
 from tfmat.errors import InputError
-from tfmat.export.interface import interface_of
+from tfmat.export.formats.saved_model import EXTRA, export_saved_model
+from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces.signatures import SERVING
 from tfmat.export.metadata import FILE
-from tfmat.export.report import ExportReport, size_of
 from tfmat.export.repository_files import (
     BATCHING,
     BATCHING_TEXT,
@@ -33,8 +34,7 @@ from tfmat.export.repository_files import (
     served_models,
     versions,
 )
-from tfmat.export.saved_model import EXTRA, export_saved_model
-from tfmat.export.signatures import SERVING
+from tfmat.export.results import ExportReport, size_of
 from tfmat.export.warm_up import FILE as WARM_UP
 from tfmat.export.warm_up import serving_stubs, write_warm_up
 
@@ -82,7 +82,7 @@ def export_to_repository(
 
     Raises:
         InputError: the path is no repository, the name is taken by a model with other targets or inputs, or cannot be written.
-        ExportError: see `tfmat.export.saved_model.export_saved_model`.
+        ExportError: see `tfmat.export.formats.saved_model.export_saved_model`.
     """
     root = Path(repository)
     check_repository(root)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmat.export.crystal_arrays import with_empty_slot
-from tfmat.export.interface import Interface
-from tfmat.export.signatures import SERVING, Entry
+from tfmat.export.client.arrays import with_empty_slot
+from tfmat.export.interfaces.base import Interface
+from tfmat.export.interfaces.signatures import SERVING, Entry
 from tfmat.extras import require
 
 FILE = "tf_serving_warmup_requests"

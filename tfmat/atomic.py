@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tfmat.errors import InputError
@@ -15,6 +15,18 @@ def check_free(out: Path) -> None:
     """Refuse a path at which something stands already."""
     if out.exists() or out.is_symlink():
         raise InputError("it exists already", file=str(out), expected="a path that is free")
+
+
+def missing(folder: Path) -> list[Path]:
+    """Those of a folder and its parents that do not exist, the innermost first."""
+    return [candidate for candidate in (folder, *folder.parents) if not candidate.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of the folders that exist and are empty; give the innermost first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -29,7 +41,7 @@ def staged(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
     out = Path(os.path.abspath(target))
     if not overwrite:
         check_free(out)
-    made = [parent for parent in out.parents if not parent.exists()]
+    made = missing(out.parent)
     try:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +57,7 @@ def staged(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
         except OSError as error:
             raise InputError(f"it cannot be written: {error.strerror or error}", file=str(target)) from error
     except BaseException:
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        remove_empty(made)
         raise
 
 

@@ -17,6 +17,7 @@ from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
 from tfmat.data.cache import RecordCache
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.readable import featurize_readable
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
@@ -42,9 +43,6 @@ from tfmat.training.recipe import Recipe
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
-
-RowsDone = Callable[[int, int], None]
-"""Progress callback: called as ``report(rows done, rows in all)`` after every batch."""
 
 
 class Predictor:

@@ -157,7 +157,7 @@ def _from_zoo(
     architecture: str, variant: str | None, keywords: dict[str, Any], recipe: str, epochs: int | None
 ) -> tuple[dict[str, Any], int]:
     from tfmat import architecture as zoo
-    from tfmat.cli.settings import known
+    from tfmat.runs.settings import known
 
     family = zoo.get(architecture)
     if variant is not None:

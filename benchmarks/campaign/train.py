@@ -88,29 +88,26 @@ def run(job: Job, work: Path, *, threads: int = 1, models: bool = True, figures:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     from tfmat import architecture
     from tfmat.atomic import new_directory
-    from tfmat.cli.settings import checked_keywords, checked_recipe
     from tfmat.data.cache import RecordCache
-    from tfmat.data.rejections import Rejections
-    from tfmat.predictor import Predictor
+    from tfmat.runs.config import Settings
+    from tfmat.runs.settings import checked_keywords, checked_recipe
+    from tfmat.runs.train import build, fit
     from tfmat.target import Target
 
-    data = _load(job)
-    targets = [Target(name, unit, data.tasks[name], job.transform) for name, unit in data.units.items()]  # type: ignore[arg-type]
-    keywords = checked_keywords(architecture.get(job.architecture), json.loads(job.keywords))
-    predictor = Predictor.create(job.architecture, targets, keywords=keywords, seed=int(job.seed))
-    cache, rejections = RecordCache(), Rejections()
-    tables = _tables(job, data.splits, predictor, rejections, cache)
+    data, family = _load(job), architecture.get(job.architecture)
+    targets = [Target(name, unit, data.tasks[name], job.transform).to_config() for name, unit in data.units.items()]  # type: ignore[arg-type]
+    recipe = checked_recipe(family.recipes[job.recipe], json.loads(job.recipe_options))
+    keywords = checked_keywords(family, json.loads(job.keywords))
+    settings = Settings(job.architecture, keywords, targets, recipe.to_config(), int(job.epochs), int(job.seed))
+    predictor, cache = build(settings), RecordCache()
+    tables, left_out = _tables(job, data.splits, predictor, cache)
     for folder in ("checkpoints", "running"):
         (work / folder).mkdir(parents=True, exist_ok=True)
-    recipe = checked_recipe(predictor.recipe(job.recipe), json.loads(job.recipe_options))
     progress, checkpoint = Progress(work / "running" / f"{job.key}.json", parent, threads), checkpoint_of(job, work)
-    predictor.fit(
-        tables["train"], tables["validation"], recipe=recipe, epochs=int(job.epochs), seed=int(job.seed),
-        checkpoint=checkpoint, resume=True, cache=cache, report=progress.report,
-    )  # fmt: skip
+    fit(predictor, settings, tables, checkpoint=checkpoint, cache=cache, report=progress.report)
     splits = SPLITS if job.scored == "test" else SPLITS[:1]
     evaluations = {split: predictor.evaluate(tables[split], batch_size=predictor.info["batch_size"], cache=cache) for split in splits}
-    about = _about(predictor, tables, len(rejections.found), threads) | {"cpu_seconds": round(progress.cpu_seconds, 1)}
+    about = _about(predictor, tables, left_out, threads) | {"cpu_seconds": round(progress.cpu_seconds, 1)}
     rows = [asdict(job) | about | result(job, target.name, target.unit, target.task, evaluations) for target in predictor.targets]
     finished = work / "finished" / job.key
     with new_directory(finished, overwrite=True) as folder:
@@ -137,19 +134,20 @@ def _load(job: Job) -> Any:
     return datasets.load(job.data).select(job.targets.split())
 
 
-def _tables(job: Job, splits: Mapping[str, Table], predictor: Predictor, rejections: Any, cache: Any) -> dict[str, Table]:
-    """The rows that can be featurized; the test split is read only if it is scored."""
-    from tfmat.data.usable import usable_table
+def _tables(job: Job, splits: Mapping[str, Table], predictor: Predictor, cache: Any) -> tuple[dict[str, Table], int]:
+    """The rows that can be featurized, and the number of the others; the test split is read only if it is scored."""
+    from tfmat.runs.data import usable_rows
 
     wanted = ("train", "validation", *(["test"] if job.scored == "test" else []))
-    tables = {split: usable_table(splits[split], predictor.featurizer, rejections, cache) for split in wanted}
+    found = {split: usable_rows(splits[split], [predictor.featurizer], split, cache=cache) for split in wanted}
+    tables = {split: table for split, (table, _) in found.items()}
     if job.above:
         bound = float(job.above)
         tables = {split: table.subset(np.flatnonzero(table.targets[job.targets] > bound)) for split, table in tables.items()}
     if job.rows:
         training = tables["train"]
         tables["train"] = training.subset(np.sort(np.random.default_rng(0).permutation(len(training))[: int(job.rows)]))
-    return tables
+    return tables, sum(len(refused) for _, refused in found.values())
 
 
 def _about(predictor: Predictor, tables: Mapping[str, Table], left_out: int, threads: int) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def result(job: Job, target: str, unit: str, task: str, evaluations: Mapping[str
 
 
 def _draw(predictor: Predictor, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
-    from tfmat.cli import figures
+    from tfmat.analysis import figures
 
     if figures.can_plot():
         figures.write_learning_curve(predictor, folder)

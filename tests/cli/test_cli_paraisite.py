@@ -11,7 +11,7 @@ from crystal_cases import caesium_chloride, crystals, poscar
 from megnet_cases import SMALL as BACKBONE
 from megnet_cases import randomise, values
 
-from tfmat.cli import figures
+from tfmat.analysis import figures
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -12,9 +12,9 @@ import pytest
 from cli_cases import Command, start
 
 from tfmat.cli import progress
-from tfmat.cli.settings import typed
 from tfmat.cli.tables import aligned, duration, number, shortened
 from tfmat.errors import InputError
+from tfmat.runs.settings import typed
 from tfmat.target import Target
 
 
@@ -33,7 +33,7 @@ def lines_of_a_run(epochs: int, seconds: float, capsys: pytest.CaptureFixture[st
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     targets = [Target("gap", "eV"), Target("metal", task="binary")]
-    with progress.TrainingProgress(100, targets, lambda row: None) as shown:
+    with progress.TrainingProgress(100, targets) as shown:
         for epoch in range(1, epochs + 1):
             for step in range(1, 5):
                 clock.now += seconds / 4

@@ -9,7 +9,7 @@ import sys
 import pytest
 from cli_cases import ROOT, Command
 
-from tfmat.cli import listing
+from tfmat.runs import listing
 
 MODELS = """
 import sys
@@ -19,7 +19,7 @@ print("keras" in sys.modules, file=sys.stderr)
 """
 LOADED = """
 import gc, sys
-from tfmat.cli.quiet import load_tensorflow
+from tfmat.cli.progress import load_tensorflow
 load_tensorflow()
 import keras, tensorflow
 assert gc.isenabled() and gc.get_freeze_count() > 100_000

@@ -11,13 +11,13 @@ import pytest
 import tiny
 from cli_cases import TINY, Command, listing
 
-from tfmat.cli import figures, fitting
-from tfmat.cli.fitting import TrainingProgress
-from tfmat.cli.runs import TrainingFolder
-from tfmat.cli.settings import layer_rates
+from tfmat.analysis import figures
+from tfmat.cli.progress import TrainingProgress
 from tfmat.errors import InputError
 from tfmat.model_directory.files import WEIGHTS, file_sha256
 from tfmat.predictor import Predictor
+from tfmat.runs.folder import TrainingFolder
+from tfmat.runs.settings import layer_rates
 
 GAP, ENERGY = ("--target", "gap", "--unit", "eV"), ("--target", "energy", "--unit", "eV")
 STEADY = ("--recipe-option", "schedule=constant", "--recipe-option", "ema=null", "--recipe-option", "fraction_jitter=0")
@@ -71,7 +71,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
         if (at, step) == (epoch, 2):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(fitting.TrainingProgress, "report", report)
+    monkeypatch.setattr(TrainingProgress, "report", report)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from cli_cases import Command, listing
 from crystal_cases import ARCHITECTURE, CUBE, NearestFeaturizer, caesium_chloride, crystals, poscar
 
 from tfmat import architecture
-from tfmat.cli import figures, run
+from tfmat.analysis import figures
+from tfmat.cli import run
 from tfmat.predictor import Predictor
 
 SPARSE = (3, 8, 21)

@@ -19,11 +19,11 @@ from cli_cases import TINY, Command, listing, start
 
 import tfmat.predictor as predictor_module
 import tfmat.training.loop as training_module
-from tfmat.cli import figures, runs
-from tfmat.cli.config_file import RunConfig
-from tfmat.cli.fitting import TrainingProgress
-from tfmat.cli.train import model_settings
+from tfmat.analysis import figures
+from tfmat.cli.progress import SHOWN, TrainingProgress
 from tfmat.predictor import Predictor
+from tfmat.runs import folder as runs
+from tfmat.runs.config import RunConfig, model_settings
 
 GAP = ("--target", "gap", "--unit", "eV")
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
@@ -280,7 +280,7 @@ def test_default_out(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ca
     assert runs.default_out("lgdcnn", "folder/My data.csv.gz") == pathlib.Path("runs/lgdcnn-My-data")
     (tmp_path / "runs" / "lgdcnn-x").mkdir(parents=True)
     (tmp_path / "runs" / "lgdcnn-x-2.training").mkdir()
-    assert runs.default_out("lgdcnn", "x") == pathlib.Path("runs/lgdcnn-x-3")
+    assert runs.default_out("lgdcnn", "x", SHOWN) == pathlib.Path("runs/lgdcnn-x-3")
     assert "tfmat train --resume runs/lgdcnn-x-2" in capsys.readouterr().err
     assert runs.stem("expt_gap/fold3") == "expt_gap-fold3"
     assert runs.stem("elasticity_log10(G_VRH)") == "elasticity_log10-G_VRH"

@@ -22,7 +22,7 @@ pytest.importorskip("keras_tuner")
 import tfmat.data.cache as cache_module
 import tfmat.predictor as predictor_module
 from tfmat import architecture
-from tfmat.cli import figures
+from tfmat.analysis import figures
 from tfmat.cli.trials import TrialsProgress
 from tfmat.data.table import Table
 from tfmat.predictor import Predictor

@@ -16,8 +16,9 @@ import pytest
 from cli_cases import ANIONS, METALS, TINY, Command, listing
 
 from tfmat import architecture
-from tfmat.cli import figures, run
-from tfmat.cli.fitting import TrainingProgress
+from tfmat.analysis import figures
+from tfmat.cli import run
+from tfmat.cli.progress import TrainingProgress
 from tfmat.datasets import open_data
 from tfmat.predictor import Predictor
 from tfmat.target import Target

@@ -7,7 +7,7 @@ import pytest
 from structure_cases import cif, record
 
 from tfmat.data import RecordCache, SplitSpec, read_user_data, write_rejections, write_split_file
-from tfmat.datasets.files import open_file
+from tfmat.datasets import open_data
 from tfmat.errors import InputError
 
 
@@ -23,7 +23,7 @@ def formulas(tmp_path, extra=()):
 
 def test_bad_rows_of_formulas_are_rejected(tmp_path):
     path = formulas(tmp_path, ["a,Xx2,1", "b,NaCl,high", "c,NaCl", "r1,NaCl,5", "d,,1", "e,CuSO4.5H2O,1", "f,NaCl,"])
-    dataset = open_file(path, split="formula")
+    dataset = open_data(path, split="formula")
     assert [(rejection.row, rejection.id) for rejection in sorted(dataset.rejections, key=lambda rejection: rejection.row)] == [
         (42, "a"), (43, "b"), (44, "c"), (45, "r1"), (46, "d"), (47, "e"),
     ]  # fmt: skip
@@ -38,14 +38,14 @@ def test_bad_rows_of_formulas_are_rejected(tmp_path):
     assert content[0] == "file,row,id,reason" and len(content) == 7
     for split in ("random", "formula"):
         with pytest.raises(InputError, match=r"data\.csv, row 44: 2 cells under 3 columns"):
-            open_file(path, split=split, strict=True)
-    good = open_file(formulas(tmp_path))
+            open_data(path, split=split, strict=True)
+    good = open_data(formulas(tmp_path))
     assert good.rejections == () and good.summary == "" and good.read == 40
 
 
 def test_bad_lines_of_json_formulas(tmp_path):
     lines = [json.dumps({"formula": f"Fe{i}O", "y": i}) for i in range(1, 20)]
-    dataset = open_file(write(tmp_path / "data.jsonl", "\r\n".join([*lines, "{", "[]", '{"formula": "Xx", "y": 1}', '{"y": 2}'])))
+    dataset = open_data(write(tmp_path / "data.jsonl", "\r\n".join([*lines, "{", "[]", '{"formula": "Xx", "y": 1}', '{"y": 2}'])))
     assert [rejection.row for rejection in dataset.rejections] == [20, 21, 22, 23]
     assert dataset.read == 23
 
@@ -61,7 +61,7 @@ def test_what_is_no_row_stays_fatal(tmp_path):
         ("formula,y\nNaCl,1,2\n", "no row has 2 cells"),
     ):
         with pytest.raises(InputError) as error:
-            open_file(write(tmp_path / "bad.csv", content))
+            open_data(write(tmp_path / "bad.csv", content))
         assert message in str(error.value) and str(tmp_path / "bad.csv") in str(error.value)
 
 
@@ -70,13 +70,13 @@ def test_a_split_can_be_repeated(tmp_path):
     for spec in ("random", "formula", "chemical-system", SplitSpec("formula", folds=4, fold=2, seed=5)):
         if spec == "chemical-system":
             with pytest.raises(InputError, match=r"data\.csv: too few groups to split: the rows hold 1 different ones"):
-                open_file(path, split=spec)
+                open_data(path, split=spec)
             continue
-        first = open_file(path, split=spec, seed=3)
+        first = open_data(path, split=spec, seed=3)
         assert first.split.seed == (3 if isinstance(spec, str) else 5)
-        again = open_file(path, split=SplitSpec.from_config(json.loads(json.dumps(first.split.to_config()))))
+        again = open_data(path, split=SplitSpec.from_config(json.loads(json.dumps(first.split.to_config()))))
         saved = write_split_file(tmp_path / "split.csv", first.ids())
-        by_file = open_file(path, split=f"file:{saved}")
+        by_file = open_data(path, split=f"file:{saved}")
         for name, table in first.splits.items():
             assert table.ids == again.splits[name].ids
             assert sorted(table.ids) == sorted(by_file.splits[name].ids)
@@ -85,13 +85,13 @@ def test_a_split_can_be_repeated(tmp_path):
 def test_columns_of_splits(tmp_path):
     rows = [f"Fe{i}O,{i},{('train', 'VAL', 'test')[i % 3]},{('test', 'train', 'validation')[i % 3]}" for i in range(1, 10)]
     path = write(tmp_path / "data.csv", "\n".join(["formula,y,split,other", *rows, "Xx,1,train,train"]))
-    assert open_file(path).splits["test"].targets["y"].tolist() == [2, 5, 8]
-    assert open_file(path, split="column:other").splits["test"].targets["y"].tolist() == [3, 6, 9]
+    assert open_data(path).splits["test"].targets["y"].tolist() == [2, 5, 8]
+    assert open_data(path, split="column:other").splits["test"].targets["y"].tolist() == [3, 6, 9]
     with pytest.raises(InputError, match="row 1: no column 'none'"):
-        open_file(path, split="column:none")
+        open_data(path, split="column:none")
     write(path, "\n".join(["formula,y,split", "Xx,1,train", "NaCl,1,train", "NaCl,1,dev"]))
     with pytest.raises(InputError, match="row 4: column 'split' holds 'dev'"):
-        open_file(path)
+        open_data(path)
 
 
 def crystal_folder(tmp_path):
@@ -107,18 +107,18 @@ def crystal_folder(tmp_path):
 
 
 def test_a_folder_as_a_dataset(tmp_path):
-    dataset = open_file(crystal_folder(tmp_path), targets=["gap", "energy"])
+    dataset = open_data(crystal_folder(tmp_path), targets=["gap", "energy"])
     assert dataset.material == "crystal" and dataset.units == {"gap": "", "energy": ""}
     assert dataset.split.method == "column"
     assert {name: len(table) for name, table in dataset.splits.items()} == {"train": 6, "validation": 3, "test": 3}
     assert np.isnan(dataset.splits["train"].targets["energy"]).sum() == 4
     assert dataset.title == f"12 crystals of {tmp_path / 'crystals'}"
     assert [rejection.id for rejection in dataset.rejections] == ["lost"]
-    systems = open_file(tmp_path / "crystals", split="chemical_system", seed=1).splits
+    systems = open_data(tmp_path / "crystals", split="chemical_system", seed=1).splits
     assert all(len({tuple(sorted(set(c.species.tolist()))) for c in table.materials}) >= 1 for table in systems.values())
     assert list(dataset.select(["gap"]).splits["test"].targets) == ["gap"]
     assert dataset.select(["gap"]).rejections == dataset.rejections
-    assert dataset.version == open_file(tmp_path / "crystals").version
+    assert dataset.version == open_data(tmp_path / "crystals").version
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_fit_on_a_folder_of_cifs(tmp_path):
     from tfmat.predictor import Predictor
     from tfmat.target import Target
 
-    dataset = open_file(crystal_folder(tmp_path), targets=["gap"])
+    dataset = open_data(crystal_folder(tmp_path), targets=["gap"])
     cache = RecordCache(tmp_path / "cache")
     predictor = Predictor.create("lgdcnn", [Target("gap", "eV")], keywords={"dim": 16, "conv_dim": 16})
     predictor.fit(dataset.splits["train"], dataset.splits["validation"], epochs=1, cache=cache)

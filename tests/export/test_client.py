@@ -16,7 +16,7 @@ from serving_cases import CRYSTALS, FORMULAS, crystal_model, needs_stubs
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export.client import Client, Quantity
-from tfmat.export.interface import interface_of
+from tfmat.export.interfaces.base import interface_of
 from tfmat.export.metadata import describe
 
 pytestmark = needs_stubs
@@ -127,7 +127,7 @@ def test_rest_needs_no_tensorflow(ports, tmp_path):
 
 def test_another_server(ports):
     """Something that answers, but is no TensorFlow Serving."""
-    from tfmat.export.client_rest import Rest
+    from tfmat.export.client.transports import Rest
 
     rest = Rest("localhost", ports["rest"], "gap", None, 5)
     for text in (b"<html>", b"[]", b'{"outputs": {"a": 1}}'):

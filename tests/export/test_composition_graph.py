@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
-from tfmat.export.composition_graph import arrange, expand_brackets, normalise, parse_formulas, symbol_table
+from tfmat.export.interfaces.composition_graph import arrange, expand_brackets, normalise, parse_formulas, symbol_table
 from tfmat.featurizers import CompositionFeaturizer
 
 FEATURIZER = CompositionFeaturizer()

@@ -9,13 +9,13 @@ from exported_crystals import arrays, make, same
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
-from tfmat.export.atom_list_graph import row_checks
-from tfmat.export.atom_lists import AtomListInterface
 from tfmat.export.errors import ExportError
-from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import BEFORE, BEHIND
-from tfmat.export.litert import custom_operations
-from tfmat.export.verification import compare
+from tfmat.export.formats.litert import custom_operations
+from tfmat.export.interfaces.atom_list_graph import row_checks
+from tfmat.export.interfaces.atom_lists import AtomListInterface
+from tfmat.export.interfaces.base import BEFORE, BEHIND
+from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.verify import compare
 from tfmat.featurizers import AtomListFeaturizer
 from tfmat.layers.recurrent import UNROLL_LIMIT
 from tfmat.predictor import Predictor
@@ -115,7 +115,7 @@ def test_nan_is_refused(predictor, tmp_path, monkeypatch):
     def batched(run, batch, batch_size):
         return {name: np.full((len(batch["lists"]), 1), np.nan, np.float32) for name in ("energy", "metal", "energy_uncertainty")}
 
-    monkeypatch.setattr("tfmat.export.litert.in_batches", batched)
+    monkeypatch.setattr("tfmat.export.formats.litert.in_batches", batched)
     with pytest.raises(ExportError, match="not finite; nothing was written"):
         export_model(predictor, tmp_path / "x", "litert", max_sites=2)
     assert not any(tmp_path.iterdir())

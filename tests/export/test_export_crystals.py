@@ -14,12 +14,12 @@ from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
-from tfmat.export.bond_graph import row_checks
-from tfmat.export.bonds import BondInterface
-from tfmat.export.crystal_arrays import crystal_arrays
-from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import INTERFACES, interface_of
-from tfmat.export.litert import custom_operations
+from tfmat.export.client.arrays import crystal_arrays
+from tfmat.export.formats.litert import custom_operations
+from tfmat.export.interfaces.base import INTERFACES, interface_of
+from tfmat.export.interfaces.bond_graph import row_checks
+from tfmat.export.interfaces.bonds import BondInterface
+from tfmat.export.interfaces.example_crystals import EXAMPLES
 from tfmat.featurizers import BondFeaturizer
 from tfmat.predictor import Predictor
 from tfmat.target import Target

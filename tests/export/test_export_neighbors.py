@@ -8,10 +8,10 @@ from exported_crystals import arrays, make, same
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
-from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import BEFORE, BEHIND
-from tfmat.export.neighbor_graph import row_checks
-from tfmat.export.neighbors import NeighborInterface
+from tfmat.export.interfaces.base import BEFORE, BEHIND
+from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces.neighbor_graph import row_checks
+from tfmat.export.interfaces.neighbors import NeighborInterface
 from tfmat.featurizers.nearest import DIRECTION
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 

@@ -10,10 +10,10 @@ from exported_crystals import make
 from raw_cases import handmade
 
 from tfmat.batching.arrays import batch_arrays
-from tfmat.export import quotient
-from tfmat.export.interface import interface_of
-from tfmat.export.quotient import classes_of
-from tfmat.export.saved_model import as_module
+from tfmat.export.formats.saved_model import as_module
+from tfmat.export.graph import quotient
+from tfmat.export.graph.quotient import classes_of
+from tfmat.export.interfaces.base import interface_of
 from tfmat.featurizers import BondFeaturizer
 from tfmat.featurizers.neighbors import NeighborFeaturizer
 
@@ -89,7 +89,7 @@ def test_clusters():
 def test_models_compute_classes(monkeypatch):
     """The network of a SavedModel sees each class once, and nothing of it where the featurizer keeps every copy."""
     seen = []
-    monkeypatch.setattr("tfmat.export.saved_model.classes_of", lambda lists, same: seen.append(same) or classes_of(lists, same))
+    monkeypatch.setattr("tfmat.export.formats.saved_model.classes_of", lambda lists, same: seen.append(same) or classes_of(lists, same))
     predictor = make("crysformer, uncertainty", blocks=1)
     as_module(predictor, interface_of(predictor).signatures())
     assert seen == [1e-4]

@@ -16,7 +16,7 @@ from tfmat.cli import run
 from tfmat.errors import InputError
 from tfmat.export import export_model
 from tfmat.export.foreign_signatures import saved_model_signatures
-from tfmat.export.inspection import inspect
+from tfmat.export.inspect import inspect
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -13,8 +13,8 @@ from export_cases import BAD_ROWS, OUTPUTS, wrong_once
 
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.compositions import EXAMPLES
-from tfmat.export.litert import custom_operations, export_litert
+from tfmat.export.formats.litert import custom_operations, export_litert
+from tfmat.export.interfaces.compositions import EXAMPLES
 from tfmat.target import Target
 
 pytest.importorskip("ai_edge_litert")

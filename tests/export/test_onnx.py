@@ -11,7 +11,7 @@ from fixed_cases import SIZES, batch_of, fitting, make
 
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.interface import interface_of
+from tfmat.export.interfaces.base import interface_of
 from tfmat.target import Target
 
 onnx = pytest.importorskip("onnx")

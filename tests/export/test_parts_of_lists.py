@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmat.export import crystal_lists
-from tfmat.export.crystal_lists import in_parts
+from tfmat.export.graph import lists as crystal_lists
+from tfmat.export.graph.lists import in_parts
 
 KEYS = ("species", "bond_receivers", "bond_senders", "distances", "pair_receivers", "pair_senders", "cosines")
 

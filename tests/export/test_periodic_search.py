@@ -13,12 +13,12 @@ from raw_cases import SKEWED, float32, handmade, skewed
 from tfmat.batching.arrays import ROWS_OF, batch_arrays
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
-from tfmat.export import nearest_search, periodic_search
-from tfmat.export.atom_lists import AtomListInterface
-from tfmat.export.bonds import BondInterface
-from tfmat.export.flat_arrays import by_rows, expand, order_within
-from tfmat.export.neighbors import NeighborInterface
-from tfmat.export.raw_crystals import displaced
+from tfmat.export.graph import nearest_search, periodic_search
+from tfmat.export.graph.flat_arrays import by_rows, expand, order_within
+from tfmat.export.interfaces.atom_lists import AtomListInterface
+from tfmat.export.interfaces.bonds import BondInterface
+from tfmat.export.interfaces.neighbors import NeighborInterface
+from tfmat.export.interfaces.raw_crystals import displaced
 from tfmat.featurizers import AtomListFeaturizer, BondFeaturizer
 from tfmat.featurizers.neighbors import NeighborFeaturizer
 

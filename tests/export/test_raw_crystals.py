@@ -12,10 +12,10 @@ from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.example_crystals import EXAMPLES
-from tfmat.export.interface import interface_of
-from tfmat.export.saved_model import as_module
-from tfmat.export.verification import largest_difference
+from tfmat.export.formats.saved_model import as_module
+from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.verify import largest_difference
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
@@ -158,9 +158,17 @@ def test_states_are_sent_beside_the_crystal(predictor):
 @pytest.mark.parametrize(
     ("patched", "value", "message"),
     [
-        ("tfmat.export.bond_search.SLACK", -0.2, "signature serving_default differs from the Keras model"),
-        ("tfmat.export.bond_search.SLACK", -3.0, "refuses an example that the featurizer accepts: .*no two atoms are within 4 Å"),
-        ("tfmat.export.saved_model.material_outputs", lambda *_: {"in_domain": tf.zeros((8, 1), tf.bool)}, "gives another 'in_domain'"),
+        ("tfmat.export.interfaces.bond_search.SLACK", -0.2, "signature serving_default differs from the Keras model"),
+        (
+            "tfmat.export.interfaces.bond_search.SLACK",
+            -3.0,
+            "refuses an example that the featurizer accepts: .*no two atoms are within 4 Å",
+        ),
+        (
+            "tfmat.export.formats.saved_model.material_outputs",
+            lambda *_: {"in_domain": tf.zeros((8, 1), tf.bool)},
+            "gives another 'in_domain'",
+        ),
     ],
 )
 def test_a_mismatch_is_refused(patched, value, message, tmp_path, monkeypatch):

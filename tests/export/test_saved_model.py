@@ -12,9 +12,9 @@ from export_cases import OUTPUTS, wrong_once
 
 from tfmat.errors import InputError
 from tfmat.export import FORMATS, ExportError, export_model
-from tfmat.export.compositions import EXAMPLES
-from tfmat.export.saved_model import export_saved_model
-from tfmat.export.verification import largest_difference
+from tfmat.export.formats.saved_model import export_saved_model
+from tfmat.export.interfaces.compositions import EXAMPLES
+from tfmat.export.verify import largest_difference
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

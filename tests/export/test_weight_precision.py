@@ -12,9 +12,9 @@ from fixed_cases import SIZES, batch_of, fitting, make
 from tfmat.architecture import architectures
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
-from tfmat.export.interface import interface_of
-from tfmat.export.litert import custom_operations
-from tfmat.export.precision import PRECISIONS, Rows, measure, rows_of
+from tfmat.export.formats.litert import custom_operations
+from tfmat.export.formats.weight_precision import PRECISIONS, Rows, measure, rows_of
+from tfmat.export.interfaces.base import interface_of
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

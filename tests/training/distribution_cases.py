@@ -22,8 +22,9 @@ import pytest
 import tensorflow as tf
 import tiny
 
+from tfmat.analysis import figures
 from tfmat.batching.pipeline import Batches
-from tfmat.cli import figures, run
+from tfmat.cli import run
 from tfmat.cli.progress import TrainingProgress
 from tfmat.data.table import Table
 from tfmat.errors import InputError

@@ -80,6 +80,6 @@ def test_trained_with_jax_the_same_with_tensorflow(trained, name, tmp_path):
     outputs = predictor.outputs(predictor.featurizer.featurize(data.materials[8:12]))["gap"]
     np.testing.assert_allclose(outputs, done[name]["outputs"], rtol=1e-4, atol=1e-6)
     assert np.ptp(outputs[:, 0]) > 1e-3, "it tells the materials apart"
-    from tfmat.export.saved_model import export_saved_model
+    from tfmat.export.formats.saved_model import export_saved_model
 
     export_saved_model(predictor, tmp_path / "served")

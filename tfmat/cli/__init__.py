@@ -19,25 +19,26 @@ import typer
 from tfmat import __version__
 from tfmat.cli import cache, convert, datasets
 from tfmat.cli.cecv import cecv
+from tfmat.cli.errors import describe_error, signals_raise, tell
 from tfmat.cli.evaluate import evaluate
-from tfmat.cli.explanations import explain as explain_prediction
+from tfmat.cli.explain import explain
 from tfmat.cli.export import export
-from tfmat.cli.failures import explain, signals_raise, tell
-from tfmat.cli.inspection import inspect
-from tfmat.cli.listing import models
+from tfmat.cli.inspect import inspect
+from tfmat.cli.models import models
 from tfmat.cli.predict import predict
 from tfmat.cli.report import report
 from tfmat.cli.serve import serve
 from tfmat.cli.train import train
 from tfmat.cli.tune import tune
 from tfmat.memory import keep_memory
+from tfmat.runs.settings import known
 
 LEVELS = ("debug", "info", "warning", "error")
 _BROKEN_PIPE = 141
 _Usage = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(name="tfmat", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (train, tune, predict, evaluate, report, explain_prediction, cecv, export, inspect, serve, models):
+for _command in (train, tune, predict, evaluate, report, explain, cecv, export, inspect, serve, models):
     app.command()(_command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(cache.app, name="cache")
@@ -68,8 +69,6 @@ def _options(
       tfmat export runs/lgdcnn-exp_formation_enthalpy --format savedmodel
       tfmat inspect lgdcnn-exp_formation_enthalpy.savedmodel
     """  # noqa: D301
-    from tfmat.cli.settings import known
-
     logging.getLogger().setLevel(logging.ERROR)
     logging.getLogger("tfmat").setLevel(known("log level", log_level, LEVELS).upper())
     if ctx.invoked_subcommand is None:
@@ -116,7 +115,7 @@ def _failed(error: BaseException) -> int:
         text = str(getattr(error, "format_message", error.__str__)())
         tell(" ".join(text.split()) + f" (see {command} --help)")
         return 2
-    message, code = explain(error)
+    message, code = describe_error(error)
     tell(message)
     return code
 

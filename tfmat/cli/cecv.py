@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.evaluate import SPLITS, given_or_own, joined, own_dataset
-from tfmat.cli.failures import tell
-from tfmat.cli.materials import is_path, open_dataset
-from tfmat.cli.progress import rows_done
-from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.results import check_out, file_name, results_folder
-from tfmat.cli.settings import known
+from tfmat.cli.errors import tell
+from tfmat.cli.evaluate import SPLITS
+from tfmat.cli.progress import SHOWN, load_tensorflow, new_folder
 from tfmat.cli.tables import aligned, shortened
 from tfmat.errors import InputError
+from tfmat.runs.data import is_path, open_dataset
+from tfmat.runs.evaluate import given_or_own, own_dataset, rows_of
+from tfmat.runs.folder import check_replaceable
+from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tfmat.analysis.cecv import CECV, Environment
     from tfmat.data.table import Table
     from tfmat.predictor import Predictor
 
 CLUSTERINGS = ("leader", "legacy")
-TABLE = "cecv.csv"
 
 
 def cecv(
@@ -64,29 +61,33 @@ def cecv(
     known("clustering", clustering, CLUSTERINGS)
     if split is not None:
         known("split", split, SPLITS)
-    check_out(out, overwrite, TABLE)
+    if out is not None:
+        check_replaceable(out, overwrite, "cecv.csv")
     load_tensorflow()
     from tfmat.analysis.cecv import cecv as count
     from tfmat.analysis.cecv import environment
     from tfmat.analysis.cecv.references import role_of
+    from tfmat.analysis.cecv.results import example_compound, write_results
 
     predictors = _loaded(models)
     table, source = _compounds(predictors, models[0], data, split)
     maps: dict[str, Environment] = {}
     if out is not None:
         (first, *_) = predictors.values()
-        compound = compound or str(_example(first, table, element))
+        compound = compound or example_compound(first, table, element)
         maps = {name: environment(predictor, compound, layer) for name, predictor in predictors.items()}
     found: dict[str, CECV] = {}
     for name, predictor in predictors.items():
-        with rows_done(f"environments of {name}") as report:
+        with SHOWN.rows(f"environments of {name}") as report:
             found[name] = count(
                 predictor, table.materials, element, layer=layer, clustering=clustering, batch_size=batch_size, report=report,  # type: ignore[arg-type]
             )  # fmt: skip
     roles = {name: role for name, predictor in predictors.items() if (role := role_of(predictor)) is not None}
     _print(found, roles, source)
     if out is not None:
-        _write(out, overwrite, found, roles, maps, str(compound))
+        with new_folder(out, overwrite) as folder:
+            write_results(folder, found, roles, maps, str(compound))
+        tell(f"written to {out}")
 
 
 def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
@@ -111,18 +112,19 @@ def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | Non
     from tfmat.model_directory.files import model_folder
 
     (predictor, *_) = predictors.values()
-    data, same = given_or_own(predictor, data)
+    names, same = given_or_own(predictor, data)
+    data = " + ".join(names)
     if not same and is_path(data):
         if split not in (None, "all"):
             raise InputError(f"{data} has no split that the models know", expected="no --split, which takes all rows")
-        with rows_done(f"reading {data}") as report:
+        with SHOWN.rows(f"reading {data}") as report:
             found = read_user_data(data, material="composition", require_targets=False, report=report)
         if found.rejections:
             tell(f"{len(found.rejections):,} of {found.read:,} rows cannot be read and are left out; the first is {found.rejections[0]}")
         return found.table, data
-    dataset = own_dataset(predictor, model_folder(model), data, None) if same else open_dataset(data, None)
+    dataset = own_dataset(predictor, model_folder(model), names, None, SHOWN) if same else open_dataset(names, None, progress=SHOWN)
     split = split or "test"
-    return joined(list(dataset.splits.values()) if split == "all" else [dataset.splits[split]]), f"{data}, {split}"
+    return rows_of(dataset, split), f"{data}, {split}"
 
 
 def _print(found: Mapping[str, CECV], roles: Mapping[str, str], source: str) -> None:
@@ -142,55 +144,3 @@ def _print(found: Mapping[str, CECV], roles: Mapping[str, str], source: str) -> 
 
 def _labelled(name: str, roles: Mapping[str, str]) -> str:
     return f"{name} ({roles[name]})" if name in roles else name
-
-
-def _frames(found: Mapping[str, CECV], roles: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The vectors, and the clusters of each number of elements; one row a model, or a model and a number, and tolerance."""
-    import pandas as pd
-
-    from tfmat.analysis.cecv import TOLERANCES
-
-    vectors, parts = [], []
-    for name, one in found.items():
-        about = {"model": name, "reference": roles.get(name, ""), "element": one.element, "layer": one.layer, "clustering": one.clustering}
-        columns: dict[str, Any] = {"tolerance": TOLERANCES, "compounds": sum(one.compounds.values()), "clusters": one.vector}
-        vectors.append(pd.DataFrame(about | columns | {"clusters_per_compound": one.shares, "retention_rate": one.retention}))
-        for size, clusters in one.clusters.items():
-            columns = {"elements": size, "compounds": one.compounds[size], "tolerance": TOLERANCES, "clusters": clusters}
-            parts.append(pd.DataFrame(about | columns))
-    return pd.concat(vectors), pd.concat(parts)
-
-
-def _write(
-    out: Path, overwrite: bool, found: Mapping[str, CECV], roles: Mapping[str, str], maps: Mapping[str, Environment], compound: str
-) -> None:
-    import pandas as pd
-
-    from tfmat.cli import figures
-
-    vectors, parts = _frames(found, roles)
-    taken: set[str] = set()
-    with results_folder(out, overwrite) as folder:
-        vectors.to_csv(folder / TABLE, index=False, float_format="%.7g")
-        parts.to_csv(folder / "cecv_by_elements.csv", index=False)
-        for name, one in maps.items():
-            frame = pd.DataFrame(one.correlations, index=list(one.elements), columns=list(one.elements))
-            frame.to_csv(folder / (file_name(f"environment-{compound}-{name}", taken) + ".csv"), index_label="element", float_format="%.7g")
-        if figures.can_plot():
-            from tfmat.analysis.cecv.plots import environment_maps, retention_curves, tolerance_curves
-
-            tolerance_curves(found, roles, folder / "cecv.png")
-            retention_curves(found, roles, folder / "retention.png")
-            environment_maps(maps, compound, folder / (file_name(f"environment-{compound}", taken) + ".png"))
-    tell(f"written to {out}")
-
-
-def _example(predictor: Predictor, table: Table, element: str) -> Any:
-    """The compound with the probe element and most elements, up to 7, that comes first in the canonical order of CECV."""
-    import numpy as np
-
-    from tfmat.analysis.cecv.vector import canonical_order, probe_compounds
-
-    records, positions = probe_compounds(predictor, table.materials, element)
-    order = canonical_order(records)
-    return table.materials[int(positions[order[np.argmax(records.lengths("species")[order])]])]

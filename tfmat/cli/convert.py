@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.failures import tell, writing
-from tfmat.cli.progress import task
-from tfmat.cli.quiet import load_tensorflow, silent_stderr
-from tfmat.cli.runs import check_replaceable
-from tfmat.cli.settings import known
-from tfmat.cli.tables import aligned
+from tfmat.cli.errors import tell
+from tfmat.cli.progress import load_tensorflow, silent_stderr, task
+from tfmat.cli.tables import aligned, with_unit
 from tfmat.errors import InputError
+from tfmat.runs.folder import check_replaceable
+from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
     from tfmat.target import Target
@@ -125,10 +124,10 @@ def _write(foreign: ForeignModel, out: Path, overwrite: bool, unit: str | None, 
         foreign = dataclasses.replace(foreign, featurizer={**foreign.featurizer, "state": tuple(state)})
     for note in foreign.notes:
         tell(f"{foreign.file}: {note}")
-    with writing(out), task(f"writing {out}"), silent_stderr():
+    with task(f"writing {out}"), silent_stderr():
         write(foreign, out, overwrite=overwrite)
     target, info = foreign.target, foreign.info
-    name = f"{target.name} [{target.unit}]" if target.unit else target.name
+    name = with_unit(target.name, target.unit)
     predicts = f"{name}, as its {target.transform}" if target.transform != "none" else name
     rows = [
         ["model", str(info["title"])],

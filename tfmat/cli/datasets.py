@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.failures import tell, writing
+from tfmat.cli.errors import tell
 from tfmat.cli.pack import pack
-from tfmat.cli.progress import rows_done, task
+from tfmat.cli.progress import SHOWN, load_tensorflow, rows_done, task
 from tfmat.cli.tables import aligned, number, with_unit
 from tfmat.errors import InputError
 
@@ -95,11 +95,11 @@ def info(
     """  # noqa: D301
     if plot is not None and (plot.suffix.lower() != ".png" or plot.is_dir()):
         raise InputError(f"--plot {str(plot)!r} is no PNG file", expected="a name ending in .png")
-    from tfmat.cli.materials import open_dataset
     from tfmat.data.cache import RecordCache
     from tfmat.datasets.statistics import statistics
+    from tfmat.runs.data import open_dataset
 
-    dataset = open_dataset(data, target, cache=RecordCache())
+    dataset = open_dataset(data, target, progress=SHOWN, cache=RecordCache())
     if summary := getattr(dataset, "summary", ""):
         tell(summary)
     with task(f"counting the elements of {data}"):
@@ -142,16 +142,16 @@ def _frequent(found: Statistics, most: int = 8) -> str:
 
 
 def _draw(dataset: Dataset, data: str, plot: Path | None, quietly: bool) -> None:
-    from tfmat.cli.figures import can_plot
-    from tfmat.cli.runs import stem
+    from tfmat.analysis import figures
+    from tfmat.runs.folder import stem
 
-    if not can_plot():
+    if not figures.can_plot():
         return
     from tfmat.analysis.plots import dataset_histogram
     from tfmat.atomic import staged
 
     path = plot or Path(f"{stem(data)}-histogram.png")
-    with writing(path), task(f"drawing {path}"), staged(path, overwrite=True) as temporary:
+    with task(f"drawing {path}"), staged(path, overwrite=True) as temporary:
         dataset_histogram(dataset, temporary)
     (tell if quietly else print)(f"histogram written to {path}")
 
@@ -171,7 +171,6 @@ def build(
       tfmat datasets build exp_formation_enthalpy
       tfmat datasets build mp2018_subset --overwrite
     """  # noqa: D301
-    from tfmat.cli.quiet import load_tensorflow
     from tfmat.datasets import check_name
     from tfmat.datasets.registry import find, prepared_directory
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.failures import CommandError, writing
-from tfmat.cli.progress import task
-from tfmat.cli.quiet import load_tensorflow, silent_stderr
-from tfmat.cli.repository import REPOSITORY, export_to_repository
-from tfmat.cli.settings import known
+from tfmat.cli.errors import CommandError, writing
+from tfmat.cli.progress import SHOWN, load_tensorflow, silent_stderr, task
 from tfmat.cli.tables import aligned, duration
-from tfmat.cli.validation_rows import validation_rows
+from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.export.precision import Loss
+    from tfmat.export.formats.weight_precision import Loss
 
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
 """Format -> ending of the default output."""
+
+REPOSITORY = "serving"
+"""The format of several models, and the default folder for it."""
 
 CHECKED = {"composition": "formulas", "crystal": "crystals"}
 """Material -> what the export was checked on."""
@@ -94,13 +94,14 @@ def export(
     load_tensorflow()
     from tfmat.atomic import check_free
     from tfmat.export import export_model
-    from tfmat.export.precision import MOST, PRECISIONS
+    from tfmat.export.formats.weight_precision import MOST, PRECISIONS
     from tfmat.predictor import Predictor
+    from tfmat.runs.evaluate import validation_materials
 
     predictor = Predictor.load(model)
     check_free(target)
     smaller = format_ == "litert" and precision is not None and known("precision", precision, PRECISIONS) != "float32"
-    validation = validation_rows(predictor, model, 4 * MOST) if smaller else None
+    validation = validation_materials(predictor, model, 4 * MOST, SHOWN) if smaller else None
     with writing(target), task(f"writing {target} and comparing it with the original"), silent_stderr():
         report = export_model(
             predictor,
@@ -140,3 +141,40 @@ def _losses(losses: Sequence[Loss]) -> list[list[str]]:
         mean, largest = (f"{value:.2g} {loss.unit}".rstrip() for value in (loss.mae, loss.largest))
         rows.append(["loss", f"{loss.target}: mean {mean}, largest {largest} on {loss.rows} {loss.source}{beside}"])
     return rows
+
+
+def export_to_repository(models: Sequence[Path], out: Path, name: str | None) -> str:
+    """Add the next version of each model to a repository.
+
+    Args:
+        models: model directories, or names of presets.
+        out: the repository.
+        name: of the one model; the models' own if None.
+
+    Returns:
+        A table of what was written.
+
+    Raises:
+        InputError, CommandError: two models have one name, or see `tfmat.export.serving.export_to_repository`.
+    """
+    if name is not None and len(models) > 1:
+        raise CommandError(f"--name {name} cannot name {len(models)} models: export them one by one")
+    load_tensorflow()
+    from tfmat.export import serving
+    from tfmat.predictor import Predictor
+
+    names = [serving.model_name(name or model.resolve().name) for model in models]
+    for index, doubled in enumerate(names):
+        if doubled in names[:index]:
+            first = models[names.index(doubled)]
+            raise CommandError(f"{first} and {models[index]} would both be called {doubled!r}: export them one by one, with --name")
+    serving.check_repository(out)
+    predictors = [Predictor.load(model) for model in models]
+    rows = []
+    for predictor, called in zip(predictors, names, strict=True):
+        with writing(out / called / "1"), task(f"writing {called} to {out} and comparing it with the original"), silent_stderr():
+            report, requests = serving.export_to_repository(predictor, out, called)
+        size = f"{report.size_bytes / 1e6:.1f} MB"
+        rows.append([called, report.path.name, size, str(requests), f"{report.max_difference:.1g}", f"{1e3 * report.latency:.2g}"])
+    header = ["model", "version", "size", "warm-up requests", "largest relative difference", "latency [ms]"]
+    return f"written {out}\n" + aligned(header, rows)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tfmat.cli.failures import tell, writing
-from tfmat.cli.materials import crystals_unread, open_dataset, record_cache, split_spec
-from tfmat.cli.progress import rows_done
-from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.settings import builder_keywords, known
+from tfmat.cli.errors import tell
+from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.errors import InputError
+from tfmat.runs.data import crystals_unread, open_dataset, record_cache, split_spec
+from tfmat.runs.folder import stem
+from tfmat.runs.settings import builder_keywords, known
 
 Data = Annotated[str, typer.Argument(metavar="NAME|FILE|FOLDER", help="A dataset, or a file or folder as for `tfmat train --data`.")]
 _FOR_HELP = "The architecture that is to learn from it: its featurizer makes the arrays."
@@ -56,7 +56,6 @@ def pack(
     from tfmat.architecture import architectures
     from tfmat.atomic import check_free
     from tfmat.cli.datasets import size
-    from tfmat.cli.runs import stem
     from tfmat.datasets import check_name
     from tfmat.datasets.packed import FLOATS, is_packed
 
@@ -73,10 +72,11 @@ def pack(
     if not overwrite:
         check_free(path)
     with record_cache(cache, family.material) as kept:
-        dataset = open_dataset(data, target, split_spec(split, split_seed, 0, None), material=crystals_unread(family.material), cache=kept)
+        spec, material = split_spec(split, split_seed, 0, None), crystals_unread(family.material)
+        dataset = open_dataset(data, target, spec, progress=SHOWN, material=material, cache=kept)
         if summary := getattr(dataset, "summary", ""):
             tell(summary)
-        with rows_done(f"featurizing {data}") as report, writing(path):
+        with SHOWN.rows(f"featurizing {data}") as report:
             refused = write(dataset, for_, path, keywords=keywords, floats=floats, cache=kept, overwrite=overwrite, report=report)  # type: ignore[arg-type]
     if refused:
         tell(f"{len(refused):,} crystals cannot be featurized and are left out; the first is {refused[0]}")

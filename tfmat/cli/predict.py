@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.failures import tell, writing
-from tfmat.cli.inputs import load_and_collect
-from tfmat.cli.progress import rows_done
-from tfmat.cli.tables import aligned, number, shortened, with_unit
+from tfmat.cli.errors import tell
+from tfmat.cli.progress import load_tensorflow, rows_done
+from tfmat.cli.tables import aligned, number, shortened
 from tfmat.errors import InputError
+from tfmat.runs.evaluations import headers, write_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tfmat.data.materials import GivenMaterial
     from tfmat.predictor import Predictor
-    from tfmat.target import Target
 
 REPORTED = 20
 """Unreadable materials that are told one by one."""
@@ -66,10 +65,40 @@ def predict(
     if out is None:
         print(_table(frame, predictor))
     else:
-        write_csv(frame, predictor, out)
+        write_predictions(frame, predictor.targets, out)
         tell(f"{out}: {len(frame):,} materials" + (f", {failed:,} of them unreadable" if failed else ""))
     if failed:
         raise typer.Exit(2)
+
+
+def load_and_collect(
+    model: Path, arguments: Sequence[str], files: Sequence[Path], formula_column: str | None
+) -> tuple[Predictor, list[GivenMaterial]]:
+    """The model and the materials for it, in the order of the command line.
+
+    The process that parses structure files starts while this one loads TensorFlow.
+
+    Args:
+        model: folder or preset.
+        arguments: formulas, files and folders.
+        files: these are no formulas.
+        formula_column: of tables.
+    """
+    from tfmat.data.materials import may_parse, read_materials
+    from tfmat.data.structures import parsers
+
+    with parsers() as workers:
+        if may_parse([*arguments, *files]):
+            workers.warm()
+        load_tensorflow()
+        from tfmat.predictor import Predictor
+
+        predictor = Predictor.load(model)
+        kind = predictor.architecture.material
+        found = read_materials([*arguments, *files], kind, formula_column=formula_column, workers=workers, progress=rows_done)
+        if not found:
+            raise InputError("no material to predict", expected="formulas or files, as in: tfmat predict MODEL Fe2O3 NaCl.cif more.csv")
+        return predictor, found
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -93,16 +122,6 @@ def _report_unseen(frame: pd.DataFrame) -> None:
     if unseen:
         listed = ", ".join(shortened(material, 24) for material in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
         tell(f"warning: {len(unseen):,} of {len(frame):,} materials hold elements that did not occur in training: {listed}")
-
-
-def headers(targets: Sequence[Target]) -> dict[str, str]:
-    """Column -> column with its unit."""
-    found = {}
-    for target in targets:
-        unit = "probability" if target.task == "binary" else target.unit
-        for name in (target.name, f"{target.name}_true", f"{target.name}_uncertainty"):
-            found[name] = with_unit(name, "" if target.task == "binary" and name != target.name else unit)
-    return found
 
 
 def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
@@ -131,11 +150,3 @@ def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
     ]
     right = [i for i, name in enumerate(columns) if name in names or name == "sites"]
     return aligned(header, list(zip(*(texts[name] for name in columns), strict=True)), right=right)
-
-
-def write_csv(frame: pd.DataFrame, predictor: Predictor, out: Path) -> None:
-    """A CSV file whose header carries the units, complete or not at all."""
-    from tfmat.atomic import staged
-
-    with writing(out), staged(out, overwrite=True) as temporary:
-        frame.rename(columns=headers(predictor.targets)).to_csv(temporary, index=False, float_format="%.7g")

@@ -1,19 +1,28 @@
-"""Progress on stderr: a bar with rate and remaining time on a terminal, a few plain lines elsewhere."""
+"""Progress on stderr: a bar with rate and remaining time on a terminal, a few plain lines elsewhere. TensorFlow's messages are kept out."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib.util
+import logging
+import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmat.cli.failures import tell
+from tfmat.cli.errors import tell
 from tfmat.cli.tables import duration
+from tfmat.errors import InputError
+from tfmat.runs.progress import Progress
 
 if TYPE_CHECKING:
     from tfmat.target import Target
+    from tfmat.training.loop import Report
 
 PATIENCE = 2.0
 """Work that takes longer [s] is told."""
@@ -110,11 +119,10 @@ class TrainingProgress:
     Args:
         rows: of the training split.
         targets: for the units.
-        per_epoch: called with every finished epoch's figures.
     """
 
-    def __init__(self, rows: int, targets: Sequence[Target], per_epoch: Callable[[Mapping[str, float]], None]) -> None:
-        self._rows, self._targets, self._per_epoch = rows, targets, per_epoch
+    def __init__(self, rows: int, targets: Sequence[Target]) -> None:
+        self._rows, self._targets = rows, targets
         self._bar: Any = None
         self._start: tuple[float, float] | None = None  # time and epochs done when the rate began to be measured
         self._first_epoch: int | None = None
@@ -158,7 +166,6 @@ class TrainingProgress:
             self._start = (now, done)
         if figures:
             self._figures = self._text(figures)
-            self._per_epoch(figures)
         speed = (done - self._start[1]) / (now - self._start[0]) if now > self._start[0] else 0.0  # [epochs/s]
         left = f"{duration((epochs - done) / speed)} left" if speed > 0 and done < epochs else ""
         rate = f"{speed * self._rows:,.0f} rows/s" if speed > 0 else ""
@@ -192,3 +199,138 @@ class TrainingProgress:
             else:
                 parts.append(f"{kind} MAE{name} {value:.4g} {target.unit}".rstrip())
         return ", ".join([f"loss {figures['loss']:.4g}", *parts] if "loss" in figures else parts)
+
+
+class Shown(Progress):
+    """What the library tells of long work, shown on stderr."""
+
+    tell = staticmethod(tell)
+    task = staticmethod(task)
+    rows = staticmethod(rows_done)
+
+    @contextlib.contextmanager
+    def training(self, rows: int, targets: Sequence[Target]) -> Iterator[Report]:
+        """Show the epochs, see `TrainingProgress`."""
+        with TrainingProgress(rows, targets) as shown:
+            yield shown.report
+
+
+SHOWN = Shown()
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """An empty folder that becomes `out` at the end, or is removed after any error; it is told if writing takes long."""
+    from tfmat.atomic import new_directory
+
+    with task(f"writing {out}"), new_directory(out, overwrite=overwrite) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """What C++ code writes to file descriptor 2 is swallowed; after an error it is shown. Nothing is swallowed at log level debug."""
+    if logging.getLogger("tfmat").getEffectiveLevel() <= logging.DEBUG:
+        yield
+        return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as swallowed, _python_still_heard():
+        os.dup2(swallowed.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            os.dup2(saved, 2)
+            swallowed.seek(0)
+            with contextlib.suppress(OSError):
+                os.write(2, swallowed.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextlib.contextmanager
+def _python_still_heard() -> Iterator[None]:
+    """Let `sys.stderr` write to where file descriptor 2 leads now, for progress.
+
+    The file stays open: logging handlers that are made meanwhile keep it.
+    """
+    before = sys.stderr
+    try:
+        heard = before.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        heard = False
+    if heard:
+        sys.stderr = os.fdopen(os.dup(2), "w", encoding=before.encoding, errors="backslashreplace", buffering=1)
+    try:
+        yield
+    finally:
+        sys.stderr = before
+
+
+def load_tensorflow() -> None:
+    """Import Keras and its backend and find the devices, without their messages. The backend is TensorFlow, or what KERAS_BACKEND says.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        with task("loading Keras", plain=False), silent_stderr(), _lean():
+            _load_backend()
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _lean() -> Iterator[None]:
+    """Import at half the time.
+
+    Without garbage collections on the way, and without what Keras and TensorFlow import where they find it for functions that tfmat does
+    not use: a gallery of images, wrappers for scikit-learn, the conversion of JAX functions. To them these are not installed.
+    """
+    hidden = [name for name in ("matplotlib", "sklearn", *(() if _may_run_on_jax() else ("jax",))) if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # which the import system takes for: not there
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        gc.freeze()  # what was imported stays to the end: later collections need not look at it
+        if collected:
+            gc.enable()
+
+
+def _may_run_on_jax() -> bool:
+    """Whether Keras may be told so by its environment variable or its configuration file."""
+    file = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+    try:
+        return "jax" in (os.environ.get("KERAS_BACKEND") or file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _load_backend() -> None:
+    try:
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.constant(0.0)
+        elif importlib.util.find_spec("tensorflow"):
+            import tensorflow  # noqa: F401  (whatever the backend, `keras.utils.set_random_seed` would load it, aloud)
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "jax", "torch"):
+            raise
+        expected = f"pip install {error.name}, or KERAS_BACKEND with one that is: tensorflow, jax"
+        raise InputError(f"Keras is to run on {error.name}, which is not installed", expected=expected) from None

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from tfmat.cli.failures import CommandError, tell
-from tfmat.cli.repository import REPOSITORY, export_to_repository
+from tfmat.cli.errors import CommandError, tell
+from tfmat.cli.export import REPOSITORY, export_to_repository
 
 SERVER = "tensorflow_model_server"
 

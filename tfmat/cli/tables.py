@@ -58,9 +58,3 @@ def shortened(text: Any, width: int = 40) -> str:
     """One line of at most `width` characters."""
     line = " ".join(str(text)[: 4 * width].split())
     return line if len(line) <= width else line[: width - 3] + "..."
-
-
-def shortened_list(names: Sequence[str], most: int = 8) -> str:
-    """``a, b, c and 4 more``."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import shlex
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.config_file import RunConfig, config_beside_options, was_typed
-from tfmat.cli.materials import crystals_unread, make_targets, open_dataset, resolved, split_of, split_spec
-from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.runs import Settings, TrainingFolder, check_replaceable, default_out, opened
-from tfmat.cli.settings import builder_keywords, changed_recipe, checked_recipe, known, layer_rates
+from tfmat.cli.errors import CommandError, Signalled, tell, writing
+from tfmat.cli.progress import SHOWN, load_tensorflow
+from tfmat.cli.tables import duration, scores_table
 from tfmat.errors import InputError
+from tfmat.runs.config import RunConfig, Settings, model_settings, read_run_config
+from tfmat.runs.data import check_data, open_for, resolved, split_of, split_spec, targets_for
+from tfmat.runs.folder import TrainingFolder, check_replaceable, default_out, opened
+from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.data.grouped_splits import SplitSpec
-    from tfmat.datasets import Dataset
-    from tfmat.target import Target
+    from tfmat.predictor import Predictor
 
 _WITH_RESUME = {"architecture", "resume"}
 """What may be given beside ``--resume``; everything else is in the run already."""
@@ -27,8 +30,9 @@ _WITH_RESUME = {"architecture", "resume"}
 
 # The options of `train`, as types of its parameters.
 Architecture = Annotated[str | None, typer.Argument(metavar="ARCHITECTURE", help="One of `tfmat models`, e.g. lgdcnn.")]
-_DATA_HELP = "A name of `tfmat datasets`, a CSV or JSON lines file, or a folder of CIF or POSCAR files with id_prop.csv."
-Data = Annotated[str | None, typer.Option(metavar="NAME|FILE|FOLDER", help=f"{_DATA_HELP} Default: the embedded dataset.")]
+_DATA_HELP = "A name of `tfmat datasets`, a CSV or JSON lines file, or a folder of CIF or POSCAR files with id_prop.csv. "
+_DATA_HELP += "Repeat it to merge several. Default: the embedded dataset."
+Data = Annotated[list[str] | None, typer.Option(metavar="NAME|FILE|FOLDER", help=_DATA_HELP)]
 _TARGET_HELP = "What to predict; repeat for several. Default: all of a dataset, the only one of a file."
 Targets = Annotated[list[str] | None, typer.Option(metavar="NAME", help=_TARGET_HELP)]
 Units = Annotated[list[str] | None, typer.Option(metavar="UNIT", help="Unit of a file's target, e.g. eV; repeat in the order of --target.")]
@@ -121,129 +125,32 @@ def train(
       tfmat train --config runs/tune-lgdcnn-my/best.json
       tfmat train --resume runs/gap
     """  # noqa: D301
-    from tfmat.cli import fitting
-
     if resume is not None:
         return _continue(ctx, resume, architecture)
     if architecture is None and config is None:
         raise InputError("no architecture", expected="one of `tfmat models`, as in: tfmat train lgdcnn")
     _check_free(out, overwrite)
-    given = RunConfig("") if config is None else config_beside_options(ctx, config, architecture)
+    given = RunConfig("") if config is None else _config_beside_options(ctx, config, architecture)
     label, spec = data or given.data or default_data(), split_spec(split, split_seed, folds, fold)
     check_data(label)
     load_tensorflow()
-    _check_precision(precision)
-    _check_strategy(strategy)
+    _check_names(precision, strategy)
     settings = model_settings(
         given, architecture, variant, set_ or [], recipe, recipe_option or [], rates=rate or [], epochs=epochs, batch_size=batch_size,
         new=config is None and init is None,
     )  # fmt: skip
     names = target or [t.name for t in given.targets] or None
-    dataset = open_for(dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache), names, spec or given.split)
+    opening = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache)
+    dataset = open_for(opening, names, spec or given.split, stated=bool(unit or given.targets), progress=SHOWN)
     chosen = split_of(dataset)
     settings = dataclasses.replace(
-        settings, data=resolved(label), label=label, split=chosen.to_config() if chosen else None, strict=strict,
+        opening, data=resolved(label), split=chosen.to_config() if chosen else None,
         targets=[t.to_config() for t in targets_for(dataset, unit, task, transform, given.targets)],
         init=None if init is None else str(Path(init).absolute()) if Path(init).is_dir() else init, init_label=init or "",
-        freeze=freeze or [], seed=seed if given.seed is None else given.seed, precision=precision, cache=cache,
+        freeze=freeze or [], seed=seed if given.seed is None else given.seed, precision=precision,
         overwrite=overwrite, train_sha256=dataset.splits["train"].content_hash(), strategy=strategy,
     )  # fmt: skip
-    fitting.run(settings, dataset, TrainingFolder(out or default_out(settings.architecture, label)), resume=False)
-
-
-def open_for(settings: Settings, targets: list[str] | None, spec: SplitSpec | None) -> Dataset:
-    """The data of a run, which must be what its architecture learns from."""
-    from tfmat import architecture
-    from tfmat.data.cache import RecordCache
-    from tfmat.data.user_data import check_material
-
-    needed, cache = architecture.get(settings.architecture).material, RecordCache() if settings.cache else None
-    dataset = open_dataset(
-        settings.data, targets, spec, settings.label, material=crystals_unread(needed), strict=settings.strict, cache=cache
-    )
-    check_material(needed, dataset.material, model=settings.architecture, data=settings.label)
-    return dataset
-
-
-def check_data(label: str) -> None:
-    """Before TensorFlow is loaded, which takes seconds."""
-    from tfmat.datasets import check_name
-
-    check_name(label)
-
-
-def _check_strategy(name: str) -> None:
-    """Before the data is read, which may take long."""
-    from tfmat.training.distribution import strategy_of
-
-    strategy_of(name)
-
-
-def _check_precision(precision: str) -> None:
-    from tfmat.training.precision import PRECISIONS
-
-    known("precision", precision, PRECISIONS)
-
-
-def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> None:
-    from tfmat.cli import fitting
-    from tfmat.data.grouped_splits import SplitSpec
-
-    _refuse_options(ctx)
-    folder = opened(resume)
-    settings = folder.settings()
-    if architecture not in (None, settings.architecture):
-        raise InputError(f"the run trains {settings.architecture}, not {architecture}", file=str(resume))
-    load_tensorflow()
-    spec = SplitSpec.from_config(settings.split) if settings.split else None
-    dataset = open_for(settings, [config["name"] for config in settings.targets], spec)
-    fitting.run(settings, dataset, folder, resume=True)
-
-
-def model_settings(
-    given: RunConfig | None,
-    name: str | None,
-    variant: str | None,
-    keywords: list[str],
-    recipe: str,
-    recipe_options: list[str],
-    *,
-    rates: list[str],
-    epochs: int | None,
-    batch_size: int | None,
-    new: bool,
-) -> Settings:
-    """What the options, and where these are silent a config, say about the model and its recipe; the data is filled in later.
-
-    Where no variant is named, a `new` model, which neither a config nor the model that it begins with describes, is the default one.
-    """
-    from tfmat import __version__
-    from tfmat.architecture import architectures
-
-    given = given or RunConfig("")
-    family = architectures()
-    architecture = family[known("architecture", name or given.architecture, family)]
-    base = architecture.recipes[known(f"recipe of {architecture.name}", recipe, architecture.recipes)]
-    chosen = changed_recipe(checked_recipe(base, given.recipe), recipe_options, batch_size=batch_size, epochs=epochs)
-    if rates:
-        chosen = dataclasses.replace(chosen, rates=(*layer_rates(rates), *chosen.rates))
-    chosen_keywords = given.keywords | builder_keywords(architecture, variant or (architecture.default if new else None), keywords)
-    return Settings(
-        architecture=architecture.name, keywords=chosen_keywords, recipe=chosen.to_config(), epochs=chosen.epochs, tfmat=__version__,
-        data="", label="", split=None, targets=[], seed=0, cache=True, overwrite=False, train_sha256="",
-    )  # fmt: skip
-
-
-def targets_for(
-    dataset: Dataset, unit: list[str] | None, task: list[str] | None, transform: list[str] | None, known_targets: Sequence[Target] = ()
-) -> list[Target]:
-    """The targets with the units, tasks and transforms of the options, or else those of a config."""
-    return make_targets(
-        dataset,
-        unit or [t.unit for t in known_targets],
-        task or [t.task for t in known_targets],
-        transform or [t.transform for t in known_targets],
-    )
+    _run(settings, dataset, TrainingFolder(out or default_out(settings.architecture, label, SHOWN)), resume=False)
 
 
 def default_data() -> str:
@@ -253,19 +160,108 @@ def default_data() -> str:
     return DEFAULT
 
 
-def _refuse_options(ctx: typer.Context) -> None:
-    for name in ctx.params:
-        if name not in _WITH_RESUME and was_typed(ctx, name):
-            option = "--" + name.strip("_").replace("_", "-")
-            raise InputError(f"{option} cannot be changed: --resume continues a run with its own settings", expected="--resume alone")
+def _check_names(precision: str, strategy: str) -> None:
+    """Before the data is read, which may take long."""
+    from tfmat.training.distribution import strategy_of
+    from tfmat.training.precision import PRECISIONS
+
+    known("precision", precision, PRECISIONS)
+    strategy_of(strategy)
 
 
 def _check_free(out: Path | None, overwrite: bool) -> None:
     if out is None:
         return
     check_replaceable(out, overwrite)
-    if overwrite:
-        return
     folder = TrainingFolder(out)
-    if folder.path.exists():
+    if folder.path.exists() and not overwrite:
         raise InputError(f"{folder.path} holds an unfinished run", expected=f"--resume {out} to continue it, or --overwrite to replace it")
+
+
+def _was_typed(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | None) -> RunConfig:
+    """What is left of a config beside the options that were typed."""
+    load_tensorflow()
+    empty: dict[str, dict[str, Any]] = {
+        "recipe": {"recipe": {}},
+        "data": {"data": None, "targets": (), "split": None},
+        "target": {"targets": ()},
+        "seed": {"seed": None},
+    }
+    given = read_run_config(path, architecture)
+    for name, changes in empty.items():
+        given = dataclasses.replace(given, **changes) if _was_typed(ctx, name) else given
+    return given
+
+
+def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> None:
+    """``--resume``: the same settings and data again."""
+    for name in ctx.params:
+        if name not in _WITH_RESUME and _was_typed(ctx, name):
+            option = "--" + name.strip("_").replace("_", "-")
+            raise InputError(f"{option} cannot be changed: --resume continues a run with its own settings", expected="--resume alone")
+    folder = opened(resume)
+    settings = folder.settings()
+    if architecture not in (None, settings.architecture):
+        raise InputError(f"the run trains {settings.architecture}, not {architecture}", file=str(resume))
+    load_tensorflow()
+    from tfmat.data.grouped_splits import SplitSpec
+
+    spec = SplitSpec.from_config(settings.split) if settings.split else None
+    dataset = open_for(settings, [config["name"] for config in settings.targets], spec, stated=True, progress=SHOWN)
+    _run(settings, dataset, folder, resume=True)
+
+
+def _run(settings: Settings, dataset: Any, folder: TrainingFolder, *, resume: bool) -> None:
+    from tfmat.runs import train as runs
+
+    predictor = runs.prepare(settings, dataset, folder, resume=resume, progress=SHOWN)
+    with _continuable(settings, folder):
+        runs.run(predictor, settings, dataset, folder, progress=SHOWN)
+    _summary(predictor, folder.out)
+
+
+@contextlib.contextmanager
+def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
+    """After an interruption or an error, say how to go on."""
+    from tfmat.training.loop import Diverged, Interrupted
+
+    advice = f"continue with: tfmat train --resume {shlex.quote(str(folder.out))}"
+    try:
+        with writing(folder.out):
+            yield
+    except Interrupted as error:
+        raise CommandError(_interrupted(error.epoch, settings, advice), 128 + error.signum) from None
+    except (Signalled, KeyboardInterrupt) as error:
+        signum = error.signum if isinstance(error, Signalled) else signal.SIGINT
+        raise CommandError(_interrupted(len(folder.finished_epochs), settings, advice), 128 + signum) from None
+    except Diverged as error:
+        rate = settings.recipe["learning_rate"]
+        raise CommandError(f"training diverged: {error}; try a lower rate: --recipe-option learning_rate={rate / 3:.2g}") from None
+    except Exception as error:
+        if not folder.checkpoint.exists():
+            raise
+        if isinstance(error, CommandError):
+            raise CommandError(f"disk full while writing {folder.out}; the run is kept up to its last checkpoint: {advice}") from error
+        tell(f"the run is kept up to its last checkpoint: {advice}")
+        raise
+
+
+def _interrupted(epochs: int, settings: Settings, advice: str) -> str:
+    if epochs == 0:
+        return f"interrupted before the first epoch ended; {advice}"
+    return f"interrupted after epoch {epochs} of {settings.epochs}; {advice}"
+
+
+def _summary(predictor: Predictor, out: Path) -> None:
+    units = {target.name: target.unit for target in predictor.targets}
+    path = shlex.quote(str(out))
+    print(scores_table("validation", predictor.info["validation"], units))
+    print(f"\n{out}: {predictor.info['epochs']} epochs in {duration(predictor.info['training_seconds'])}. Next:")
+    example = "NaCl.cif" if predictor.architecture.material == "crystal" else "Fe2O3"
+    for line in (f"predict {path} {example}", f"evaluate {path}", f"export {path} --format savedmodel"):
+        print(f"  tfmat {line}")

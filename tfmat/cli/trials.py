@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfmat.cli.failures import tell
+from tfmat.cli.errors import tell
 from tfmat.cli.progress import SILENCE, on_terminal, progress_bar
 from tfmat.cli.tables import duration, number, shortened, with_unit
 

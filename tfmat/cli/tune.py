@@ -12,29 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.failures import CommandError, Signalled, tell, writing
-from tfmat.cli.materials import featurize, record_cache, resolved, split_of, split_spec, tell_refused, usable, with_values
-from tfmat.cli.quiet import load_tensorflow
-from tfmat.cli.runs import Settings, stem
-from tfmat.cli.settings import known, pairs
-from tfmat.cli.train import (
-    Cache,
-    Data,
-    Fold,
-    Folds,
-    Split,
-    SplitSeed,
-    Targets,
-    Tasks,
-    Transforms,
-    Units,
-    Variant,
+from tfmat.cli.errors import CommandError, Signalled, tell, writing
+from tfmat.cli.progress import SHOWN, load_tensorflow
+from tfmat.cli.train import Cache, Data, Fold, Folds, Split, SplitSeed, Targets, Tasks, Transforms, Units, Variant, default_data
+from tfmat.runs.config import Settings, model_settings
+from tfmat.runs.data import (
     check_data,
-    default_data,
-    model_settings,
     open_for,
+    record_cache,
+    refused_line,
+    resolved,
+    split_of,
+    split_spec,
     targets_for,
+    usable_rows,
+    with_values,
 )
+from tfmat.runs.folder import stem
+from tfmat.runs.settings import known, pairs
 
 if TYPE_CHECKING:
     from tfmat.data.cache import RecordCache
@@ -113,7 +108,7 @@ def tune(
         None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None, new=False
     )
     settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed)
-    dataset = open_for(settings, target, spec)
+    dataset = open_for(settings, target, spec, stated=bool(unit), progress=SHOWN)
     chosen = {"tuner": tuner, "trials": trials, "strategy": strategy, "vary": vary or []}
     fields = [*pairs(recipe_option or [], "--recipe-option")]
     targets = targets_for(dataset, unit, task, transform)
@@ -125,7 +120,7 @@ def _search(settings: Settings, dataset: Dataset, targets: list[Any], fields: li
     """The search, which gets the rows for training and validation and no others."""
     from tfmat.tuning import prepare
 
-    training, validation = (with_values(dataset.splits[split], split) for split in ("train", "validation"))
+    training, validation = (with_values(dataset.splits[split], split, SHOWN) for split in ("train", "validation"))
     recipe = {name: settings.recipe[name] for name in fields}
     search = prepare(
         settings.architecture, targets, training, validation, epochs=settings.epochs, seed=settings.seed, keywords=settings.keywords,
@@ -163,18 +158,14 @@ def _waiting(trials: list[str]) -> None:
 
 def _usable(search: Search, settings: Settings, dataset: Dataset, cache: RecordCache | None) -> tuple[Table, Table]:
     """The rows that all featurizers of the search accept, so that the errors of all trials are of the same rows."""
-    from tfmat.data.rejections import Rejections
-
-    found, rejections, rows = [], Rejections(), len(search.training) + len(search.validation)
+    strict = settings.strict or dataset.material != "crystal"
+    found, refused, rows = [], [], len(search.training) + len(search.validation)
     for name, table in (("training", search.training), ("validation", search.validation)):
-        for featurizer in search.featurizers:
-            description = f"featurizing {name} rows"
-            if dataset.material == "crystal" and not settings.strict:
-                table = usable(table, featurizer, description, cache, rejections)
-            else:
-                featurize(table, featurizer, description, cache)
-        found.append(table)
-    tell_refused(rejections.found, rows, "rejected.csv of a model that is trained")
+        usable, left_out = usable_rows(table, search.featurizers, name, strict=strict, cache=cache, progress=SHOWN)
+        found.append(usable)
+        refused += left_out
+    if refused:
+        tell(refused_line(refused, rows, "rejected.csv of a model that is trained"))
     return found[0], found[1]
 
 
@@ -197,7 +188,7 @@ def _continuable(out: Path, role: str) -> Iterator[None]:
 
 def _summary(result: SearchResult) -> None:
     """The best trial, and what to do with it, on stdout; plots where matplotlib is installed."""
-    from tfmat.cli import figures
+    from tfmat.analysis import figures
     from tfmat.cli.tables import aligned, number
     from tfmat.tuning.plots import write_plots
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.data.featurized import Featurized
-from tfmat.data.featurizing import Report, featurize_parts
+from tfmat.data.featurizing import RowsDone, featurize_parts
 from tfmat.data.store import ENTRY, RecordWriter, read_entry, read_records
 from tfmat.data.table import Table
 from tfmat.featurizers.base import Featurizer, configuration
@@ -187,7 +187,7 @@ def featurize_table(
     cache: RecordCache | None = None,
     *,
     processes: int | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
 ) -> Records:
     """Featurize all materials of `table`, or take them from `cache`.
 

@@ -35,8 +35,8 @@ BLOCK = 1024
 ATTEMPTS = 32
 """So many of them are found in a block by featurizing again what is before and after them; then the rest is featurized one by one."""
 
-Report = Callable[[int, int], None]
-"""Progress callback: called as ``report(rows done, rows in all)``."""
+RowsDone = Callable[[int, int], None]
+"""The progress callback of all work on rows: called as ``report(rows done, rows in all)``; 0 in all where that is not known beforehand."""
 Refused = Callable[[int, InputError], None]
 """Takes the position of a material in its table, and why it cannot be featurized."""
 
@@ -46,7 +46,7 @@ def featurize_parts(
     featurizer: Featurizer,
     *,
     processes: int | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
     refused: Refused | None = None,
 ) -> Iterator[Records]:
     """Records of consecutive parts of `table`; at least one part, unless all materials are refused.

@@ -100,8 +100,8 @@ class SplitSpec:
             column: of ``column``: its cells.
 
         Returns:
-            ``train``, ``validation`` and ``test`` -> sorted int64 positions, together every position once. Only ``test`` may be empty, where
-            a column or file names no test row.
+            ``train``, ``validation`` and ``test`` -> sorted int64 positions, together every position once. Only ``test`` may be
+            empty, where a column or file names no test row.
         """
         if self.method == "hash":
             return split_by_hash(materials, self.fractions)
@@ -134,10 +134,16 @@ def assigned_rows(cells: Sequence[Any], where: str) -> dict[str, np.ndarray]:
 
 
 def group_ids(materials: Sequence[Any], method: str) -> np.ndarray:
-    """int64 (N,): equal for materials of the same reduced composition (``formula``) or set of elements (``chemical_system``).
+    """int64 (N,): equal for materials with the same `composition_keys`. The numbers follow the order of the keys, not that of the rows."""
+    keys = composition_keys(materials, method)
+    number = {key: position for position, key in enumerate(sorted(set(keys)))}
+    return np.asarray([number[key] for key in keys], np.int64)
 
-    Fractions that agree to 1e-5 are the same: ``NaCl``, ``ClNa`` and ``Na2Cl2``. The numbers follow the order of the compositions
-    themselves, not that of the rows.
+
+def composition_keys(materials: Sequence[Any], method: str = "formula") -> list[bytes]:
+    """A key for each material, the same for the same reduced composition (``formula``) or set of elements (``chemical_system``).
+
+    Fractions that agree to 1e-5 are the same: ``NaCl``, ``ClNa`` and ``Na2Cl2``.
     """
     crystals = as_crystals(materials)
     records = CompositionFeaturizer(max_elements=118).featurize(crystals if crystals is not None else materials)
@@ -149,9 +155,7 @@ def group_ids(materials: Sequence[Any], method: str) -> np.ndarray:
         # The odd shift keeps fractions such as 1/64 away from the edge of a step, where rounding errors would part them.
         cells += np.floor(records.values["fractions"][order].astype(np.float64) / _FRACTION_STEP + 0.3765433).astype(np.int64)
     content = cells.astype(">i8").tobytes()
-    keys = [content[8 * start : 8 * stop] for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
-    number = {key: position for position, key in enumerate(sorted(set(keys)))}
-    return np.asarray([number[key] for key in keys], np.int64)
+    return [content[8 * start : 8 * stop] for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
 
 
 def split_groups(groups: np.ndarray, fractions: tuple[float, float, float], seed: int) -> dict[str, np.ndarray]:

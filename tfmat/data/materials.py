@@ -21,16 +21,17 @@ from tfmat.data.bounded import LIMITS
 from tfmat.data.checks import crystal_from_record
 from tfmat.data.crystals import kind_of
 from tfmat.data.featurized import Example
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.folder import structure_files
 from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.structures import STRUCTURE, Reading, Report, column_names, holds_structures, read_structure_files
+from tfmat.data.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
 from tfmat.data.user_data import read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
-Progress = Callable[[str], AbstractContextManager[Report | None]]
+Progress = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
 """Of a crystal that is in memory already."""

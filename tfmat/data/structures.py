@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tfmat.data.bounded import LIMITS, Limits, iterate_lines
 from tfmat.data.cache import RecordCache
 from tfmat.data.checks import crystal_from_record
 from tfmat.data.crystals import kind_of, parse_arguments
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.parsed import Parsed
 from tfmat.data.readers import FORMULA_COLUMNS, Cells, check_header, fits, parse_line, table_kind
 from tfmat.data.rejections import Rejections
@@ -30,8 +31,6 @@ _NOT_CELLS = frozenset({STRUCTURE, "cell", "species", "frac", "lattice", "sites"
 _LOOKED_AT = 100
 _TOGETHER = 1024
 
-Report = Callable[[int, int], None]
-"""Progress callback: called as ``report(rows done, rows in all)``; 0 in all where that is not known beforehand."""
 Source = Crystal | Request | InputError
 """A crystal, what a worker is to parse, or why there is neither."""
 Row = tuple[int, dict[str, Any] | InputError]
@@ -53,7 +52,7 @@ class Reading:
     limits: Limits = LIMITS
     processes: int | None = None
     cache: RecordCache | None = None
-    report: Report | None = None
+    report: RowsDone | None = None
     workers: Workers | None = None
 
 

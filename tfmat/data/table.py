@@ -13,6 +13,7 @@ import numpy as np
 from tfmat.crystal import Crystal, Crystals
 from tfmat.data.featurized import Featurized
 from tfmat.errors import InputError
+from tfmat.records import Records
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Table:
         ids: one identifier a material.
         rows: int64 (N,), where each stands in `source`, as a spreadsheet counts: the header is row 1. In JSON lines, the line.
         source: the file or dataset.
+        origins: of rows that were merged from several files or datasets, the name of each row's; None: all are from `source`.
     """
 
     materials: Sequence[Any]
@@ -32,10 +34,13 @@ class Table:
     ids: list[str]
     rows: np.ndarray
     source: str
+    origins: list[str] | None = None
 
     def __post_init__(self) -> None:
         lengths = {"materials": len(self.materials), "ids": len(self.ids), "rows": len(self.rows)}
         lengths |= {f"targets[{name!r}]": len(values) for name, values in self.targets.items()}
+        if self.origins is not None:
+            lengths["origins"] = len(self.origins)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"all columns of a table must have the same length. Received: {lengths}")
 
@@ -54,7 +59,27 @@ class Table:
             [self.ids[i] for i in chosen],
             self.rows[chosen],
             self.source,
+            None if self.origins is None else [self.origins[i] for i in chosen],
         )
+
+    @classmethod
+    def join(cls, tables: Sequence[Table]) -> Table:
+        """The rows of all `tables` (at least one), which have the same targets, one after the other."""
+        if len(tables) == 1:
+            return tables[0]
+        merged = any(table.origins is not None for table in tables)
+        return cls(
+            _joined([table.materials for table in tables]),
+            {name: np.concatenate([table.targets[name] for table in tables]) for name in tables[0].targets},
+            [identifier for table in tables for identifier in table.ids],
+            np.concatenate([table.rows for table in tables]),
+            " + ".join(dict.fromkeys(table.source for table in tables)) if merged else tables[0].source,
+            [origin for table in tables for origin in table.origins or [table.source] * len(table)] if merged else None,
+        )
+
+    def place(self, index: int) -> dict[str, Any]:
+        """File and row of the material at a position, as arguments of an `InputError`."""
+        return {"file": self.source if self.origins is None else self.origins[index], "row": int(self.rows[index])}
 
     def content_hash(self) -> str:
         """SHA-256 over materials, ids and targets in order; the same on every machine. File name and rows do not enter."""
@@ -72,8 +97,17 @@ class Table:
 
 def locate(error: InputError, table: Table) -> InputError:
     """An error that carries the position of a material in `table` as one that tells file and row."""
-    row = int(table.rows[error.index]) if error.index is not None else None
-    return error.located(file=table.source, row=row)
+    return error.located(file=table.source) if error.index is None else error.located(**table.place(error.index))
+
+
+def _joined(materials: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    if all(isinstance(part, Featurized) for part in materials):
+        return Featurized.join(materials)  # type: ignore[arg-type]
+    if all(isinstance(part, Crystals) for part in materials):
+        records = [part.records for part in materials if isinstance(part, Crystals)]
+        if all(set(part.values) == set(records[0].values) for part in records):
+            return Crystals(Records.join(records))
+    return [material for part in materials for material in part]
 
 
 def as_crystals(materials: Sequence[Any]) -> Crystals | None:

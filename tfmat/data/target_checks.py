@@ -30,5 +30,5 @@ def check_targets(targets: Sequence[Target], table: Table, *, learnable: bool = 
             wrong, expected = values <= target.lowest, f"values above {target.lowest:g} for the transform {target.transform}"
         found = np.flatnonzero(wrong & np.isfinite(values))
         if found.size:
-            row = int(table.rows[found[0]])
-            raise InputError(f"target {target.name!r} is {values[found[0]]:g}", file=table.source, row=row, expected=expected)
+            first = int(found[0])
+            raise InputError(f"target {target.name!r} is {values[first]:g}", **table.place(first), expected=expected)

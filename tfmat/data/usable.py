@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmat.data.cache import RecordCache, featurize_table, stored_records
 from tfmat.data.featurized import Featurized
-from tfmat.data.featurizing import Report, featurize_parts
+from tfmat.data.featurizing import RowsDone, featurize_parts
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -41,7 +41,7 @@ def usable_table(
     cache: RecordCache | None = None,
     *,
     processes: int | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
 ) -> Table:
     """Featurize all materials of `table`, and leave out those that cannot be featurized (a crystal without a bond, say).
 
@@ -91,12 +91,12 @@ def featurize_usable(table: Table, featurizer: Featurizer, rejections: Rejection
 def _without(refused: dict[int, InputError], table: Table, rejections: Rejections) -> Table:
     """The other rows of `table`; those that are refused are rejected."""
     for index, error in sorted(refused.items()):
-        rejections.add(error, file=table.source, row=int(table.rows[index]), identifier=table.ids[index])
+        rejections.add(error, **table.place(index), identifier=table.ids[index])
     return table.subset(_others(refused, len(table))) if refused else table
 
 
 def _featurize(
-    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: Report | None
+    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: RowsDone | None
 ) -> dict[int, InputError]:
     """What is refused; the records of the other rows are in the cache then."""
     refused: dict[int, InputError] = {}
@@ -130,7 +130,7 @@ def _check_some_left(table: Table, refused: dict[int, InputError]) -> None:
         return
     first = refused[0]
     problem = first.problem if len(table) == 1 else f"none of {len(table):,} rows can be used; the first because: {first.problem}"
-    raise InputError(problem, expected=first.expected, file=table.source, row=int(table.rows[0]))
+    raise InputError(problem, expected=first.expected, **table.place(0))
 
 
 def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 from tfmat.crystal import Material
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.data.cache import RecordCache
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.folder import read_folder
 from tfmat.data.readers import FORMULA_COLUMNS, Cells, check_targets, choose_targets, formula_column_of, read_cells, read_targets
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.structures import Collected, Reading, Report, column_names, holds_structures, read_structures
+from tfmat.data.structures import Collected, Reading, column_names, holds_structures, read_structures
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
@@ -53,7 +54,7 @@ def read_user_data(
     limits: Limits = LIMITS,
     processes: int | None = None,
     cache: RecordCache | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
 ) -> UserData:
     """Read a CSV or JSON lines file of formulas or crystals, or a folder of structure files.
 

@@ -11,15 +11,18 @@ import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.grouped_splits import SplitSpec
-from tfmat.data.structures import Report
+from tfmat.data.user_data import UserData, read_user_data
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
-from tfmat.datasets.files import open_file
+from tfmat.datasets.files import split_user_data
+from tfmat.datasets.merged import joined_files, merge
 from tfmat.datasets.packed import is_packed as is_packed
 from tfmat.datasets.packed import read_packed as read_packed
 from tfmat.datasets.registry import describe as describe
@@ -69,7 +72,7 @@ def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, i
 
 
 def open_data(
-    data: str,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     targets: Sequence[str] | None = None,
     split: str | SplitSpec | None = None,
@@ -77,12 +80,14 @@ def open_data(
     material: Material | None = None,
     strict: bool = False,
     cache: RecordCache | None = None,
-    report: Report | None = None,
+    report: RowsDone | None = None,
+    stated: bool = False,
 ) -> Dataset:
-    """A dataset by name, or a user's file or folder.
+    """A dataset by name, a user's file or folder, or several of these as one.
 
     Args:
-        data: a name, else the path of a CSV or JSON lines file, of a folder of structure files, or of a packed dataset.
+        data: a name, else the path of a CSV or JSON lines file, of a folder of structure files, or of a packed dataset. Several are merged,
+            see `tfmat.datasets.merged.merge`.
         targets: the targets wanted. Default: all of a dataset; of a file see `tfmat.data.read_user_data`.
         split: for files only, see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
         seed: of a split that is given by name.
@@ -90,22 +95,28 @@ def open_data(
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
+        stated: for several: units and tasks are stated elsewhere, see `tfmat.datasets.merged.merge`.
     """
-    targets = [targets] if isinstance(targets, str) else targets
-    if _is_name(data):
-        if split is not None:
-            raise InputError(f"dataset {data!r} has a split of its own", expected="`split` for files only")
-        return load(data).select(targets)
-    check_name(data)
-    if is_packed(data):
-        if split is not None:
-            raise InputError("a packed dataset has a split of its own", file=data, expected="`split` for other files only")
-        return read_packed(data).select(targets)
-    return open_file(data, targets=targets, split=split, seed=seed, material=material, strict=strict, cache=cache, report=report)
+    wanted = [targets] if isinstance(targets, str) else targets
+    names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
+    datasets, files = {}, {}
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name!r} is given twice", expected="each dataset or file once")
+        if _is_own(name):
+            files[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
+        elif split is not None:
+            raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
+        else:
+            datasets[name] = (load(name) if _is_name(name) else read_packed(name)).select(wanted)
+    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
+    if len(names) > 1:
+        return merge(datasets, files, names, split=spec, seed=seed, material=material, stated=stated)
+    return datasets[names[0]] if datasets else split_user_data(files[names[0]], names[0], spec, seed)
 
 
 def load_data(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     targets: Mapping[str, str] | Sequence[str] | None = None,
     split: str | SplitSpec | None = None,
@@ -117,7 +128,8 @@ def load_data(
     Its tables are ``data.train``, ``data.validation`` and ``data.test``; ``data.targets`` goes to `tfmat.Predictor.create`.
 
     Args:
-        data: name of a dataset, a CSV or JSON lines file, a folder of structure files with ``id_prop.csv``, or a packed dataset.
+        data: name of a dataset, a CSV or JSON lines file, a folder of structure files with ``id_prop.csv``, or a packed dataset; several
+            of them are merged.
         targets: target -> unit, as in ``{"band_gap": "eV"}``, or their names alone. Default: all of a dataset, the only one of a file.
         split: how to split a file: ``random``, ``hash``, ``formula``, ``chemical_system``, ``column:NAME`` or ``file:PATH``. Default: its
             column ``split``, else ``random`` (80/10/10).
@@ -125,8 +137,22 @@ def load_data(
         strict: the first bad row of a file is an error. Default: bad rows are left out, see ``data.rejections``.
     """
     names = None if targets is None else [targets] if isinstance(targets, str) else list(targets)
-    found = open_data(os.fspath(data), targets=names, split=split, seed=seed, strict=strict)
+    found = open_data(data, targets=names, split=split, seed=seed, strict=strict, stated=isinstance(targets, Mapping))
     return found.with_units(targets) if isinstance(targets, Mapping) else found
+
+
+def read_files(paths: Sequence[str], **options: Any) -> UserData:
+    """Read one file or folder, or several as one, with the `options` of `tfmat.data.read_user_data`."""
+    found = {path: read_user_data(path, **options) for path in paths}
+    return found[paths[0]] if len(paths) == 1 else joined_files(found)
+
+
+def _is_own(data: str) -> bool:
+    """Whether `data` is a user's file or folder, not a name or a packed dataset."""
+    if _is_name(data):
+        return False
+    check_name(data)
+    return not is_packed(data)
 
 
 def check_name(data: str) -> None:

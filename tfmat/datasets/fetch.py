@@ -7,6 +7,7 @@ folder appears in the cache complete or not at all.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -76,9 +77,9 @@ def fetch(archive: Archive, *, download: bool = True, progress: Progress | None 
     Args:
         archive: what is wanted.
         download: `False` raises `Absent` instead of downloading.
-        progress: is told what takes time; default: stderr.
+        progress: is told what takes time; default: it is logged, as a warning.
     """
-    folder, tell = folder_of(archive), progress or _say
+    folder, tell = folder_of(archive), progress or logging.getLogger("tfmat").warning
     if folder.is_dir():
         return folder
     placed = folder.parent / archive.filename
@@ -96,10 +97,6 @@ def fetch(archive: Archive, *, download: bool = True, progress: Progress | None 
         return _unpack(_pip_download(archive, temporary), archive, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _pip_download(archive: Archive, folder: Path) -> Path:

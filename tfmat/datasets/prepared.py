@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def build(source: Source, *, overwrite: bool = False, progress: Callable[[str, i
 
 def _prepare(source: Source, folder: Path, progress: Callable[[str, int, int], None] | None, config: Mapping[str, Any]) -> Path:
     tfds = _tfds()
-    print(f"Building {source.name} ({source.rows:,} rows) in {folder}", file=sys.stderr, flush=True)
+    logging.getLogger("tfmat").warning("Building %s (%s rows) in %s", source.name, f"{source.rows:,}", folder)
     (tfds.enable_progress_bar if progress is None and sys.stderr.isatty() else tfds.disable_progress_bar)()
     try:
         builder = _builder(source, folder)

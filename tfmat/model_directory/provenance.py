@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,9 +17,6 @@ from tfmat.records import Records
 from tfmat.training.best_epoch import best_epoch
 from tfmat.training.distribution import description
 from tfmat.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 def data_info(training: Records) -> dict[str, Any]:
@@ -43,7 +40,7 @@ def recipe_info(
     batch_size: int,
     seed: int,
     precision: str,
-    strategy: tf.distribute.Strategy | None,
+    strategy: Any,
 ) -> dict[str, Any]:
     """What `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
     info = {

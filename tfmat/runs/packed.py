@@ -7,8 +7,8 @@ any other.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from tfmat import architecture as registry
 from tfmat.atomic import check_free
 from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.featurizing import Report as RowsDone
+from tfmat.data.featurizing import RowsDone
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.usable import usable_table
 from tfmat.data.user_data import check_material
@@ -24,11 +24,14 @@ from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.packed import Floats, read_packed, write_packed
 from tfmat.elements import PACKAGED
 from tfmat.errors import InputError
-from tfmat.training.precision import Precision
 from tfmat.predictor import Predictor
-from tfmat.training.recipe import Recipe
+from tfmat.runs.config import Settings
+from tfmat.runs.settings import known
+from tfmat.runs.train import build, fit
 from tfmat.target import Target, Transform
 from tfmat.training.loop import Report
+from tfmat.training.precision import Precision
+from tfmat.training.recipe import Recipe
 
 
 def pack(
@@ -108,7 +111,7 @@ def train(
         precision: ``mixed_bfloat16`` for accelerators that are faster in it.
         checkpoint: file for the state of the unfinished run, from which it goes on if it exists.
         overwrite: replace an existing folder.
-        report: progress callback, see `tfmat.training.loop.Report`; default: a line on stderr an epoch.
+        report: progress callback, see `tfmat.training.loop.Report`; default: a line per epoch is logged, at level INFO.
 
     Returns:
         The predictor. `Predictor.score` scores it on the file's test split.
@@ -124,20 +127,21 @@ def train(
     if unknown:
         raise InputError(f"a transform for {', '.join(sorted(unknown))}, which is no target", expected=f"one of {', '.join(data.units)}")
     chosen = [Target(name, unit, data.tasks[name], (transforms or {}).get(name, "none")) for name, unit in data.units.items()]
-    predictor = Predictor.create(architecture, chosen, keywords=keywords, seed=seed)
-    recipe = predictor.recipe(recipe) if isinstance(recipe, str) else recipe
-    if batch_size is not None:
-        recipe = dataclasses.replace(recipe, batch_size=batch_size)
-    predictor.fit(
-        data.splits["train"], data.splits["validation"], recipe=recipe, epochs=epochs, seed=seed, precision=precision,
-        checkpoint=checkpoint, resume=checkpoint is not None, report=report or _tell_epoch,
+    family = registry.get(architecture)
+    recipe = family.recipes[known(f"recipe of {architecture}", recipe, family.recipes)] if isinstance(recipe, str) else recipe
+    recipe = dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
+    settings = Settings(
+        architecture, family.variant() if keywords is None else dict(keywords), [target.to_config() for target in chosen],
+        recipe.to_config(), epochs or recipe.epochs, seed, precision=precision,
     )  # fmt: skip
+    predictor = build(settings)
+    fit(predictor, settings, data.splits, checkpoint=None if checkpoint is None else Path(checkpoint), report=report or _log_epoch)
     predictor.info["dataset"] = data.provenance()
     predictor.save(out, overwrite=overwrite)
     return predictor
 
 
-def _tell_epoch(epoch: int, epochs: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
+def _log_epoch(epoch: int, epochs: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
     if figures:
         text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "epoch")
-        print(f"epoch {epoch}/{epochs}: {text}", file=sys.stderr, flush=True)
+        logging.getLogger("tfmat").info("epoch %d/%d: %s", epoch, epochs, text)

@@ -63,8 +63,9 @@ class PartRates(keras.optimizers.Optimizer):
         if self.weight_decay is None:
             return
         rate = ops.cast(self.learning_rate, "float32") * self.weight_decay
+        kept = functools.cache(lambda factor, dtype: ops.cast(1.0 - rate * factor, dtype))
         for variable in filter(self._use_weight_decay, variables):
-            variable.assign(variable * ops.cast(1.0 - rate * self._factor(variable), variable.dtype))
+            variable.assign(variable * kept(self._factor(variable), variable.dtype))
 
     def _clip_gradients(self, grads: Any) -> Any:
         if not self.global_clipnorm or not _on_tensorflow():
@@ -88,8 +89,9 @@ class PartRates(keras.optimizers.Optimizer):
         pairs = [pair for pair in zip(trainable_variables, self._model_variables_moving_average, strict=True) if pair[1] is not None]
 
         def update() -> None:
+            share = functools.cache(lambda dtype: ops.cast(1.0 - momentum, dtype))
             for variable, average in pairs:
-                average.assign(average + (variable - average) * ops.cast(1.0 - momentum, average.dtype))
+                _move(average, share(average.dtype), average - variable)
 
         due = ops.logical_or(ops.equal(self.iterations, 0), ops.equal((self.iterations + 1) % period, 0))
         if period == 1:
@@ -99,6 +101,16 @@ class PartRates(keras.optimizers.Optimizer):
             update()
         else:
             ops.cond(due, update, lambda: None)
+
+
+def _move(variable: Any, rate: Any, direction: Any) -> None:
+    """``variable <- variable - rate direction``; under TensorFlow in one operation."""
+    if not _on_tensorflow() or _cross_replica():
+        variable.assign(variable - rate * direction)
+        return
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=rate, delta=direction)
 
 
 def _on_tensorflow() -> bool:
@@ -116,15 +128,22 @@ class _OnePassAdam(PartRates):
         import tensorflow as tf
 
         step, rate = tf.cast(self.iterations + 1, tf.float32), tf.cast(learning_rate, tf.float32)
-        powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+
+        @functools.cache  # one operation for all variables: a model may have hundreds
+        def numbers(factor: float, dtype: str) -> dict[str, Any]:
+            values = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon, "lr": rate * factor}
+            powers = {"beta1_power": tf.pow(self.beta_1, step), "beta2_power": tf.pow(self.beta_2, step)}
+            return {name: tf.cast(value, dtype) for name, value in (values | powers).items()}
+
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index, dtype = self._get_variable_index(variable), variable.dtype
-            cast = functools.partial(tf.cast, dtype=dtype)
+            index = self._get_variable_index(variable)
             tf.raw_ops.ResourceApplyAdam(
-                var=variable.value.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
-                beta1_power=cast(powers[0]), beta2_power=cast(powers[1]), lr=cast(rate * self._factor(variable)), beta1=cast(self.beta_1),
-                beta2=cast(self.beta_2), epsilon=cast(self.epsilon), grad=cast(tf.convert_to_tensor(gradient)),
-            )  # fmt: skip
+                var=variable.value.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+                **numbers(self._factor(variable), variable.dtype),
+            )
 
 
 def _cross_replica() -> bool:

@@ -1,0 +1,1 @@
+"""Operations of TensorFlow from which the signatures of exported models are built."""

@@ -1,0 +1,142 @@
+"""Crystals in padded rows as the lists that the networks read (`tfmat.batching.arrays`), as TensorFlow operations.
+
+Every site, bond and pair of bonds of a client is an entry of its own, with multiplicity 1 (until `tfmat.export.graph.quotient`). Where sizes may
+depend on values the lists hold what is real and nothing else; `in_parts` adds the empty entries at their ends. In files of fixed sizes they
+hold every slot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfmat.batching.arrays import PADDED, ROWS_OF, STACKED
+from tfmat.export.graph.flat_arrays import expand
+
+Arrays = Mapping[str, Any]
+Network = Callable[[Arrays], Arrays]
+
+WORK = 2**13
+"""About so many numbers of the longest list go through the network together, or all of one crystal: arrays that fit into the cache."""
+AT_ONCE = 4
+"""Most parts that go through the network at the same time, where there are threads."""
+
+
+def site_numbers(real: Any) -> Any:
+    """Of each real site, bool (B, A), its number among all of them, int32 (B, A)."""
+    return tf.reshape(tf.cumsum(tf.cast(tf.reshape(real, [-1]), tf.int32)) - 1, tf.shape(real))
+
+
+def sites_of(species: Any) -> dict[str, Any]:
+    """Keys of sites from atomic numbers int32 (B, A), 0 = padding."""
+    real = species > 0
+    flat = tf.boolean_mask(species, real)
+    return {
+        "species": flat,
+        "site_multiplicity": tf.ones_like(flat),
+        "batch_sites": tf.math.count_nonzero(real, axis=1, dtype=tf.int32),
+    }
+
+
+def fixed_sites_of(species: Any) -> dict[str, Any]:
+    """The same of every slot, int32 (B, A) with numbers for both; of multiplicity 0 where there is no site."""
+    crystals, width = (int(n) for n in species.shape)
+    flat = tf.reshape(species, [-1])
+    real = tf.cast(flat > 0, tf.int32)
+    return {"species": flat, "site_multiplicity": real, "batch_sites": tf.constant(width, tf.int32, [crystals])}
+
+
+def bonds_of(receivers: Any, senders: Any, distances: Any) -> dict[str, Any]:
+    """Keys of bonds.
+
+    Args:
+        receivers: int32 (E,), numbers of sites, ascending.
+        senders: int32 (E,).
+        distances: float32 (E,) [Å].
+    """
+    ends = {"bond_receivers": receivers, "bond_senders": senders}
+    return ends | {"distances": distances, "bond_multiplicity": tf.ones_like(receivers)}
+
+
+def bonds_and_pairs_of(receivers: Any, senders: Any, vectors: Any, sites: Any) -> dict[str, Any]:
+    """Keys of bonds and of pairs of bonds.
+
+    Args:
+        receivers: int32 (E,), numbers of sites, ascending.
+        senders: int32 (E,).
+        vectors: float32 (E, 3), from the receiver to the sender [Å].
+        sites: int32, how many there are.
+    """
+    distances = tf.norm(vectors, axis=1)
+    arrows = vectors / distances[:, None]
+    arriving = tf.math.bincount(receivers, minlength=sites)
+    first = tf.cumsum(arriving, exclusive=True)
+    pair_receivers, place = expand(tf.gather(arriving, senders))
+    pair_senders = tf.gather(tf.gather(first, senders), pair_receivers) + place
+    cosines = -tf.reduce_sum(tf.gather(arrows, pair_receivers) * tf.gather(arrows, pair_senders), axis=1)
+    ends = {"pair_receivers": pair_receivers, "pair_senders": pair_senders}
+    pairs = ends | {"cosines": cosines, "pair_multiplicity": tf.ones_like(pair_receivers)}
+    return bonds_of(receivers, senders, distances) | pairs
+
+
+def in_parts(network: Network, lists: Arrays, names: Sequence[str]) -> dict[str, Any]:
+    """The network's outputs for all crystals, so many at a time that memory is bounded.
+
+    Args:
+        network: a batch -> outputs float32 (B, 1) by name.
+        lists: of B crystals, without empty entries at the end.
+        names: of the outputs.
+
+    Returns:
+        Outputs (B, 1) by name.
+    """
+    ends = _ends(lists)
+    work = [of * max(math.prod(lists[name].shape[1:]) for name in lists if _kind(name, ends) == kind) for kind, of in ends.items()]
+    part = (tf.reduce_max(tf.stack(work), axis=0) - 1) // WORK  # of each crystal, ascending
+    cuts = tf.concat([[0], tf.cumsum(tf.unique_with_counts(part).count)], 0)
+
+    def body(turn: Any, *outputs: Any) -> list[Any]:
+        found = network(_part(lists, ends, cuts[turn], cuts[turn + 1]))
+        return [turn + 1, *(output.write(turn, found[name]) for output, name in zip(outputs, names, strict=True))]
+
+    parts = tf.size(cuts) - 1
+    outputs = [tf.TensorArray(tf.float32, parts, infer_shape=False, element_shape=(None, 1)) for _ in names]
+    _, *outputs = tf.while_loop(lambda turn, *_: turn < parts, body, [tf.constant(0), *outputs], parallel_iterations=AT_ONCE)
+    return {name: output.concat() for name, output in zip(names, outputs, strict=True)}
+
+
+def _ends(lists: Arrays) -> dict[str, Any]:
+    """Where each crystal ends in each kind of list, int32 (B,)."""
+    ends = {"species": tf.cumsum(lists["batch_sites"])}
+    for receivers, kind in (("bond_receivers", "distances"), ("pair_receivers", "cosines")):
+        if receivers in lists:
+            ends[kind] = tf.searchsorted(lists[receivers], ends[ROWS_OF[receivers]])
+    return ends
+
+
+def _kind(name: str, kinds: Collection[str]) -> str | None:
+    """One of the `kinds`: the key of another array with a row for each entry; None where there is one for each crystal."""
+    if name in (*PADDED, *STACKED, "batch_sites"):
+        return None
+    if name in kinds:
+        return name
+    return {"bond": "distances", "pair": "cosines"}.get(name.split("_")[0], "species")
+
+
+def _part(lists: Arrays, ends: Arrays, first: Any, last: Any) -> dict[str, Any]:
+    """The crystals from `first` up to `last`, with an empty entry at the end of each list."""
+    bounds = {kind: (tf.where(first > 0, of[tf.maximum(first - 1, 0)], 0), of[last - 1]) for kind, of in ends.items()}
+    part = {}
+    for name, values in lists.items():
+        kind = _kind(name, ends)
+        start, end = (first, last) if kind is None else bounds[kind]
+        rows, empty = values[start:end], 0
+        if name in ROWS_OF:
+            start, end = bounds[ROWS_OF[name]]
+            rows, empty = rows - start, end - start
+        behind = [[0, 0]] * (values.shape.rank - 1)
+        part[name] = rows if kind is None else tf.pad(rows, [[0, 1], *behind], constant_values=tf.cast(empty, rows.dtype))
+    return part

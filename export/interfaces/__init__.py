@@ -1,0 +1,1 @@
+"""What an exported model takes, one module per featurizer."""

@@ -1,0 +1,112 @@
+"""What goes wrong, as one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfmat.atomic import missing, remove_empty
+from tfmat.errors import InputError
+
+BAD_INPUT, BUG = 2, 1
+"""Exit codes: what the user can mend, and what only tfmat can."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class CommandError(Exception):
+    """A command ends with one line and an exit code."""
+
+    def __init__(self, message: str, code: int = BAD_INPUT) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Signalled(BaseException):
+    """SIGINT or SIGTERM arrived outside the training loop, which has handlers of its own."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def describe_error(error: BaseException) -> tuple[str, int]:
+    """The line, without the leading ``tfmat: ``, and the exit code for an error."""
+    if isinstance(error, CommandError):
+        return str(error), error.code
+    if isinstance(error, Signalled):
+        return "interrupted", 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
+        return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
+    if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
+        return _line(error), BAD_INPUT
+    if isinstance(error, MemoryError):
+        return "out of memory: try a smaller --batch-size", BAD_INPUT
+    if isinstance(error, OSError):
+        return _system_error(error), BAD_INPUT
+    if type(error).__name__ == "ResourceExhaustedError" and type(error).__module__.startswith("tensorflow."):
+        return f"out of memory or disk space: try a smaller --batch-size ({_line(error)[:200]})", BAD_INPUT
+    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory: try a smaller --batch-size ({_line(error)[:200]})", BAD_INPUT
+    return f"internal error, please report it: {type(error).__name__}: {_line(error)[:300]} (--log-level debug shows where)", BUG
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _system_error(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    if is_full(error):
+        return f"disk full{f' while writing {error.filename}' if error.filename else ''}; nothing was written"
+    return place + (error.strerror or _line(error) or type(error).__name__).strip()
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether there is no space left; HDF5 tells it in the text alone."""
+    return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
+
+
+@contextlib.contextmanager
+def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
+    """Say what was being written, and what is `kept`, if the disk is full; empty folders that were made for it are removed."""
+    made = missing(path.parent)
+    try:
+        yield
+    except BaseException as error:
+        remove_empty(made)
+        if is_full(error) or is_full(error.__cause__):
+            raise CommandError(f"disk full while writing {path}; {kept}") from error
+        raise
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up; in a thread nothing is changed."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise Signalled(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def tell(message: str) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(OSError, ValueError):  # nobody may be listening
+        print(f"tfmat: {message}", file=sys.stderr, flush=True)
