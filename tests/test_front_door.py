@@ -50,7 +50,13 @@ def test_what_there_is():
     presets = {preset["name"]: preset for preset in tfmat.list_presets()}
     known = {name for family in map(tfmat.architecture.get, tfmat.list_models()) for name in family.presets}
     assert set(presets) == known
-    assert presets["mp-2018.6.1/formation_energy"]["unit"] == "eV/atom"
+    known = presets["mp-2018.6.1/formation_energy"]
+    assert (known["unit"], known["reported_error"], known["licence"]) == ("eV/atom", "MAE 0.028 eV/atom", "BSD-3-Clause")
+    assert presets["mf_2020/pbe_gllb_hse_exp/0"]["fidelity"] == "measured (of PBE, GLLB-SC, HSE, measured)"
+    models = {"mp-2018.6.1/log10K": {}, "mf_2020/pbe_gllb_hse_exp/3": {"fidelities": 4}}
+    models["matgl/MEGNet-MP-2018.6.1-Eform"] = {"flavor": "matgl", "set2set_steps": 2}
+    for name, keywords in models.items():
+        assert presets[name]["size"] == f"{tfmat.zoo.MEGNet(**keywords).count_params():,} weights"
     with pytest.raises(tfmat.InputError, match="no preset 'mp-2018'"):
         tfmat.Predictor.from_preset("mp-2018")
 

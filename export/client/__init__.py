@@ -19,7 +19,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, Material
+from tfmat.data.materials import read_materials
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.export.client.arrays import composition_arrays, crystal_arrays, with_empty_slot
@@ -112,20 +113,19 @@ class Client:
             self._told = json.loads(text)
         return self._told
 
-    def predict(self, materials: Sequence[Any]) -> list[Answer]:
+    def predict(self, materials: Any) -> list[Answer]:
         """What the model says of each material.
 
         Args:
-            materials: of a model of crystals pymatgen's ``Structure``, `tfmat.crystal.Crystal`, or the path of a CIF or POSCAR file; of a
-                model of compositions formulas, or any of these.
+            materials: one or many, in any form that `tfmat.Predictor.predict` takes.
 
         Raises:
             InputError: a material cannot be read, or the server refuses it, in its own words; there is no such server or model.
         """
-        if isinstance(materials, str | Path):
-            materials = [materials]
         signature = self.metadata["signatures"]["serving_default"]
-        encode = self._crystals if "lattice" in signature["inputs"] else _compositions
+        of_crystals = "lattice" in signature["inputs"]
+        materials = _read(materials, "crystal" if of_crystals else "composition")
+        encode = self._crystals if of_crystals else _compositions
         answers: list[Answer] = []
         for start in range(0, len(materials), self._batch_size):
             inputs = with_empty_slot(encode(materials[start : start + self._batch_size], start))
@@ -133,9 +133,8 @@ class Client:
         return answers
 
     def _crystals(self, materials: Sequence[Any], start: int) -> dict[str, np.ndarray]:
-        read = [_structure(material, start + index) for index, material in enumerate(materials)]
         try:
-            crystals = list(each_crystal(read, len(SYMBOLS) - 1))
+            crystals = list(each_crystal(materials, len(SYMBOLS) - 1))
         except InputError as error:
             raise InputError(error.problem, expected=error.expected, index=start + (error.index or 0)) from None
         arrays = crystal_arrays(crystals)
@@ -174,40 +173,27 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     return told
 
 
-def _is_path(material: Any) -> bool:
-    return isinstance(material, Path) or (
-        isinstance(material, str) and ("/" in material or material.lower().endswith((".cif", ".vasp")) or Path(material[:255]).is_file())
-    )
-
-
-def _structure(material: Any, index: int) -> Any:
-    """A material with its file read."""
-    if not _is_path(material):
-        return material
-    path = Path(material)
-    if not path.is_file():
-        raise InputError("there is no such file", file=str(path), index=index)
-    from pymatgen.core import Structure
-
-    try:
-        return Structure.from_file(path)
-    except Exception as error:  # whatever its parsers raise
-        raise InputError(f"it cannot be read: {str(error)[:200]}", file=str(path), expected="a CIF or POSCAR file", index=index) from error
+def _read(materials: Any, kind: Material) -> list[Any]:
+    """Formulas, crystals and pymatgen's objects, read as `tfmat.Predictor.predict` reads them; one that cannot be read is an error."""
+    found = read_materials(materials, kind)
+    for index, material in enumerate(found):
+        if material.error is not None:
+            raise InputError(f"{material.place}{material.error}", index=index)
+    return [material.value for material in found]
 
 
 def _compositions(materials: Sequence[Any], start: int) -> dict[str, np.ndarray]:
     amounts = []
     for index, material in enumerate(materials, start):
         try:
-            amounts.append(_amounts(material, index))
+            amounts.append(_amounts(material))
         except InputError as error:
-            raise InputError(error.problem, expected=error.expected, file=error.file, index=index) from None
+            raise InputError(error.problem, expected=error.expected, index=index) from None
     return composition_arrays(amounts)
 
 
-def _amounts(material: Any, index: int) -> dict[str, float]:
+def _amounts(material: Any) -> dict[str, float]:
     """Symbol -> amount in a formula, a crystal, or pymatgen's ``Composition`` or ``Structure``."""
-    material = _structure(material, index)
     if isinstance(material, str):
         return parse_formula(material)
     if isinstance(material, Crystal):

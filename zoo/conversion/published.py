@@ -39,6 +39,7 @@ class Published:
         url: where it is published.
         state: state of the crystals that carry none: the fidelity that is predicted unless another one is asked for.
         fidelities: of a multi-fidelity model, in order.
+        weights: how many numbers the model has learnt.
     """
 
     preset: str
@@ -50,6 +51,7 @@ class Published:
     url: str = MEGNET_URL
     state: tuple[float, ...] | None = None
     fidelities: tuple[str, ...] = ()
+    weights: int = 167_761
 
     @property
     def info(self) -> dict[str, Any]:
@@ -157,6 +159,7 @@ MEGNET = (
             citation=CHEN_2021,
             state=(3.0,),
             fidelities=("PBE", "GLLB-SC", "HSE", "measured"),
+            weights=168_721,
         )
         for number, sha256 in enumerate(_MULTI_SHA256)
     ),
@@ -170,6 +173,7 @@ MATGL_EFORM = Published(
     "MAE 0.028 eV/atom",
     _mp(_2018, "60,000 of 69,239 crystals"),
     url=MATGL_URL,
+    weights=181_169,
 )
 
 BY_SHA256: Mapping[str, Published] = {model.sha256: model for model in (*MEGNET, MATGL_EFORM)}
