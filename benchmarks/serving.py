@@ -32,21 +32,15 @@ import numpy as np
 from benchmarks.contestants import instructions, load, matmul_rate, print_table, processor
 from benchmarks.serving_search import LEAST, crystals, in_turns, sizes
 from tfmat import datasets
+from tfmat.architecture import get, list_models
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
 from tfmat.export.formats.weight_precision import PRECISIONS
-from tfmat.export.interfaces.base import Interface, interface_of
+from tfmat.export.interfaces import interface_of
+from tfmat.export.interfaces.base import Interface
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
-BONDS = {"blocks": 1, "dim": 8, "hidden_dim": 8, "gaussians": 12}
-SMALL: dict[str, dict[str, Any]] = {
-    "lgdcnn": {"dim": 16, "conv_dim": 16},
-    "megnet": BONDS,
-    "paraisite": BONDS | {"head_dims": (8, 8)},
-    "crysformer": {"dim": 16, "blocks": 1},
-    "atom_list_lstm": {"embedding_dim": 8, "site_units": 8, "crystal_units": 16, "layers": 1},
-}
 KERAS = "Keras, Predictor.predict"
 
 
@@ -141,7 +135,7 @@ def worker(arguments: argparse.Namespace) -> None:
     name, threads, batch = arguments.architectures[0], arguments.threads[0], arguments.batch[0]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    predictor = Predictor.create(name, [Target("energy", "eV/atom")], keywords=SMALL[name] if arguments.small else {})
+    predictor = Predictor.create(name, [Target("energy", "eV/atom")], keywords=get(name).small if arguments.small else {})
     source, materials = chosen(predictor, *arguments.sites, batch)
     rows = measured(predictor, materials, threads, arguments.repeats, arguments.seconds)
     print(json.dumps([source, [{"model": name, "threads": str(threads), "batch": str(batch)} | row for row in rows]]))
@@ -180,7 +174,7 @@ def save(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", nargs="+", choices=list(SMALL), default=list(SMALL))
+    parser.add_argument("--architectures", nargs="+", choices=list_models(), default=list_models())
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of TensorFlow and LiteRT (default: 1 2)")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 32], help="materials a call (default: 1 32)")
     parser.add_argument("--sites", type=sizes, default=(1, 12), help="range of the crystals' sites (default: 1-12)")

@@ -81,7 +81,7 @@ def measured(predictor: Predictor, materials: Sequence[Crystal], repeats: int) -
     import tensorflow as tf
 
     from tfmat.export.formats.saved_model import as_module
-    from tfmat.export.interfaces.base import interface_of
+    from tfmat.export.interfaces import interface_of
 
     entries = interface_of(predictor).signatures()
     _, functions = as_module(predictor, entries)

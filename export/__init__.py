@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat.errors import InputError
-from tfmat.export.errors import ExportError as ExportError
+from tfmat.export.results import ExportError as ExportError
 from tfmat.export.results import ExportReport as ExportReport
 
 if TYPE_CHECKING:
@@ -49,19 +49,21 @@ def export_model(
 ) -> ExportReport:
     """Write a model in one of the `FORMATS`.
 
+    The sizes are those of the `FIXED` formats, whose calls take longer the larger they are; larger materials are an error of the call.
+
     Args:
         predictor: the model.
         out: path to write to, which must be free.
         format: ``savedmodel`` (a folder), ``litert`` or ``onnx`` (files).
-        examples: formulas or crystals on which the result is compared with the Keras model; built-in ones if None.
-        max_elements: `FIXED` formats, models of compositions: largest number of elements, 8 if None.
-        max_sites: `FIXED` formats, models of crystals: largest number of sites of a cell, 32 if None.
-        max_bonds: `FIXED` formats, models that read bonds within a radius: largest number of bonds of a cell, 1024 if None.
-        max_neighbors: `FIXED` formats, models that read nearest neighbours: largest number of neighbours of a site, the featurizer's
-            if None.
-        batch_size: `FIXED` formats: number of materials in a call, 1 if None.
-        precision: ``litert`` only: of the weights, ``float32`` (if None), ``float16`` or ``int8``, see `tfmat.export.formats.weight_precision`.
-        validation: ``litert`` only: formulas or crystals on which the loss of the last two is measured; the examples if None.
+        examples: formulas or crystals on which the result is compared with the Keras model; built-in ones (that fit) if None.
+        max_elements: largest number of elements, for models of compositions; 8 if None.
+        max_sites: largest number of sites of a cell, for models of crystals; 32 if None.
+        max_bonds: largest number of bonds of a cell, for models that read bonds within a radius; 1024 if None.
+        max_neighbors: largest number of neighbours of a site, for models that read nearest neighbours; the featurizer's if None. Where the
+            model looks at angles, the time of a call grows with its square.
+        batch_size: number of materials in a call of a `FIXED` format; 1 if None.
+        precision: how ``litert`` stores weights, ``float32`` (if None), ``float16`` or ``int8``.
+        validation: formulas or crystals on which the loss of the last two is measured, those that fit; the examples if None.
 
     Raises:
         InputError: what is asked for cannot be done.
@@ -69,14 +71,16 @@ def export_model(
     """
     if format not in FORMATS:
         raise InputError(f"unknown export format {format!r}", expected=f"one of {', '.join(FORMATS)}")
-    asked = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
-    sizes = {name: size for name, size in (asked | {"batch_size": batch_size}).items() if size is not None}
-    if sizes and format not in FIXED:
-        raise InputError(f"a {format} takes any number of materials of any size, so `{next(iter(sizes))}` has no meaning")
-    stored = {name: value for name, value in {"precision": precision, "validation": validation}.items() if value is not None}
-    if stored and format != "litert":
-        raise InputError(f"a {format} keeps float32 weights, so `{next(iter(stored))}` has no meaning", expected="the format litert")
+    given = {"max_elements": max_elements, "max_sites": max_sites, "max_bonds": max_bonds, "max_neighbors": max_neighbors}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    fixed: dict[str, Any] = ({"sizes": sizes} if sizes else {}) | ({} if batch_size is None else {"batch_size": batch_size})
+    if fixed and format not in FIXED:
+        name = next(iter(sizes), "batch_size")
+        raise InputError(f"a {format} takes any number of materials of any size, so `{name}` has no meaning")
+    weights = {name: value for name, value in {"precision": precision, "validation": validation}.items() if value is not None}
+    if weights and format != "litert":
+        raise InputError(f"a {format} keeps float32 weights, so `{next(iter(weights))}` has no meaning", expected="the format litert")
     module, function = FORMATS[format].split(":")
     exporter: Any = getattr(importlib.import_module(module), function)
-    report: ExportReport = exporter(predictor, out, examples=examples, **sizes, **stored)
+    report: ExportReport = exporter(predictor, out, examples=examples, **fixed, **weights)
     return report

@@ -1,4 +1,4 @@
-"""What travels with an exported model: ``tfmat.json``, which says what goes in, what comes out and where the model is from."""
+"""The file ``tfmat.json`` that travels with an exported model: it says what goes in, what comes out and where the model is from."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tfmat
-from tfmat.export.contents import FILE as FILE
-from tfmat.export.interfaces.base import interface_of
-from tfmat.export.interfaces.signatures import Input
+from tfmat.export.interfaces import interface_of
+from tfmat.export.interfaces.base import Input
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, has_uncertainty
 from tfmat.model_directory.provenance import versions
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
 
-Signatures = Mapping[str, Mapping[str, Input]]
-
-_TOLD = {
+_FACTS = {
     DOMAIN: {"dtype": "bool", "shape": ["B", 1], "meaning": "every element occurred in the training data"},
     SITES: {"dtype": "int32", "shape": ["B", 1], "meaning": "number of sites of the cell"},
 }
@@ -41,20 +38,20 @@ def _outputs(predictor: Predictor, batch: int | str) -> dict[str, dict[str, Any]
 def describe(
     predictor: Predictor,
     format: str,
-    signatures: Signatures,
+    signatures: Mapping[str, Mapping[str, Input]],
     lengths: Mapping[str, int] | None = None,
-    told: Mapping[str, Sequence[str]] | None = None,
+    facts: Mapping[str, Sequence[str]] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of ``tfmat.json``.
 
     Args:
-        predictor: what is exported.
+        predictor: the model that is exported.
         format: name of the format.
-        signatures: signature -> inputs by name.
+        signatures: signature -> its inputs by name.
         lengths: axis -> its length, if the format fixes it; ``"B"`` are the materials of a call.
-        told: signature -> what it tells of the materials themselves, see `tfmat.export.outputs.material_outputs`.
-        more: what else is to be said of the file, JSON-able.
+        facts: signature -> the facts about the materials themselves that it gives, see `tfmat.export.outputs.material_outputs`.
+        more: what else is to be said of the file; it must be possible to write it as JSON.
     """
     fixed = lengths or {}
     outputs = _outputs(predictor, fixed.get("B", "B"))
@@ -65,7 +62,7 @@ def describe(
         "signatures": {
             name: {
                 "inputs": {key: given.describe(fixed) for key, given in inputs.items()},
-                "outputs": outputs | {key: _TOLD[key] for key in (told or {}).get(name, ())},
+                "outputs": outputs | {key: _FACTS[key] for key in (facts or {}).get(name, ())},
             }
             for name, inputs in signatures.items()
         },
@@ -76,7 +73,7 @@ def describe(
 
 
 def _strict(value: Any) -> Any:
-    """The same with null for numbers that JSON cannot hold."""
+    """The same value with None for numbers that JSON cannot hold."""
     if isinstance(value, Mapping):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 UNCERTAINTY = "_uncertainty"
 """Ending of the name of an uncertainty."""
 SITES, DOMAIN = "n_sites", "in_domain"
-"""What a SavedModel tells of the material itself: the number of its sites, and whether the training data held all its elements."""
+"""Facts that a SavedModel gives about the material itself: the number of its sites, and whether the training data held all its elements."""
 
 
 def has_uncertainty(model: keras.Model, target: Target) -> bool:
-    """Whether the network predicts the log-scale of this target beside its value."""
+    """Whether the network `model` predicts the log-scale of this `target` beside its value."""
     return target.task == "regression" and model.output[target.name].shape[-1] == 2
 
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:
-    """Names of all outputs: every target, and behind each its uncertainty if there is one.
+    """Names of all outputs of `predictor`: every target, and behind each its uncertainty if there is one.
 
     Raises:
         InputError: two outputs would have the same name.
@@ -38,14 +38,18 @@ def output_names(predictor: Predictor) -> tuple[str, ...]:
         names += [target.name, target.name + UNCERTAINTY] if has_uncertainty(predictor.model, target) else [target.name]
     doubled = {name for name in [*names, SITES, DOMAIN] if [*names, SITES, DOMAIN].count(name) > 1}
     if doubled:
-        raise InputError(
-            f"two outputs would be called {min(doubled)!r}", expected=f"no target named {SITES}, {DOMAIN} or <another target>{UNCERTAINTY}"
-        )
+        expected = f"no target named {SITES}, {DOMAIN} or <another target>{UNCERTAINTY}"
+        raise InputError(f"two outputs would be called {min(doubled)!r}", expected=expected)
     return tuple(names)
 
 
 def physical_outputs(predictor: Predictor, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The network and its scaling: batch -> name -> float32 (B, 1), in the target's unit or as a probability."""
+    """The outputs, float32 (B, 1) by name: a value in the target's unit or a probability, and its uncertainty in the same unit.
+
+    Args:
+        predictor: the network and its scaling.
+        inputs: the network's inputs by name, B materials.
+    """
     raw = predictor.model(dict(inputs), training=False)
     outputs = {}
     for target in predictor.targets:
@@ -56,11 +60,11 @@ def physical_outputs(predictor: Predictor, inputs: Mapping[str, Any]) -> dict[st
 
 
 def material_outputs(predictor: Predictor, inputs: Mapping[str, Any], sites: Any | None) -> dict[str, Any]:
-    """What is told of the materials themselves.
+    """Facts about the materials themselves.
 
     Args:
-        predictor: `Predictor.info` knows the elements of the training data; without them all are known.
-        inputs: of the network; ``species`` holds all elements, in padded rows or in a list.
+        predictor: the model, whose `Predictor.info` knows the elements of the training data; without them all are known.
+        inputs: the network's inputs by name; ``species`` holds all elements, in padded rows or in a list.
         sites: int (B, A), atomic numbers of all sites, 0 = padding; None for materials without sites.
 
     Returns:
@@ -76,7 +80,7 @@ def material_outputs(predictor: Predictor, inputs: Mapping[str, Any], sites: Any
 
 
 def known_table(predictor: Predictor) -> np.ndarray:
-    """Whether an atomic number occurred in training, bool (119,); 0, padding, always."""
+    """Whether each atomic number occurred in the training of `predictor`, bool (119,); 0, padding, always does."""
     elements = predictor.info.get("elements")
     known = np.full(len(SYMBOLS), elements is None)
     known[[0, *(elements or [])]] = True

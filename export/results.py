@@ -1,13 +1,48 @@
-"""What an exporter tells about the file or folder that it wrote."""
+"""What an export results in: a report or an error, and what lies in the model beside the network. Nothing here needs TensorFlow."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from tfmat.export.formats.weight_precision import Loss
+METADATA_FILE = "tfmat.json"
+"""What goes in, what comes out and where the model is from: a file in `EXTRA_FOLDER` or in the ZIP archive behind a LiteRT model, or a
+property of an ONNX file."""
+
+EXTRA_FOLDER = "assets.extra"
+"""Folder of a SavedModel that TensorFlow leaves alone."""
+
+
+class ExportError(RuntimeError):
+    """The exported model does not reproduce the Keras model, or could not be made at all; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a target loses where weights are stored with fewer bits.
+
+    Attributes:
+        target: name of the target.
+        unit: unit of the target; empty for a probability.
+        mae: mean absolute difference between the exported and the Keras model [unit].
+        largest: largest absolute difference [unit].
+        validation_mae: error of the Keras model on its validation split [unit], if it is known.
+        rows: number of materials that were compared.
+        source: what they are, such as ``validation rows``.
+    """
+
+    target: str
+    unit: str
+    mae: float
+    largest: float
+    validation_mae: float | None
+    rows: int
+    source: str
+
+    def to_config(self) -> dict[str, Any]:
+        """A dictionary that can be written as JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -18,10 +53,10 @@ class ExportReport:
         path: what was written.
         format: ``savedmodel``, ``serving``, ``litert`` or ``onnx``.
         signatures: names of the functions it offers.
-        max_difference: largest relative difference from the Keras model over the examples, see `tfmat.export.verify`; 0 where
-            `losses` were measured instead.
+        max_difference: largest relative difference from the Keras model over the examples, see `tfmat.export.verify`; 0 where `losses` were
+            measured instead.
         examples: number of materials that were compared.
-        size_bytes: of all files together.
+        size_bytes: size of all files together.
         latency: median time of one call with one material (LiteRT, ONNX: one batch of the exported size) on this machine [s].
         seconds: time of the whole export, comparison included [s].
         losses: what storing the weights with fewer bits costs, by target; empty for float32.
@@ -39,5 +74,5 @@ class ExportReport:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """The size of the file `path`, or of all files in the folder [bytes]."""
     return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

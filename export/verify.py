@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfmat.batching.arrays import batch_arrays, padded_keys
-from tfmat.export.errors import ExportError
 from tfmat.export.interfaces.base import Example
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, known_table, physical_outputs
+from tfmat.export.results import ExportError
 from tfmat.records import Records
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from tfmat.target import Target
 
 LIMIT = 1e-5
-"""Largest relative difference that an export may have, unless its inputs are rounded."""
+"""Largest relative difference that an export may have, unless its inputs are rounded or its runtime sums in another order."""
 
 Outputs = Mapping[str, np.ndarray]
 
 
 def keras_outputs(predictor: Predictor, records: Records) -> dict[str, np.ndarray]:
-    """What the Keras model says, name -> (N, 1), with materials of equal size together, so that nothing is padded."""
+    """What `predictor` says of N featurized `records`, (N, 1) by name, with materials of equal size together, so that nothing is padded."""
     groups: dict[tuple[int, ...], list[int]] = {}
     lengths = [records.lengths(key) for key in padded_keys(records)]
     for index in range(len(records)):
@@ -38,20 +39,20 @@ def keras_outputs(predictor: Predictor, records: Records) -> dict[str, np.ndarra
 
 
 def expected_of_materials(predictor: Predictor, examples: Sequence[Example], sites: Sequence[int] | None) -> dict[str, np.ndarray]:
-    """What an export must tell of the materials themselves, name -> (N, 1).
+    """The facts that an export must give about the materials themselves, (N, 1) by name.
 
     Args:
-        predictor: knows the elements of the training data.
+        predictor: the model, which knows the elements of the training data.
         examples: N featurized materials.
-        sites: number of sites of each, if it is told.
+        sites: number of sites of each, if the export gives it.
     """
     known = known_table(predictor)
-    told = {DOMAIN: np.array([[bool(known[example["species"]].all())] for example in examples])}
-    return told if sites is None else told | {SITES: np.array(sites)[:, None]}
+    facts = {DOMAIN: np.array([[bool(known[example["species"]].all())] for example in examples])}
+    return facts if sites is None else facts | {SITES: np.array(sites)[:, None]}
 
 
 def _floor(target: Target) -> float:
-    """Smallest magnitude that differences of a value are divided by.
+    """The smallest magnitude that differences of a value are divided by.
 
     A plain target passes through zero, where float32 rounds like it does for numbers of the size of its spread: ``std``. ``10**x - 1`` is
     as precise as 1 is, and so is a probability. ``10**x`` never comes near zero and needs no floor.
@@ -64,7 +65,7 @@ def _floor(target: Target) -> float:
 def largest_difference(predictor: Predictor, exported: Outputs, expected: Outputs) -> float:
     """Largest ``|exported - expected| / max(|expected|, floor)`` over all outputs, see `_floor`; NaN if anything is not finite.
 
-    Uncertainties are positive and have no floor.
+    Uncertainties are positive and have no floor. Both are (N, 1) by name, and `predictor` knows the targets.
     """
     if set(exported) != set(expected):
         raise ExportError(f"the exported model gives {sorted(exported)} instead of {sorted(expected)}")
@@ -83,20 +84,16 @@ def largest_difference(predictor: Predictor, exported: Outputs, expected: Output
 
 
 def compare(
-    predictor: Predictor,
-    calls: Mapping[str, Callable[[], Outputs]],
-    expected: Outputs,
-    told: Outputs | None = None,
-    limit: float = LIMIT,
+    predictor: Predictor, outputs: Mapping[str, Outputs], expected: Outputs, facts: Outputs | None = None, limit: float = LIMIT
 ) -> float:
-    """Make each call, named for error messages, and compare its outputs.
+    """Compare outputs of an exported model with those of the Keras model.
 
     Args:
-        predictor: what was exported.
-        calls: give the outputs `expected`, and `told`.
-        expected: values of the targets.
-        told: what must be equal: numbers of sites, flags.
-        limit: of the relative difference.
+        predictor: the Keras model.
+        outputs: the outputs of one or more calls, each call named for error messages.
+        expected: values that they must give, (N, 1) by name.
+        facts: numbers of sites and flags that they must give exactly, (N, 1) by name.
+        limit: largest relative difference.
 
     Returns:
         The largest relative difference.
@@ -104,28 +101,23 @@ def compare(
     Raises:
         ExportError: it exceeds the limit, or something is not a number.
     """
-    worst, exact = 0.0, told or {}
-    for what, call in calls.items():
-        outputs = call()
+    worst, exact = 0.0, facts or {}
+    for what, found in outputs.items():
         for name, wanted in exact.items():
-            if name not in outputs or not np.array_equal(outputs[name], wanted):
+            if name not in found or not np.array_equal(found[name], wanted):
                 raise ExportError(f"{what} gives another {name!r} than the Keras model; nothing was written")
-        values = {name: value for name, value in outputs.items() if name not in exact}
-        difference = largest_difference(predictor, values, expected)
+        difference = largest_difference(predictor, {name: value for name, value in found.items() if name not in exact}, expected)
         if np.isnan(difference):
             raise ExportError(f"the comparison of {what} with the Keras model met a value that is not finite; nothing was written")
         if difference > limit:
-            raise ExportError(
-                f"{what} differs from the Keras model by {difference:.1e} relative, more than the allowed {limit:g}; nothing was written"
-            )
+            allowed = f"{difference:.1e} relative, more than the allowed {limit:g}"
+            raise ExportError(f"{what} differs from the Keras model by {allowed}; nothing was written")
         worst = max(worst, difference)
     return worst
 
 
 def median_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
-    """Median time of a call [s], after three calls that do not count."""
-    import time
-
+    """The median time of `repeats` calls [s], after three calls that do not count."""
     times = []
     for turn in range(repeats + 3):
         start = time.perf_counter()

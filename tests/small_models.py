@@ -2,15 +2,10 @@
 
 import numpy as np
 
+from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
 
-SMALL = {
-    "atom_list_lstm": {"embedding_dim": 8, "site_units": 8, "crystal_units": 32, "layers": 2},
-    "crysformer": {"dim": 16, "blocks": 1},
-    "lgdcnn": {"dim": 16, "conv_dim": 16},
-    "megnet": {"dim": 8, "hidden_dim": 8, "gaussians": 16},
-    "paraisite": {"dim": 8, "hidden_dim": 8, "gaussians": 16, "head_dims": (8, 8)},
-}
+SMALL = {name: dict(architecture.small) for name, architecture in architectures().items()}
 
 
 def make_crystal(species, seed):

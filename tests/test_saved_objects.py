@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from tfmat import zoo
-from tfmat.on_import import SAVED_OBJECTS
+from tfmat.on_import import saved_objects
 from tfmat.zoo import LGDCNN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_every_saved_object_is_listed():
     assert zoo and tfmat.layers and tfmat.training.losses and tfmat.training.optimizers
     known = keras.saving.get_custom_objects()
     made = {name for name, value in known.items() if name.startswith("tfmat>") and getattr(value, "__module__", "").startswith("tfmat.")}
-    listed = {f"tfmat>{name}": module for module, names in SAVED_OBJECTS.items() for name in names}
+    listed = {f"tfmat>{name}": module for name, module in saved_objects().items()}
     assert made <= set(listed)
     for name, module in listed.items():
         assert hasattr(sys.modules[module], name.removeprefix("tfmat>"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tfmat.errors import InputError
 
@@ -67,6 +69,13 @@ def new_directory(target: str | os.PathLike[str], *, overwrite: bool = False) ->
     with staged(target, overwrite=overwrite) as temporary:
         temporary.mkdir()
         yield temporary
+
+
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a CSV file in UTF-8, complete or not at all, in place of an old one."""
+    with staged(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return Path(path)
 
 
 def _swap(temporary: Path, out: Path, aside: Path) -> None:

@@ -6,35 +6,30 @@ when a saved model first names one.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SAVED_OBJECTS = {
-    "tfmat.layers.activations": ("softplus2",),
-    "tfmat.layers.atom_list": ("ListEmbedding", "ListGraph"),
-    "tfmat.layers.attention": ("CrysformerLayer", "EdgeEmbedding"),
-    "tfmat.layers.bonds": ("BondGraph", "GaussianExpansion", "MEGNetBlock"),
-    "tfmat.layers.composition": ("ElementEmbedding", "FractionEncoding", "GatedMeanHead"),
-    "tfmat.layers.constants": ("ConstantState",),
-    "tfmat.layers.neighbors": ("CrystalGraph", "MeanOverSites"),
-    "tfmat.layers.normalization": ("LayerNorm", "SitesNorm"),
-    "tfmat.layers.recurrent": ("BidirectionalRNN",),
-    "tfmat.layers.sequence": ("MaskedConv1D", "NeighbourMaxPooling", "SoftAttentionResidual"),
-    "tfmat.layers.set2set": ("Set2Set",),
-    "tfmat.layers.stacked_lstm": ("StackedLSTM",),
-    "tfmat.layers.summed_dense": ("SummedDense",),
-    "tfmat.training.losses": ("BinaryCrossentropyWithLogits", "PhysicalMAPE", "PhysicalMSE", "RobustL1", "ScaledMAE", "ScaledMSE"),
-    "tfmat.training.optimizers": ("Adam", "AdamW", "LookaheadLamb", "TriangularCycle"),
-    "tfmat.zoo.lgdcnn": ("ElementMask",),
-    "tfmat.zoo.model": ("ZooModel",),
-}
-"""Module -> names of the classes and functions in it that a saved model may name."""
+_REGISTERED = re.compile(r'^@keras\.saving\.register_keras_serializable\("tfmat"\)\n(?:@.*\n)*(?:class|def) (\w+)', re.MULTILINE)
+
+
+@functools.cache
+def saved_objects() -> dict[str, str]:
+    """Name of each class and function that a saved model may name -> its module: what tfmat's own files register with Keras.
+
+    They are found in the text of the files, which are not imported for it.
+    """
+    root = Path(__file__).parent
+    files = [path for folder in ("layers", "training", "zoo") for path in sorted((root / folder).glob("*.py"))]
+    return {name: f"tfmat.{path.parent.name}.{path.stem}" for path in files for name in _REGISTERED.findall(path.read_text("utf-8"))}
 
 
 def after_import(name: str, action: Callable[[], object]) -> None:
@@ -50,9 +45,8 @@ def register_saved_objects() -> None:
     import keras
 
     known = keras.saving.get_custom_objects()
-    for module, names in SAVED_OBJECTS.items():
-        for name in names:
-            known.setdefault(f"tfmat>{name}", _Later(module, name))
+    for name, module in saved_objects().items():
+        known.setdefault(f"tfmat>{name}", _Later(module, name))
 
 
 class _Later:
@@ -62,7 +56,7 @@ class _Later:
         self._module, self._name = module, name
 
     def _found(self) -> Any:
-        for module in SAVED_OBJECTS:
+        for module in sorted({*saved_objects().values()}):
             importlib.import_module(module)
         return getattr(importlib.import_module(self._module), self._name)
 
@@ -82,7 +76,7 @@ class _Finder(MetaPathFinder):
         self.name, self.action, self.asking = name, action, False
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The spec that the other finders give, with a loader that acts afterwards."""
+        """The spec that the other finders give, whose loader acts once it has run the package."""
         if fullname != self.name or self.asking:
             return None
         self.asking = True
@@ -90,25 +84,15 @@ class _Finder(MetaPathFinder):
             spec = importlib.util.find_spec(fullname)
         finally:
             self.asking = False
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self)
+        loader: Any = None if spec is None else spec.loader
+        if loader is not None:
+            execute = loader.exec_module
+
+            def execute_and_act(module: ModuleType) -> None:
+                del loader.exec_module  # the method of its class again
+                sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+                execute(module)
+                self.action()
+
+            loader.exec_module = execute_and_act
         return spec
-
-
-class _Loader(Loader):
-    """Loads as the loader it replaces, which it puts back."""
-
-    def __init__(self, loader: Loader, finder: _Finder) -> None:
-        self.loader, self.finder = loader, finder
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the loader it replaces."""
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Import the package, then act."""
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self.finder]
-        if module.__spec__ is not None:
-            module.__spec__.loader = module.__loader__ = self.loader
-        self.loader.exec_module(module)
-        self.finder.action()

@@ -26,7 +26,7 @@ from tfmat.data.user_data import check_material
 from tfmat.datasets.dataset import Dataset, usable_rows
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.layers.summed_dense import set_floors
+from tfmat.layers.outputs import fit_outputs
 from tfmat.model_directory import files, transfer
 from tfmat.model_directory.card import model_card
 from tfmat.model_directory.keras_file import SUFFIX, write_keras_file
@@ -186,7 +186,7 @@ class Predictor:
             self.info |= training.about(self.featurizer)
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
         self.targets = tuple(t if t.name in kept else t.fit(data.table.targets[t.name]) for t in self.targets)
-        set_floors(self.model, self.targets, data.table.targets)
+        fit_outputs(self.model, self.targets, data.table.targets)
         size = recipe.batch_size_for(len(data.table))
         part = max(size // recipe.accumulation, 1)
         batches = self._batches(data, part, seed=seed, fraction_jitter=recipe.fraction_jitter)

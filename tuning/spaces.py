@@ -1,4 +1,4 @@
-"""What is searched: one function an architecture, from KerasTuner's ``hp`` to keywords of the builder and fields of the recipe.
+"""What is searched: one function per architecture, from KerasTuner's ``hp`` to keywords of the builder and fields of the recipe.
 
 Names of hyper-parameters are those of the keywords and fields that they set. Keywords that the featurizer has too (``k``, ``cutoff``,
 ``n_list``) go to both, so that the data of a trial are featurized as its model needs them. The default of each hyper-parameter is that of
@@ -44,7 +44,7 @@ class Values(TypedDict):
     """What a space returns.
 
     Attributes:
-        keywords: of the builder, and of the featurizer where it has them too.
+        keywords: keywords of the builder, which go to the featurizer too where it has them.
         recipe: fields of `tfmat.training.recipe.Recipe`.
     """
 
@@ -53,8 +53,17 @@ class Values(TypedDict):
 
 
 Space = Callable[[Hyperparameters], Values]
+SPACES: dict[str, Space] = {}
+"""Architecture -> its space."""
 
 
+def search_space(function: Space) -> Space:
+    """Decorator: `function` is the space of the architecture that it is named after."""
+    SPACES[function.__name__] = function
+    return function
+
+
+@search_space
 def lgdcnn(hp: Hyperparameters) -> Values:
     """Width, depth and kind of the layers of `tfmat.zoo.LGDCNN`, and its element table."""
     return {
@@ -75,6 +84,7 @@ def lgdcnn(hp: Hyperparameters) -> Values:
     }
 
 
+@search_space
 def megnet(hp: Hyperparameters) -> Values:
     """Bond radius, width and depth of `tfmat.zoo.MEGNet`."""
     return {
@@ -83,6 +93,7 @@ def megnet(hp: Hyperparameters) -> Values:
     }
 
 
+@search_space
 def paraisite(hp: Hyperparameters) -> Values:
     """The backbone of `tfmat.zoo.ParAIsite` and the widths of its perceptron. Its recipe has Adam, without weight decay or averaging."""
     widths = hp.Choice("head_dims", ["128-64", "256-128", "450-350-350", "512-512-512"], default="450-350-350")
@@ -95,6 +106,7 @@ def paraisite(hp: Hyperparameters) -> Values:
     }
 
 
+@search_space
 def crysformer(hp: Hyperparameters) -> Values:
     """Neighbours, width and depth of `tfmat.zoo.Crysformer`, and what it has against over-fitting."""
     return {
@@ -110,6 +122,7 @@ def crysformer(hp: Hyperparameters) -> Values:
     }
 
 
+@search_space
 def atom_list_lstm(hp: Hyperparameters) -> Values:
     """Length of the lists, width and depth of `tfmat.zoo.AtomListLSTM`."""
     return {
@@ -154,18 +167,8 @@ def _batch_size(hp: Hyperparameters, sizes: Sequence[int]) -> int | None:
     return hp.Choice("batch_size", list(sizes), default=sizes[0]) or None
 
 
-SPACES: dict[str, Space] = {
-    "atom_list_lstm": atom_list_lstm,
-    "crysformer": crysformer,
-    "lgdcnn": lgdcnn,
-    "megnet": megnet,
-    "paraisite": paraisite,
-}
-"""Architecture -> its space."""
-
-
 def space_of(architecture: str) -> Space:
     """The search space of an architecture."""
     if architecture not in SPACES:
-        raise InputError(f"{architecture} has no search space", expected=f"one of {', '.join(SPACES)}, or a space of your own")
+        raise InputError(f"{architecture} has no search space", expected=f"one of {', '.join(sorted(SPACES))}, or a space of your own")
     return SPACES[architecture]

@@ -11,12 +11,13 @@ from typing import Literal
 import keras
 from keras import ops
 
-from tfmat.architecture import Architecture
+from tfmat.architecture import Architecture, register
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 from tfmat.layers.attention import CrysformerLayer, EdgeEmbedding, Gate
-from tfmat.layers.composition import ElementEmbedding
+from tfmat.layers.elements import ElementEmbedding
 from tfmat.layers.lists import list_inputs
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
+from tfmat.layers.outputs import dense_outputs, model_of
 from tfmat.training.recipe import Recipe
 from tfmat.zoo.model import zoo_model
 
@@ -98,7 +99,7 @@ def Crysformer(
         stochastic_depth: probability that a crystal skips an update in training, for the last block; it rises linearly up to there.
         remat: compute what is inside a layer again for the gradient instead of keeping it: less memory.
         uncertainty: a second output column, the log-scale that the loss ``laplace`` learns.
-        name: of the model.
+        name: name of the model.
 
     Returns:
         A functional `keras.Model`; 2,414,337 parameters with ``elements="learned", head="linear", update_last_edges=True``.
@@ -134,9 +135,7 @@ def Crysformer(
     crystal = MeanOverSites(name="crystal")(atoms, graph["sites"], graph["crystals"], inputs["batch_sites"])
     if head == "mlp":
         crystal = keras.layers.Dense(dim, "relu", dtype="float32", name="head")(crystal)
-    columns = 2 if uncertainty else 1
-    outputs = {target: keras.layers.Dense(columns, dtype="float32", name=target)(crystal) for target in targets}
-    return keras.Model(inputs, outputs, name=name)
+    return model_of(inputs, dense_outputs(crystal, targets, uncertainty), name)
 
 
 RECIPES = {
@@ -145,19 +144,23 @@ RECIPES = {
 }
 """``paper``: AdamW, batches of 64, 300 epochs and the weight decay as in the text; rate and schedule as in the public implementations."""
 
-ARCHITECTURE = Architecture(
-    name="crysformer",
-    title="Crysformer: attention on the atom graph and its line graph",
-    material="crystal",
-    builder=Crysformer,
-    featurizer=NeighborFeaturizer,
-    recipes=RECIPES,
-    variants={"crysformer": {}, "small": {"dim": 64, "blocks": 2}},
-    retired=("site_noise",),
-    parts={
-        "embedding": ("*_embedding",),
-        "blocks": ("block*",),
-        "backbone": ("*_embedding", "block*"),
-        "head": ("head",),
-    },
+ARCHITECTURE = register(
+    Architecture(
+        name="crysformer",
+        title="Crysformer: attention on the atom graph and its line graph",
+        material="crystal",
+        builder=Crysformer,
+        featurizer=NeighborFeaturizer,
+        recipes=RECIPES,
+        variants={"crysformer": {}, "small": {"dim": 64, "blocks": 2}},
+        retired=("site_noise",),
+        parts={
+            "embedding": ("*_embedding",),
+            "blocks": ("block*",),
+            "backbone": ("*_embedding", "block*"),
+            "head": ("head",),
+        },
+        citation="Chin. Phys. B 2023, 32, 090703",
+        small={"dim": 16, "blocks": 1},
+    )
 )

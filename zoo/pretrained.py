@@ -20,11 +20,11 @@ def pretrained(
     """Build the model that `weights` are of.
 
     Args:
-        architecture: of the builder.
+        architecture: the family of the builder.
         weights: name of a preset, or a model directory.
         targets: names of the outputs; the builder's default stands for those of the weights.
-        given: the builder's keywords that weights determine, as they were passed.
-        name: of the model.
+        given: the builder's keywords that were passed, which must be those of the weights.
+        name: name of the model.
 
     Raises:
         InputError: there are no such weights.
@@ -36,7 +36,7 @@ def pretrained(
     defaults = architecture.default_keywords()
     stored = defaults | config["keywords"]
     for key, value in given.items():
-        wanted = tuple(stored[key]) if isinstance(stored[key], list) else stored[key]
+        value, wanted = (tuple(one) if isinstance(one, list) else one for one in (value, stored[key]))
         if value not in (defaults[key], wanted):
             raise ValueError(f"`{key}` is {wanted!r} in the weights {os.fspath(weights)!r}. Received: {key}={value!r}")
     known = [Target(**target) for target in config["targets"]]

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.errors import InputError
-from tfmat.export.errors import ExportError
 from tfmat.export.interfaces.base import Example, Interface
+from tfmat.export.results import ExportError, Loss
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
     from tfmat.target import Target
 
 PRECISIONS = ("float32", "float16", "int8")
-"""Of the weights: whole; half the size; a quarter of it, with dynamic ranges. Inputs, outputs and what is small stay float32."""
+"""How weights are stored: whole, in half or in a quarter of the size. Inputs, outputs and what is small stay float32."""
 
 SHARE = 0.5
 """Largest part of the model's own validation MAE by which the outputs may differ in the mean."""
@@ -27,40 +26,7 @@ SPREADS = 0.05
 """The same where the model does not know its validation MAE: in standard deviations of the target as it is learnt, or as a probability."""
 
 MOST = 200
-"""Materials that are compared, at most."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What a target loses.
-
-    Attributes:
-        target: name.
-        unit: of the target; none for a probability.
-        mae: mean absolute difference between the exported and the Keras model [unit].
-        largest: largest absolute difference [unit].
-        validation_mae: error of the Keras model on its validation split [unit], if it is known.
-        rows: number of materials that were compared.
-        source: what they are, such as ``validation rows``.
-    """
-
-    target: str
-    unit: str
-    mae: float
-    largest: float
-    validation_mae: float | None
-    rows: int
-    source: str
-
-    def to_config(self) -> dict[str, Any]:
-        """JSON-able dictionary."""
-        return asdict(self)
-
-
-def check_precision(precision: str) -> None:
-    """Refuse what is not one of the `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
+"""Largest number of materials that are compared."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +34,7 @@ class Rows:
     """What a loss is measured on.
 
     Attributes:
-        source: what they are, such as ``validation rows``.
+        source: what the materials are, such as ``validation rows``.
         materials: formulas or crystals.
         examples: their arrays.
     """
@@ -79,8 +45,15 @@ class Rows:
 
 
 def rows_of(interface: Interface, lengths: Mapping[str, int], validation: Sequence[Any] | None, examples: Rows) -> Rows:
-    """The first `MOST` of the validation rows that the featurizer takes and that fit into `lengths`; the examples if there is none."""
-    materials, arrays = interface.fitting(list(islice(validation or (), 4 * MOST)), lengths)
+    """The first `MOST` of the validation rows that do, or the examples if there is none.
+
+    Args:
+        interface: the interface, whose featurizer must take them.
+        lengths: axis -> largest length that fits.
+        validation: formulas or crystals.
+        examples: what is taken otherwise.
+    """
+    materials, arrays = interface.fitting(islice(validation or (), 4 * MOST), lengths)
     return Rows("validation rows", materials[:MOST], arrays[:MOST]) if materials else examples
 
 
@@ -90,7 +63,7 @@ def measure(predictor: Predictor, rows: Rows, exported: Mapping[str, np.ndarray]
     Args:
         predictor: the Keras model.
         rows: N materials.
-        exported: outputs of the exported model for them, name -> (N, 1).
+        exported: outputs of the exported model for them, (N, 1) by name.
 
     Raises:
         ExportError: an output is not finite, or a difference exceeds `SHARE` or `SPREADS`.
@@ -109,15 +82,14 @@ def _loss(predictor: Predictor, target: Target, exported: np.ndarray, original: 
     validation = (predictor.info.get("validation") or {}).get(target.name, {}).get("MAE")
     unit = "" if target.task == "binary" else target.unit
     loss = Loss(target.name, unit, float(differences.mean()), float(differences.max()), validation, len(differences), source)
-    told = f"the mean difference of {target.name} from the Keras model is {loss.mae:.3g} {unit}".rstrip()
-    if validation is not None and loss.mae > SHARE * validation:
-        allowed = f"{SHARE * validation:.3g} {unit}, {100 * SHARE:g} % of the validation MAE"
-        raise ExportError(f"{told} on {len(differences)} {source}, more than the allowed {allowed}; nothing was written")
-    if validation is None:
-        spreads = float(np.abs(_learnt(target, exported) - _learnt(target, original)).mean())
-        if not spreads <= SPREADS:
-            allowed = "0.05" if target.task == "binary" else f"{100 * SPREADS:g} % of the target's standard deviation"
-            raise ExportError(f"{told} on {len(differences)} {source}, more than the allowed {allowed}; nothing was written")
+    if validation is not None:
+        bad, allowed = loss.mae > SHARE * validation, f"{SHARE * validation:.3g} {unit}, {100 * SHARE:g} % of the validation MAE"
+    else:
+        bad = not float(np.abs(_learnt(target, exported) - _learnt(target, original)).mean()) <= SPREADS
+        allowed = "0.05" if target.task == "binary" else f"{100 * SPREADS:g} % of the target's standard deviation"
+    if bad:
+        difference = f"the mean difference of {target.name} from the Keras model is {loss.mae:.3g} {unit}".rstrip()
+        raise ExportError(f"{difference} on {len(differences)} {source}, more than the allowed {allowed}; nothing was written")
     return loss
 
 

@@ -1,11 +1,20 @@
-"""Checks inside the graph: what a client sends wrongly is refused with a sentence."""
+"""Checks inside the graph of an exported model: what a client sends wrongly is refused with a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest finite number of float32."""
+
+Arrays = Mapping[str, Any]
+"""Tensors by name."""
+RowChecks = Callable[[Arrays], Mapping[str, Any]]
+"""Takes arrays and gives, for each sentence that must hold, whether it holds for each row, bool (B,)."""
 
 
 def require(holds: Any, sentence: str, culprits: Any) -> Any:
@@ -13,13 +22,41 @@ def require(holds: Any, sentence: str, culprits: Any) -> Any:
     return tf.raw_ops.Assert(condition=tf.reduce_all(holds), data=[sentence, tf.boolean_mask(culprits, tf.logical_not(holds))[:1]])
 
 
-Arrays = Mapping[str, Any]
-RowChecks = Callable[[Arrays], Mapping[str, Any]]
-"""Arrays -> sentence -> whether each row satisfies it, bool (B,)."""
+def require_rows(checks: Mapping[str, Any]) -> list[Any]:
+    """Operations, one after the other: the first check that a row fails is named by its sentence and the number of the row.
+
+    Args:
+        checks: sentence -> whether it holds for each row, bool (B,).
+    """
+    operations: list[Any] = []
+    for sentence, holds in checks.items():
+        with tf.control_dependencies(operations[-1:]):
+            operations.append(require(holds, sentence, tf.range(tf.shape(holds)[0])))
+    return operations
 
 
-def by_rows(checks: Arrays) -> dict[str, Any]:
-    """Sentence -> whether all of a row satisfies it, bool (B,); from bool (B, ...)."""
+def one_row_each(arrays: Arrays, keys: Iterable[str]) -> list[Any]:
+    """Operations that fail where one of the arrays `keys` has not as many rows as ``species``."""
+    rows = tf.shape(arrays["species"])[0]
+    return [tf.debugging.assert_equal(tf.shape(arrays[key])[0], rows, f"`{key}` must have a row for every crystal") for key in keys]
+
+
+def atomic_numbers(name: str, numbers: Any, heaviest: int) -> dict[str, Any]:
+    """The check of the input `name`: sentence -> whether the numbers, int32, are from 0 to the largest atomic number `heaviest`, bool."""
+    sentence = f"`{name}` must be atomic numbers from 1 to {heaviest}, with 0 as padding; see row"
+    return {sentence: tf.logical_and(numbers >= 0, numbers <= heaviest)}
+
+
+def leads_to_site(positions: Any, species: Any) -> Any:
+    """Whether each of the `positions`, int32 (B, ...) counted from 0, is that of a site in `species`, int32 (B, A), 0 = padding."""
+    sites = tf.shape(species)[1]
+    occupied = tf.pad(species, [[0, 0], [0, 1]])  # what lies outside is looked up in this slot, which is none
+    inside = tf.logical_and(positions >= 0, positions < sites)
+    return tf.gather(occupied, tf.where(inside, positions, sites), batch_dims=1) > 0
+
+
+def of_whole_rows(checks: Arrays) -> dict[str, Any]:
+    """The `checks`, sentence -> whether it holds, bool (B, ...), as sentence -> whether it holds for all of a row, bool (B,)."""
     return {sentence: tf.reduce_all(holds, axis=list(range(1, holds.shape.rank))) for sentence, holds in checks.items()}
 
 
@@ -29,7 +66,7 @@ def checked_rows(arrays: Arrays, shapes: Sequence[Any], row_checks: RowChecks) -
     Args:
         arrays: each (B, ...).
         shapes: operations that fail where shapes disagree; they run before `row_checks`.
-        row_checks: see `RowChecks`.
+        row_checks: what every row must satisfy.
 
     Raises:
         tf.errors.InvalidArgumentError: with a sentence and the number of the row, counted from 0.
@@ -41,21 +78,8 @@ def checked_rows(arrays: Arrays, shapes: Sequence[Any], row_checks: RowChecks) -
         return {key: tf.identity(value) for key, value in arrays.items()}
 
 
-def harmless_rows(arrays: Arrays, row_checks: RowChecks) -> tuple[dict[str, Any], Any]:
-    """The same arrays with zeros in the rows that fail a check, and whether a row fails none, bool (B,); without assertions."""
+def zeroed_rows(arrays: Arrays, row_checks: RowChecks) -> tuple[dict[str, Any], Any]:
+    """The same `arrays` with zeros in the rows that fail one of `row_checks`, and whether each row fails none, bool (B,); no assertions."""
     sound = tf.reduce_all(tf.stack(list(row_checks(arrays).values())), axis=0)
     kept = {key: tf.reshape(sound, [-1] + [1] * (value.shape.rank - 1)) for key, value in arrays.items()}
     return {key: tf.where(kept[key], value, tf.zeros_like(value)) for key, value in arrays.items()}, sound
-
-
-def require_rows(checks: Mapping[str, Any]) -> list[Any]:
-    """Operations, one after the other: the first check that a row fails is told by its sentence and the number of the row.
-
-    Args:
-        checks: sentence -> whether each row satisfies it, bool (B,).
-    """
-    operations: list[Any] = []
-    for sentence, holds in checks.items():
-        with tf.control_dependencies(operations[-1:]):
-            operations.append(require(holds, sentence, tf.range(tf.shape(holds)[0])))
-    return operations

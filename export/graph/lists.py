@@ -1,48 +1,84 @@
-"""Crystals in padded rows as the lists that the networks read (`tfmat.batching.arrays`), as TensorFlow operations.
+"""The lists of crystals that the networks read (`tfmat.batching.arrays`), made in the graph from padded rows.
 
-Every site, bond and pair of bonds of a client is an entry of its own, with multiplicity 1 (until `tfmat.export.graph.quotient`). Where sizes may
-depend on values the lists hold what is real and nothing else; `in_parts` adds the empty entries at their ends. In files of fixed sizes they
-hold every slot.
+Every site, bond and pair of bonds of a client is an entry of its own, with multiplicity 1, until `tfmat.export.graph.quotient` joins equal
+ones. Where sizes may depend on values the lists hold what is real and nothing else, and `in_parts` adds the empty entries at their ends. In
+files of fixed sizes the lists hold every slot.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfmat.batching.arrays import PADDED, ROWS_OF, STACKED
-from tfmat.export.graph.flat_arrays import expand
+from tfmat.export.graph.checks import Arrays
 
-Arrays = Mapping[str, Any]
 Network = Callable[[Arrays], Arrays]
 
 WORK = 2**13
 """About so many numbers of the longest list go through the network together, or all of one crystal: arrays that fit into the cache."""
 AT_ONCE = 4
 """Most parts that go through the network at the same time, where there are threads."""
+_HALF = 32  # bits
+
+
+def expand(counts: Any) -> tuple[Any, Any]:
+    """Each number as often as its count says.
+
+    Args:
+        counts: int32 (N,).
+
+    Returns:
+        int32 (sum of the counts,): 0 `counts[0]` times, 1 `counts[1]` times, ...; and, for each, how many of its kind came before.
+    """
+    starts = tf.bitwise.left_shift(tf.range(tf.size(counts, tf.int64)), tf.constant(_HALF, tf.int64))
+    both = tf.raw_ops.RaggedRange(starts=starts, limits=starts + tf.cast(counts, tf.int64), deltas=tf.constant(1, tf.int64))
+    values = both.rt_dense_values  # owner and place in one number
+    owner = tf.bitwise.right_shift(values, tf.constant(_HALF, tf.int64))
+    return tf.cast(owner, tf.int32), tf.cast(tf.bitwise.bitwise_and(values, tf.constant(2**_HALF - 1, tf.int64)), tf.int32)
+
+
+def order_within(groups: Any, values: Any) -> Any:
+    """The order by group, then by value, int32 (N,).
+
+    It is sorted once, by one number for both, so values of a group that differ by less than about 1e-15 of the largest value, times the
+    number of groups, keep their order.
+
+    Args:
+        groups: int (N,), not negative.
+        values: float64 (N,).
+    """
+    span = tf.maximum(tf.reduce_max(tf.abs(values)), 1.0)
+    return tf.argsort(tf.cast(groups, tf.float64) + values / (2.5 * span), stable=True)
+
+
+def padded_rows(values: Any, rows: Any, number: Any) -> Any:
+    """The `values` (N, ...), whose `rows` int32 (N,) ascend, as (`number`, largest number in a row, at least 1, ...) with 0 at the end."""
+    sizes = tf.math.bincount(rows, minlength=number)
+    place = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(sizes, exclusive=True), rows)
+    width = tf.reduce_max(tf.pad(sizes, [[0, 1]], constant_values=1))
+    shape = tf.concat([tf.stack([number, width]), tf.shape(values)[1:]], 0)
+    return tf.ensure_shape(tf.scatter_nd(tf.stack([rows, place], axis=1), values, shape), [None, None, *values.shape[1:]])
 
 
 def site_numbers(real: Any) -> Any:
-    """Of each real site, bool (B, A), its number among all of them, int32 (B, A)."""
+    """The number of each real site among all real ones, int32 (B, A), from whether a slot is one, bool (B, A)."""
     return tf.reshape(tf.cumsum(tf.cast(tf.reshape(real, [-1]), tf.int32)) - 1, tf.shape(real))
 
 
 def sites_of(species: Any) -> dict[str, Any]:
-    """Keys of sites from atomic numbers int32 (B, A), 0 = padding."""
+    """The network's keys of sites, from the atomic numbers `species`, int32 (B, A), 0 = padding."""
     real = species > 0
     flat = tf.boolean_mask(species, real)
-    return {
-        "species": flat,
-        "site_multiplicity": tf.ones_like(flat),
-        "batch_sites": tf.math.count_nonzero(real, axis=1, dtype=tf.int32),
-    }
+    counts = tf.math.count_nonzero(real, axis=1, dtype=tf.int32)
+    return {"species": flat, "site_multiplicity": tf.ones_like(flat), "batch_sites": counts}
 
 
 def fixed_sites_of(species: Any) -> dict[str, Any]:
-    """The same of every slot, int32 (B, A) with numbers for both; of multiplicity 0 where there is no site."""
+    """The same with a site for every slot of `species`, whose shape must be known; its multiplicity is 0 where there is no site."""
     crystals, width = (int(n) for n in species.shape)
     flat = tf.reshape(species, [-1])
     real = tf.cast(flat > 0, tf.int32)
@@ -50,25 +86,25 @@ def fixed_sites_of(species: Any) -> dict[str, Any]:
 
 
 def bonds_of(receivers: Any, senders: Any, distances: Any) -> dict[str, Any]:
-    """Keys of bonds.
+    """The network's keys of bonds.
 
     Args:
-        receivers: int32 (E,), numbers of sites, ascending.
-        senders: int32 (E,).
-        distances: float32 (E,) [Å].
+        receivers: int32 (E,), numbers of the sites at which bonds arrive, ascending.
+        senders: int32 (E,), numbers of the sites from which they come.
+        distances: float32 (E,), their lengths [Å].
     """
     ends = {"bond_receivers": receivers, "bond_senders": senders}
     return ends | {"distances": distances, "bond_multiplicity": tf.ones_like(receivers)}
 
 
 def bonds_and_pairs_of(receivers: Any, senders: Any, vectors: Any, sites: Any) -> dict[str, Any]:
-    """Keys of bonds and of pairs of bonds.
+    """The network's keys of bonds and of pairs of bonds.
 
     Args:
-        receivers: int32 (E,), numbers of sites, ascending.
-        senders: int32 (E,).
+        receivers: int32 (E,), numbers of the sites at which bonds arrive, ascending.
+        senders: int32 (E,), numbers of the sites from which they come.
         vectors: float32 (E, 3), from the receiver to the sender [Å].
-        sites: int32, how many there are.
+        sites: int32, number of sites.
     """
     distances = tf.norm(vectors, axis=1)
     arrows = vectors / distances[:, None]
@@ -86,9 +122,9 @@ def in_parts(network: Network, lists: Arrays, names: Sequence[str]) -> dict[str,
     """The network's outputs for all crystals, so many at a time that memory is bounded.
 
     Args:
-        network: a batch -> outputs float32 (B, 1) by name.
-        lists: of B crystals, without empty entries at the end.
-        names: of the outputs.
+        network: gives the outputs, float32 (B, 1) by name, of a batch.
+        lists: B crystals, without empty entries at the end.
+        names: the outputs.
 
     Returns:
         Outputs (B, 1) by name.
@@ -118,7 +154,7 @@ def _ends(lists: Arrays) -> dict[str, Any]:
 
 
 def _kind(name: str, kinds: Collection[str]) -> str | None:
-    """One of the `kinds`: the key of another array with a row for each entry; None where there is one for each crystal."""
+    """One of the `kinds`, the key of another array with a row for each entry; None where there is one for each crystal."""
     if name in (*PADDED, *STACKED, "batch_sites"):
         return None
     if name in kinds:

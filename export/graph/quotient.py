@@ -1,4 +1,4 @@
-"""The quotient graph (`tfmat.featurizers.quotient`) of crystals in lists, as TensorFlow operations.
+"""The quotient graph (`tfmat.featurizers.quotient`) of crystals, in the graph: equal sites, bonds and pairs of bonds once.
 
 Colours are hashes of 64 bits, and the sum of the hashes of what arrives somewhere stands for the multiset (two that differ have the same
 colour with a probability of 1e-9). Cosines are clustered once, in the first classes of bonds, and not again in finer ones.
@@ -6,15 +6,14 @@ colour with a probability of 1e-9). Cosines are clustered once, in the first cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tfmat.export.graph.flat_arrays import expand, order_within
+from tfmat.export.graph.checks import Arrays
+from tfmat.export.graph.lists import expand, order_within
 from tfmat.featurizers.quotient import WIDTH
 
-Arrays = Mapping[str, Any]
 _FACTORS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of splitmix64
 _SHIFTS = (27, 31)
 
@@ -23,8 +22,7 @@ def classes_of(lists: Arrays, same: float) -> dict[str, Any]:
     """The same crystals, with equal sites, bonds and pairs of bonds once.
 
     Args:
-        lists: of sites and bonds, and of pairs if there are any; every multiplicity is 1; see `tfmat.export.graph.lists`. Other keys
-            remain.
+        lists: the keys of sites and bonds, and of pairs if there are any, with multiplicities 1; other keys remain as they are.
         same: tolerance for distances [Å] and cosines, positive.
     """
     receivers, senders = lists["bond_receivers"], lists["bond_senders"]
@@ -114,6 +112,6 @@ def _numbered(colors: Any) -> tuple[Any, Any, Any]:
 
 
 def _means(values: Any, classes: Any, counts: Any) -> Any:
-    """Means of each class, float32."""
+    """The mean of the values of each class, float32."""
     sums = tf.math.unsorted_segment_sum(tf.cast(values, tf.float64), classes, tf.size(counts))
     return tf.cast(sums / tf.cast(counts, tf.float64), tf.float32)

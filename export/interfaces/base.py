@@ -1,49 +1,105 @@
-"""What an exported model takes: for each featurizer an `Interface`, its counterpart in the graph."""
+"""What all interfaces share: inputs, signatures, sizes, and materials on which exports are verified."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import keras
 import numpy as np
+import tensorflow as tf
 
 from tfmat.errors import InputError
-from tfmat.export.interfaces.signatures import SERVING, Entry, Input
 from tfmat.records import Records
 
-if TYPE_CHECKING:
-    from tfmat.predictor import Predictor
-
-INTERFACES: dict[str, str] = {
-    "AtomListFeaturizer": "tfmat.export.interfaces.atom_lists:AtomListInterface",
-    "CompositionFeaturizer": "tfmat.export.interfaces.compositions:CompositionInterface",
-    "BondFeaturizer": "tfmat.export.interfaces.bonds:BondInterface",
-    "NeighborFeaturizer": "tfmat.export.interfaces.neighbors:NeighborInterface",
-}
-"""Name of a featurizer -> ``module:class`` of its interface."""
+SERVING = "serving_default"
+"""The signature that every exported model has and that clients call if they name none."""
+FEATURIZED = "featurized"
+"""The signature that takes padded arrays of what the search finds, where `SERVING` takes the materials themselves."""
 
 BEFORE, BEHIND = 2, 5
 """Padding that `Interface.displaced` adds on either side of every axis of any length."""
 
 Example = Mapping[str, np.ndarray]
 """The arrays of one material that a client sends."""
+Grids = Collection[tuple[int, int]]
+"""What `tfmat.layers.tracing.static_shapes_only` must know of lists."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a signature.
+
+    Attributes:
+        dtype: its type, such as ``int32``.
+        axes: a letter for an axis of any length, a number for a fixed one; the first is ``"B"``, the materials of a call.
+        meaning: what it is, for the client.
+        unit: the unit of a physical quantity.
+    """
+
+    dtype: str
+    axes: tuple[str | int, ...]
+    meaning: str
+    unit: str = ""
+
+    @property
+    def grows(self) -> bool:
+        """Whether it has an axis of any length beside that of the materials."""
+        return any(isinstance(axis, str) for axis in self.axes[1:])
+
+    def shape(self, lengths: Mapping[str, int]) -> list[str | int]:
+        """The axes, with numbers for those that `lengths` gives."""
+        return [lengths.get(axis, axis) if isinstance(axis, str) else axis for axis in self.axes]
+
+    def spec(self, name: str, lengths: Mapping[str, int]) -> tf.TensorSpec:
+        """TensorFlow's description of the input, with the `name` that it has in the signature; see `shape` for `lengths`."""
+        return tf.TensorSpec([None if isinstance(n, str) else n for n in self.shape(lengths)], self.dtype, name)
+
+    def describe(self, lengths: Mapping[str, int]) -> dict[str, Any]:
+        """The description in ``tfmat.json``; see `shape` for `lengths`."""
+        unit = {"unit": self.unit} if self.unit else {}
+        return {"dtype": self.dtype, "shape": self.shape(lengths), "meaning": self.meaning} | unit
+
+
+def specs(inputs: Mapping[str, Input], lengths: Mapping[str, int]) -> dict[str, tf.TensorSpec]:
+    """TensorFlow's description of inputs by name, with the lengths of the axes that are fixed."""
+    return {name: given.spec(name, lengths) for name, given in inputs.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A signature of a SavedModel.
+
+    Attributes:
+        inputs: what it takes, by name.
+        prepare: makes the network's inputs from tensors by name; a material that cannot be read fails with a sentence.
+        encode: makes what a client sends for materials.
+        displaced: from a batch of `encode` the same materials, sent in another way, on which the export is verified too.
+        resources: what the exported module must hold, such as lookup tables.
+        counts_sites: whether `inputs` has the ``species`` of all sites, so that their number can be given.
+        limit: largest relative difference from Keras that its outputs may have; `tfmat.export.verify.LIMIT` if None.
+    """
+
+    inputs: Mapping[str, Input]
+    prepare: Callable[[Mapping[str, Any]], dict[str, Any]]
+    encode: Callable[[Sequence[Any]], dict[str, np.ndarray]]
+    displaced: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
+    resources: tuple[Any, ...] = ()
+    counts_sites: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
 class Size:
-    """A length that a LiteRT or ONNX file fixes.
+    """A length that a file of fixed sizes (LiteRT, ONNX) has.
 
     Attributes:
-        axis: which, a letter of `Input.axes`.
-        default: if the user asks for none.
-        highest: that may be asked for.
+        axis: which one, a letter of `Input.axes`.
+        default: the length if the user asks for none.
+        highest: largest length that may be asked for.
         counted: what lies along the axis, such as ``elements``.
-        lowest: that may be asked for.
+        lowest: smallest length that may be asked for.
     """
 
     axis: str
@@ -53,26 +109,12 @@ class Size:
     lowest: int = 1
 
 
-class Fixed(NamedTuple):
-    """What a file of fixed sizes gives the network.
-
-    Attributes:
-        inputs: of the network, harmless ones in rows that are no material.
-        sound: bool (B,), whether a row is one.
-        grids: see `tfmat.layers.tracing.static_shapes_only`.
-    """
-
-    inputs: dict[str, Any]
-    sound: Any
-    grids: Collection[tuple[int, int]] = ()
-
-
 class Interface(ABC):
     """A featurizer in the graph: its arrays as inputs, their checks, and examples on which exports are verified.
 
     Attributes:
         materials: what the model takes, in the plural.
-        arrays_signature: name of the signature of a SavedModel that takes padded arrays, as LiteRT does.
+        arrays_signature: name of the signature of a SavedModel that takes the same arrays as files of fixed sizes.
         featurizer: the featurizer.
     """
 
@@ -85,28 +127,32 @@ class Interface(ABC):
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, Input]:
-        """Inputs of the signature `arrays_signature` and of a LiteRT file, by name."""
+        """Inputs of the signature `arrays_signature` and of a file of fixed sizes, by name."""
 
     @property
     @abstractmethod
     def sizes(self) -> Mapping[str, Size]:
-        """Name of an option -> the length that it sets in a LiteRT file."""
+        """Name of an option of the exporters -> the length that it sets in a file of fixed sizes."""
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What else ``tfmat.json`` must say about the inputs, JSON-able."""
+        """What else ``tfmat.json`` must say about the inputs; it can be written as JSON."""
         return {}
 
     @abstractmethod
     def prepare(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Tensors of `inputs` -> the network's inputs, of any length; a row that is no material fails with a sentence.
+        """The network's inputs from `arrays`, tensors of `inputs` of any length; a row that is no material fails with a sentence.
 
         Lists of crystals come without the empty entry at the end of each, which `tfmat.export.graph.lists.in_parts` adds.
         """
 
     @abstractmethod
-    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
-        """The same for LiteRT: fixed lengths, built-in operations and no assertions."""
+    def prepare_fixed(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Grids]:
+        """The same for `arrays` of fixed sizes: operations that LiteRT has built in, and no assertions.
+
+        Returns:
+            The network's inputs, zeros in rows that are no material; whether each row is one, bool (B,); and the grids in the inputs.
+        """
 
     def entries(self) -> Mapping[str, Entry]:
         """Further signatures of a SavedModel, by name; the last one is the one that clients use most."""
@@ -122,18 +168,18 @@ class Interface(ABC):
 
     @abstractmethod
     def examples(self) -> Sequence[Any]:
-        """Built-in materials; what the featurizer refuses of them is skipped."""
+        """Built-in materials; those that the featurizer refuses are skipped."""
 
     def arrays_of(self, material: Any) -> Example:
         """The arrays `inputs` of a material, without padding."""
         return self.featurizer(material)
 
     def records_of(self, materials: Sequence[Any]) -> Records:
-        """What the Keras model is given to compare with."""
+        """What the Keras model is given of the `materials`, to compare with."""
         return self.featurizer.featurize(materials)
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The same materials with more padding, and not at the end only: on both sides of every axis of any length.
+        """The materials of a `batch` with more padding, and not at the end only: on both sides of every axis of any length.
 
         Values that are positions on such an axis must be raised by `BEFORE`, which is left to the interfaces that have any.
         """
@@ -143,10 +189,14 @@ class Interface(ABC):
         return {name: np.pad(array, [(0, 0), *sides[name]]) for name, array in batch.items()}
 
     def lengths(self, requested: Mapping[str, int], model: str) -> dict[str, int]:
-        """Axis -> length in a LiteRT or ONNX file, from the options that the user gave.
+        """The length of each axis in a file of fixed sizes.
+
+        Args:
+            requested: options that the user gave, see `sizes`.
+            model: name of the architecture, for errors.
 
         Raises:
-            InputError: an option that `model` does not have, or out of range.
+            InputError: an option that the model does not have, or out of range.
         """
         for name in requested:
             if name not in self.sizes:
@@ -165,37 +215,40 @@ class Interface(ABC):
 
         Args:
             materials: the user's, each of which must be sound and fit; if None, the built-in ones that are and do.
-            lengths: axis -> most that fits.
+            lengths: axis -> largest length that fits.
 
         Raises:
-            InputError: one of the user's materials does not do, or there is none at all.
+            InputError: one of the user's materials is not sound or does not fit, or there is none at all.
         """
-        kept: list[tuple[Any, Example]] = []
-        for index, material in enumerate(self.examples() if materials is None else materials):
-            try:
-                example = self.arrays_of(material)
-                self._check_fit(example, lengths, material, index)
-            except InputError:
-                if materials is not None:
-                    raise
-            else:
-                kept.append((material, example))
-        if not kept:
+        kept = self.fitting(self.examples() if materials is None else materials, lengths, strict=materials is not None)
+        if not kept[0]:
             problem = "there is no example to compare the exported model on"
             if materials is None:
                 problem = f"none of the built-in {self.materials} suits this model and these sizes, so the export cannot be checked"
             raise InputError(problem, expected=f"at least one of your own {self.materials} as `examples`")
-        return [material for material, _ in kept], [example for _, example in kept]
+        return kept
 
-    def fitting(self, materials: Sequence[Any], lengths: Mapping[str, int]) -> tuple[list[Any], list[Example]]:
-        """Those of the materials that the featurizer takes and that fit into `lengths`, see `featurize`, and their arrays."""
-        kept: list[tuple[Any, Example]] = []
+    def fitting(self, materials: Iterable[Any], lengths: Mapping[str, int], strict: bool = False) -> tuple[list[Any], list[Example]]:
+        """Those of the materials that the featurizer takes and that fit into the lengths, and their arrays.
+
+        Args:
+            materials: formulas or crystals.
+            lengths: axis -> largest length that fits.
+            strict: refuse a material that does not do instead of leaving it out.
+        """
+        kept: list[Any] = []
+        examples: list[Example] = []
         for index, material in enumerate(materials):
-            with contextlib.suppress(InputError):
+            try:
                 example = self.arrays_of(material)
                 self._check_fit(example, lengths, material, index)
-                kept.append((material, example))
-        return [material for material, _ in kept], [example for _, example in kept]
+            except InputError:
+                if strict:
+                    raise
+            else:
+                kept.append(material)
+                examples.append(example)
+        return kept, examples
 
     def _check_fit(self, example: Example, lengths: Mapping[str, int], material: Any, index: int) -> None:
         counted = {size.axis: size.counted for size in self.sizes.values()}
@@ -206,7 +259,7 @@ class Interface(ABC):
                 raise InputError(problem, expected=f"at most {lengths[axis]}, the exported size", index=index)
 
     def lengths_of(self, example: Example) -> dict[str, int]:
-        """Axis -> its length in an example."""
+        """The length of each axis in an example."""
         return {
             axis: length
             for name, given in self.inputs.items()
@@ -215,7 +268,12 @@ class Interface(ABC):
         }
 
     def pad(self, examples: Sequence[Example], lengths: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-        """A batch, zeros at the end; as long as the longest example if no `lengths` are given."""
+        """A batch of examples with zeros at the end of each.
+
+        Args:
+            examples: arrays of materials, see `arrays_of`.
+            lengths: axis -> its length; that of the longest example if None.
+        """
         found = [self.lengths_of(example) for example in examples]
         longest = {axis: max(one[axis] for one in found) for axis in found[0]} if lengths is None else lengths
 
@@ -227,19 +285,3 @@ class Interface(ABC):
             name: np.stack([padded(example[name], given.axes[1:]) for example in examples]).astype(given.dtype)
             for name, given in self.inputs.items()
         }
-
-
-def interface_of(predictor: Predictor) -> Interface:
-    """The interface of a model's featurizer.
-
-    Raises:
-        InputError: there is none, or Keras does not run on TensorFlow.
-    """
-    found = INTERFACES.get(type(predictor.featurizer).__name__)
-    if found is None:
-        raise InputError(f"{predictor.architecture.name} takes a {predictor.architecture.material}: its export is not yet supported")
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(f"Keras runs on {keras.backend.backend()}: an export needs TensorFlow", expected="KERAS_BACKEND=tensorflow")
-    module, name = found.split(":")
-    interface: Interface = getattr(importlib.import_module(module), name)(predictor.featurizer)
-    return interface

@@ -6,59 +6,118 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from tfmat.export.graph.periodic_search import Sites
-from tfmat.export.interfaces.base import BEFORE, Example, Fixed, Size
-from tfmat.export.interfaces.crystals import CrystalInterface
-from tfmat.export.interfaces.neighbor_graph import checked, harmless
-from tfmat.export.interfaces.neighbor_search import neighbor_lists
-from tfmat.export.interfaces.signatures import Input
+from tfmat.crystal import OVERLAP
+from tfmat.export.graph.checks import LARGEST, Arrays, atomic_numbers, leads_to_site, of_whole_rows
+from tfmat.export.graph.lists import bonds_and_pairs_of, fixed_sites_of, site_numbers, sites_of
+from tfmat.export.graph.neighbor_search import Found, Sites, search_nearest
+from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
+from tfmat.export.interfaces.crystals import NO_SITE, ROUNDING, CrystalInterface
 from tfmat.featurizers.nearest import DIRECTION, SHELL, nearest_neighbors
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
 from tfmat.featurizers.sites import each_crystal
-
-_SITES, _SLOTS = ("B", "A"), ("B", "A", "K")
 
 
 class NeighborInterface(CrystalInterface):
     """`tfmat.featurizers.NeighborFeaturizer` in the graph."""
 
     featurizer: NeighborFeaturizer
-
-    @property
-    def heaviest(self) -> int:
-        """See `CrystalInterface`."""
-        return HEAVIEST
-
-    def search(self, sites: Sites, crystals: Mapping[str, Any]) -> dict[str, Any]:
-        """See `CrystalInterface.search`."""
-        return neighbor_lists(sites, self.featurizer)
+    heaviest = HEAVIEST
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        """Sites and their neighbours."""
+        axes = ("B", "A", "K")
         neighbors = "of each neighbour the site that it is, or is a periodic image of, a position in `species` counted from 0; 0 in padding"
         vectors = (
             "Cartesian vector from the site to each neighbour (its periodic image), in the order of `neighbors`; three zeros = padding"
         )
         return {
-            "species": Input("int32", _SITES, f"atomic numbers of the sites of the cell, 1 to {HEAVIEST}; 0 = padding"),
-            "neighbors": Input("int32", _SLOTS, neighbors),
-            "vectors": Input("float32", (*_SLOTS, 3), vectors, "Å"),
+            "species": self.species_input(),
+            "neighbors": Input("int32", axes, neighbors),
+            "vectors": Input("float32", (*axes, 3), vectors, "Å"),
         }
+
+    def shape_checks(self, arrays: Arrays) -> list[Any]:
+        species, neighbors, vectors = (tf.shape(arrays[key]) for key in ("species", "neighbors", "vectors"))
+        return [
+            tf.debugging.assert_equal(neighbors[:2], species, "`neighbors` must have a row for every crystal, and a list for every site"),
+            tf.debugging.assert_equal(vectors[:3], neighbors, "there must be one vector for every neighbour"),
+        ]
+
+    def row_checks(self, arrays: Arrays) -> dict[str, Any]:
+        """See `CrystalInterface.row_checks`. Empty slots may be anywhere among the K."""
+        species, neighbors, vectors = arrays["species"], arrays["neighbors"], arrays["vectors"]
+        is_site, filled = species > 0, _filled(vectors)
+        squares = tf.reduce_sum(vectors * vectors, axis=-1)  # infinite beyond 1.8e19 Å
+        proper = tf.logical_and(squares >= (OVERLAP - ROUNDING) ** 2, squares <= LARGEST)
+        count = tf.reduce_sum(tf.cast(filled, tf.int32), axis=-1)
+        fewest, most = self.featurizer.k, self.featurizer.slots
+        enough = tf.logical_and(count >= fewest, count <= most)
+        number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        checks = atomic_numbers("species", species, HEAVIEST) | {
+            f"`vectors` must be finite and at least {OVERLAP:g} Å long, with zeros as padding; see row": tf.logical_or(
+                proper, tf.logical_not(filled)
+            ),
+            "`neighbors` must be positions of sites in `species`, counted from 0, and 0 where the vector is 0; see row": tf.where(
+                filled, leads_to_site(neighbors, species), tf.equal(neighbors, 0)
+            ),
+            "`vectors` must be 0 where `species` is 0; see row": tf.logical_or(is_site, tf.equal(count, 0)),
+            f"every site must have {number} neighbours; see row": tf.logical_or(enough, tf.logical_not(is_site)),
+        }
+        return of_whole_rows(checks) | {NO_SITE: tf.reduce_any(is_site, axis=1)}
+
+    def lists(self, arrays: Arrays) -> dict[str, Any]:
+        number, filled = site_numbers(arrays["species"] > 0), tf.where(_filled(arrays["vectors"]))
+        receivers = tf.gather_nd(number, filled[:, :2])
+        neighbors = tf.cast(tf.gather_nd(arrays["neighbors"], filled), tf.int64)
+        senders = tf.gather_nd(number, tf.stack([filled[:, 0], neighbors], axis=1))
+        sites = sites_of(arrays["species"])
+        return sites | bonds_and_pairs_of(receivers, senders, tf.gather_nd(arrays["vectors"], filled), tf.size(sites["species"]))
+
+    def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
+        """See `CrystalInterface.fixed_lists`. Every slot is a bond, and a pair with each slot of its neighbour; empty ones count 0."""
+        crystals, sites, slots = (int(n) for n in arrays["neighbors"].shape)
+        vectors = tf.reshape(arrays["vectors"], [-1, slots, 3])  # of each site
+        filled = _filled(vectors)
+        distances = tf.where(filled, tf.norm(tf.where(filled[..., None], vectors, 1.0), axis=-1), 0.0)
+        arrows = vectors / tf.where(filled, distances, 1.0)[..., None]
+        of_crystal = np.arange(crystals, dtype=np.int32) * sites
+        senders = tf.reshape(arrays["neighbors"] + of_crystal[:, None, None], [-1])
+        pair_senders = senders[:, None] * slots + np.arange(slots, dtype=np.int32)
+        cosines = -tf.reduce_sum(tf.reshape(arrows, [-1, 1, 3]) * tf.gather(arrows, senders), axis=-1)
+        pairs = tf.logical_and(tf.reshape(filled, [-1, 1]), tf.gather(filled, senders))
+        bonds = crystals * sites * slots
+        lists = fixed_sites_of(arrays["species"]) | {
+            "bond_receivers": tf.constant(np.repeat(np.arange(crystals * sites, dtype=np.int32), slots)),
+            "bond_senders": senders,
+            "distances": tf.reshape(distances, [-1]),
+            "bond_multiplicity": tf.cast(tf.reshape(filled, [-1]), tf.int32),
+            "pair_receivers": tf.constant(np.repeat(np.arange(bonds, dtype=np.int32), slots)),
+            "pair_senders": tf.reshape(pair_senders, [-1]),
+            "cosines": tf.reshape(cosines, [-1]),
+            "pair_multiplicity": tf.cast(tf.reshape(pairs, [-1]), tf.int32),
+        }
+        return lists, {(crystals, crystals * sites), (crystals * sites, bonds), (bonds, bonds * slots)}
+
+    def search(self, sites: Sites, crystals: Arrays) -> dict[str, Any]:
+        def component(found: Found) -> Any:
+            return tf.linalg.matvec(found.vectors, tf.constant(DIRECTION, tf.float64))
+
+        given = self.featurizer
+        found = search_nearest(sites, given.k, given.tolerance, given.slots, component)
+        order = tf.argsort(found.centers, stable=True)
+        receivers, senders, vectors = (tf.gather(column, order) for column in (found.centers, found.neighbors, found.vectors))
+        return bonds_and_pairs_of(receivers, senders, tf.cast(vectors, tf.float32), tf.size(sites.crystal))
 
     @property
     def sizes(self) -> Mapping[str, Size]:
-        """Sites of the cell, and neighbours of a site."""
         most = self.featurizer.slots
-        return {
-            "max_sites": Size("A", 32, 10_000, "sites"),
-            "max_neighbors": Size("K", most, most, "neighbours of one site", lowest=self.featurizer.k),
-        }
+        neighbors = Size("K", most, most, "neighbours of one site", lowest=self.featurizer.k)
+        return {"max_sites": Size("A", 32, 10_000, "sites"), "max_neighbors": neighbors}
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """How the client finds the neighbours."""
         given = self.featurizer
         kept = "the first `k` in `order`; `tolerance` and `max_neighbors` have no effect"
         if not given.strict:
@@ -77,16 +136,8 @@ class NeighborInterface(CrystalInterface):
         policy = {"k": given.k, "tolerance": given.tolerance, "max_neighbors": given.max_neighbors, "strict": given.strict}
         return {"neighbors": policy | {"featurizer_version": given.version, "unit": "Å", "definition": definition, "order": order}}
 
-    def prepare(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """See `tfmat.export.interfaces.neighbor_graph.checked`."""
-        return checked(arrays, self.featurizer)
-
-    def prepare_static(self, arrays: Mapping[str, Any]) -> Fixed:
-        """See `tfmat.export.interfaces.neighbor_graph.harmless`."""
-        return harmless(arrays, self.featurizer)
-
     def arrays_of(self, material: Any) -> Example:
-        """Every neighbour, as many slots as the fullest site needs."""
+        """See `Interface.arrays_of`. There are as many slots as the fullest site needs."""
         (crystal,), given = each_crystal([material], HEAVIEST), self.featurizer
         found = nearest_neighbors([crystal], given.k, given.tolerance)
         kept = found.ranks < given.slots
@@ -97,6 +148,10 @@ class NeighborInterface(CrystalInterface):
         return {"species": crystal.species.astype(np.int32), "neighbors": neighbors, "vectors": vectors}
 
     def displaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `Interface.displaced`; neighbours are the same sites as before."""
         neighbors = np.where(batch["vectors"].any(axis=-1), batch["neighbors"] + BEFORE, 0).astype(np.int32)
         return super().displaced(dict(batch) | {"neighbors": neighbors})
+
+
+def _filled(vectors: Any) -> Any:
+    """Whether each vector, float32 (..., 3), is none of three zeros, bool (...)."""
+    return tf.reduce_any(tf.not_equal(vectors, 0), axis=-1)

@@ -86,7 +86,7 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
-    with progress.TrainingProgress(100, [Target("gap", "eV")], lambda row: None) as shown:
+    with progress.TrainingProgress(100, [Target("gap", "eV")]) as shown:
         for epoch in (1, 2, 3):
             time.sleep(0.01)
             shown.report(epoch, 3, 1, 1, {"val_gap_mae": 0.25})

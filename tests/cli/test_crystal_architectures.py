@@ -10,19 +10,13 @@ from crystal_cases import crystals
 
 from tfmat.architecture import architectures
 
-SMALL = {
-    "atom_list_lstm": ("embedding_dim=4", "site_units=4", "crystal_units=8", "layers=1", "n_list=6", "pooling=mean"),
-    "crysformer": ("dim=8", "blocks=1", "k=6"),
-    "megnet": ("dim=4", "hidden_dim=4", "gaussians=8", "blocks=1"),
-    "paraisite": ("dim=4", "hidden_dim=4", "gaussians=8", "blocks=1", "head_dims=[4]"),
-}
 NAMES = sorted(name for name, found in architectures().items() if found.material == "crystal")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_of_structures(name: str, tfmat: Command, tmp_path: pathlib.Path) -> None:
     crystals(tmp_path / "d")
-    options = [option for pair in SMALL[name] for option in ("--set", pair)]
+    options = [option for key, value in architectures()[name].small.items() for option in ("--set", f"{key}={json.dumps(value)}")]
     trained = tfmat("train", name, "--data", "d", "--target", "gap", "--unit", "eV", "--epochs", "2", *options, "--out", "m")
     assert trained.code == 0, trained.err
     evaluated = tfmat("evaluate", "m", "--split", "all")

@@ -66,52 +66,49 @@ def test_files_of_the_same_name_are_told_apart(tmp_path: pathlib.Path) -> None:
 
 def test_datasets_keep_their_splits(tmp_path: pathlib.Path) -> None:
     path = write(tmp_path / "a.csv")
-    files = {path: read_user(path)}
-    data = merge({"oxides": named("oxides")}, files, ["oxides", path], stated=True)
+    data = merge({"oxides": named("oxides"), path: read_files([path])}, stated=True)
     assert data.units == {"gap": "eV"} and data.citation == "oxides et al." and not data.official_split
     for split, material in (("train", "MgO"), ("validation", "CaO"), ("test", "SrO")):
         table = data.splits[split]
         assert table.materials[0] == material and table.origins[0] == "oxides" and set(table.origins[1:]) == {path}
-    both = merge({"x": named("x"), "y": named("y")}, {}, ["x", "y"])
+    both = merge({"x": named("x"), "y": named("y")})
     assert both.split is None and both.official_split and both.train.ids == ["x:0", "y:0"]
-
-
-def read_user(path: str):
-    return read_files([path])
 
 
 def test_crystals_among_formulas() -> None:
     cell = Crystal(np.array([11, 17], np.int32), np.eye(3) * 4.0, np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))
     parts = {"formulas": named("formulas"), "crystals": named("crystals", materials=[cell] * 3)}
     with pytest.raises(InputError, match="crystals holds crystals and formulas formulas"):
-        merge(parts, {}, list(parts))
-    merged = merge(parts, {}, list(parts), material="composition")
+        merge(parts)
+    merged = merge(parts, material="composition")
     assert merged.train.materials == ["MgO", "Na1Cl1"] and merged.material == "composition"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"unit": "meV"}, "the units of gap differ: eV in x, meV in y"),
-        ({"task": "binary"}, "the tasks of gap differ: regression in x, binary in y"),
+        ({"unit": "meV"}, r"the targets differ: x has gap \[eV\] and y has gap \[meV\]"),
+        ({"task": "binary"}, r"the targets differ: x has gap \[eV\] and y has gap \[eV\] \(binary\)"),
     ],
 )
 def test_units_and_tasks_must_be_the_same(change: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        merge({"x": named("x"), "y": named("y", **change)}, {}, ["x", "y"])
+        merge({"x": named("x"), "y": named("y", **change)})
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: pathlib.Path) -> None:
     first = write(tmp_path / "a.csv")
     other = write(tmp_path / "b.csv", header="id,formula,energy")
     halved = write(tmp_path / "c.csv", header="id,formula,gap,split", extra=",train")
-    with pytest.raises(InputError, match=r"the targets differ: .*a.csv has gap and .*b.csv has energy. Expected --target"):
+    with pytest.raises(
+        InputError, match=r"the targets differ: .*a.csv has gap and .*b.csv has energy. Expected the same in all, chosen by --target"
+    ):
         open_data([first, other])
     with pytest.raises(InputError, match=r"'.*a.csv' is given twice"):
         open_data([first, first])
     with pytest.raises(InputError, match=r"c.csv has a column 'split' and .*a.csv has none"):
         open_data([halved, first])
-    with pytest.raises(InputError, match=r"x gives gap as eV, .*a.csv does not say in which unit or task. Expected --unit eV"):
-        merge({"x": named("x")}, {first: read_user(first)}, ["x", first])
+    with pytest.raises(InputError, match=r"x has gap \[eV\], .*a.csv does not tell its own units. Expected --unit eV, if"):
+        merge({"x": named("x"), first: read_files([first])})
     with pytest.raises(InputError, match="has a split of its own"):
         open_data(["exp_formation_enthalpy", first], targets=["formation_enthalpy_per_atom"], split="hash")

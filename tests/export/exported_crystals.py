@@ -6,8 +6,8 @@ import neighbor_cases
 import numpy as np
 
 from tfmat.crystal import Crystal
-from tfmat.export.interfaces.base import interface_of
-from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces import interface_of
+from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfmat.export.interfaces.base import interface_of
+from tfmat.export.interfaces import interface_of
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -7,7 +7,7 @@ import pytest
 from exported_crystals import make
 
 from tfmat.crystal import Crystal
-from tfmat.export.interfaces.example_crystals import EXAMPLES
+from tfmat.export.interfaces.crystals import EXAMPLES
 
 FORMULAS = ["Fe2O3", "Ca(OH)2", "Si", "LiNi0.8Mn0.1Co0.1O2"]
 CRYSTALS: list[Crystal] = [EXAMPLES[0], EXAMPLES[5], EXAMPLES[2], EXAMPLES[1]]  # 2, 6, 1 and 8 sites

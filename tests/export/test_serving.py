@@ -18,9 +18,8 @@ import tfmat.export.serving as serving
 from tfmat.errors import InputError
 from tfmat.export import ExportError
 from tfmat.export.client.arrays import composition_arrays, crystal_arrays, with_empty_slot
-from tfmat.export.formats.saved_model import as_module
-from tfmat.export.formats.server_signatures import batchable
-from tfmat.export.interfaces.base import interface_of
+from tfmat.export.formats.saved_model import as_module, batchable
+from tfmat.export.interfaces import interface_of
 from tfmat.featurizers.composition import parse_formula
 from tfmat.predictor import Predictor
 from tfmat.target import Target

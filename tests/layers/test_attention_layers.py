@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tfmat.layers.bonds import GaussianExpansion
+from tfmat.layers.gaussians import GaussianExpansion
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
 from tfmat.layers.normalization import LayerNorm
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from megnet_cases import randomise, values
 
-from tfmat.layers.bonds import BondGraph, GaussianExpansion, JointDense, MEGNetBlock, softplus2
-from tfmat.layers.constants import ConstantState
+from tfmat.layers.activations import softplus2
+from tfmat.layers.gaussians import GaussianExpansion
+from tfmat.layers.joint_dense import JointDense
+from tfmat.zoo.megnet import BondGraph, ConstantState, MEGNetBlock
 
 RNG = np.random.default_rng(0)
 ENDS = ["centers", "neighbors"]

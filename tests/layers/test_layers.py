@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfmat.layers.composition import ElementEmbedding, FractionEncoding, GatedMeanHead
+from tfmat.layers.elements import ElementEmbedding
 from tfmat.layers.recurrent import UNROLL_LIMIT, BidirectionalRNN
-from tfmat.layers.sequence import MaskedConv1D, NeighbourMaxPooling, SoftAttentionResidual
+from tfmat.layers.sequence import MaskedConv1D
+from tfmat.zoo.lgdcnn import FractionEncoding, GatedMeanHead, NeighbourMaxPooling, SoftAttentionResidual
 
 RNG = np.random.default_rng(0)
 LAYERS = [

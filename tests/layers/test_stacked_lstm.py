@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfmat.layers.normalization import LayerNorm, SitesNorm
+from tfmat.layers.normalization import LayerNorm
 from tfmat.layers.recurrent import UNROLL_LIMIT
 from tfmat.layers.stacked_lstm import StackedLSTM
-from tfmat.layers.summed_dense import NOWHERE, SummedDense
+from tfmat.zoo.atom_list_lstm import NOWHERE, SitesNorm, SummedDense
 
 RNG = np.random.default_rng(0)
 LONG = UNROLL_LIMIT + 6

@@ -9,20 +9,15 @@ from jax_cases import needs_jax, run_on_jax
 from tfmat.architecture import architectures
 from tfmat.predictor import Predictor
 
-SMALL = {
-    "atom_list_lstm": {"n_list": 4, "embedding_dim": 8, "site_units": 8, "crystal_units": 16, "layers": 1},
-    "crysformer": {"k": 4, "max_neighbors": 8, "dim": 8, "blocks": 1, "heads": 2, "elements": "learned"},
-    "lgdcnn": {"dim": 8, "conv_dim": 8, "conv_blocks": 1},
-    "megnet": {"dim": 4, "hidden_dim": 8, "gaussians": 8, "blocks": 1, "set2set_steps": 1},
-    "paraisite": {"dim": 4, "hidden_dim": 8, "gaussians": 8, "blocks": 1, "set2set_steps": 1, "head_dims": [8]},
-}
+SMALL = {name: dict(found.small) for name, found in architectures().items()}
+DATA = {name: "formulas.jsonl" if found.material == "composition" else "crystals.jsonl" for name, found in architectures().items()}
 TRAIN = """
 import contextlib, json, sys
 sys.modules |= {"tensorflow": None, "matplotlib": None}  # cannot be imported
 from tfmat.cli import run
 from tfmat.data import read_user_data
 from tfmat.predictor import Predictor
-folder, small = sys.argv[1], json.loads(sys.argv[2])
+folder, small, data_of = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 saved, save = [], Predictor.save
 def keep(self, *arguments, **options):
     saved.append(self)
@@ -31,7 +26,7 @@ Predictor.save = keep
 done = {}
 for name, keywords in small.items():
     options = [text for key, value in keywords.items() for text in ("--set", f"{key}={json.dumps(value)}")]
-    data = f"{folder}/{'formulas' if name == 'lgdcnn' else 'crystals'}.jsonl"
+    data = f"{folder}/{data_of[name]}"
     command = ["train", name, "--data", data, *options, "--recipe-option", "loss=mse", "--recipe-option", "learning_rate=0.01"]
     with contextlib.redirect_stdout(sys.stderr):
         code = run([*command, "--batch-size", "8", "--epochs", "15", "--no-cache", "--out", f"{folder}/{name}"])
@@ -62,7 +57,7 @@ def trained(tmp_path_factory):
     """The folder, and of each architecture the exit code and the outputs under JAX."""
     folder = tmp_path_factory.mktemp("jax")
     write_data(folder)
-    return folder, run_on_jax(TRAIN, folder, json.dumps(SMALL))
+    return folder, run_on_jax(TRAIN, folder, json.dumps(SMALL), json.dumps(DATA))
 
 
 @needs_jax
@@ -76,7 +71,7 @@ def test_trained_with_jax_the_same_with_tensorflow(trained, name, tmp_path):
     assert predictor.info["versions"]["jax"]
     from tfmat.data import read_user_data
 
-    data = read_user_data(folder / f"{'formulas' if name == 'lgdcnn' else 'crystals'}.jsonl").table
+    data = read_user_data(folder / DATA[name]).table
     outputs = predictor.outputs(predictor.featurizer.featurize(data.materials[8:12]))["gap"]
     np.testing.assert_allclose(outputs, done[name]["outputs"], rtol=1e-4, atol=1e-6)
     assert np.ptp(outputs[:, 0]) > 1e-3, "it tells the materials apart"

@@ -13,11 +13,11 @@ from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers import AtomListFeaturizer
-from tfmat.layers.summed_dense import NOWHERE, set_floors
+from tfmat.layers.outputs import fit_outputs
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
-from tfmat.zoo import AtomListLSTM
+from tfmat.zoo.atom_list_lstm import NOWHERE, AtomListLSTM
 
 ROCK_SALT = Crystal(np.array([11, 17], np.int32), 2.82 * (np.ones((3, 3)) - np.eye(3)), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))
 SMALL = {"embedding_dim": 8, "site_units": 8, "crystal_units": 64, "layers": 2}  # a narrower head is easily dead
@@ -179,10 +179,10 @@ def test_no_floor_where_nothing_can_be_negative():
     targets = [Target("gap", "eV", transform="log10"), Target("level", task="binary")]
     predictor = Predictor.create("atom_list_lstm", targets, keywords=SMALL | {"output": "relu"})
     values = {"gap": np.array([0.5, 2.0]), "level": np.array([0.0, 1.0])}
-    set_floors(predictor.model, targets, values)
+    fit_outputs(predictor.model, targets, values)
     assert [float(predictor.model.get_layer(target.name).floor) for target in targets] == [NOWHERE] * 2
     shifted = dataclasses.replace(targets[0], transform="log10_1p", mean=0.3, std=0.2)
-    set_floors(predictor.model, [shifted], values)
+    fit_outputs(predictor.model, [shifted], values)
     assert float(predictor.model.get_layer("gap").floor) == pytest.approx(-1.5)
 
 

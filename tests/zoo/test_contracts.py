@@ -2,13 +2,14 @@
 
 import dataclasses
 import inspect
+import typing
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import MATERIALS, SMALL, make_crystal
+from small_models import MATERIALS, make_crystal
 
 from tfmat.architecture import architectures
 from tfmat.batching.arrays import ROWS_OF, batch_arrays, is_lists
@@ -80,12 +81,15 @@ def test_builder_is_documented_and_typed(case):
     parameters = inspect.signature(builder).parameters
     assert all(p.kind is not p.VAR_KEYWORD and p.default is not p.empty for p in parameters.values())
     assert all(f"{name}:" in (builder.__doc__ or "") for name in parameters)
+    assert set(typing.get_type_hints(builder)) == {*parameters, "return"}
+    assert typing.get_type_hints(builder)["uncertainty"] is bool
     assert "Differences from the paper" in (builder.__doc__ or "")
 
 
 def test_recipes(case):
     assert "default" in case[0].recipes
-    assert case[0].name in SMALL, "give the architecture a small configuration for the tests"
+    assert case[0].small, "give the architecture a small configuration for the tests"
+    assert case[0].citation and case[0].title
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -182,7 +186,7 @@ def test_every_weight_gets_a_gradient(case):
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_save_and_load(name, variant, tmp_path):
     architecture = architectures()[name]
-    keywords = architecture.variants.get(variant, {}) | SMALL[name]
+    keywords = {**architecture.variants.get(variant, {}), **architecture.small}
     targets = [Target("a", "eV", mean=1.0, std=2.0), Target("b", task="binary")]
     predictor = Predictor.create(name, targets, keywords=keywords, seed=3)
     loaded = Predictor.load(predictor.save(tmp_path / "model"))
@@ -215,7 +219,7 @@ def test_equal_sites_are_computed_once(case, crystal, seed):
 @pytest.mark.parametrize("name", sorted(architectures()))
 def test_one_program_for_all_sizes(name):
     tf = pytest.importorskip("tensorflow")
-    predictor = Predictor.create(name, [Target("a")], keywords=SMALL[name])
+    predictor = Predictor.create(name, [Target("a")], keywords=architectures()[name].small)
     traces = []
     call = type(predictor.model).call
     with pytest.MonkeyPatch.context() as patch:

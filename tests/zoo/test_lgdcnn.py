@@ -137,14 +137,14 @@ def test_parameter_count(variant):
     [(1.0, (1999, 0)), (0.6, (1199, 2)), (0.5, (999, 4)), (0.2, (399, 26)), (0.01, (19, 220)), (1e-4, (0, 882)), (0.0, (0, 1999))],
 )
 def test_fraction_rows(fraction, rows):
-    from tfmat.layers.composition import FractionEncoding
+    from tfmat.zoo.lgdcnn import FractionEncoding
 
     linear, logarithmic = FractionEncoding(512).rows(np.array([[fraction]], dtype="float32"))
     assert (int(linear[0, 0]), int(logarithmic[0, 0])) == rows
 
 
 def test_fraction_table():
-    from tfmat.layers.composition import sine_table
+    from tfmat.zoo.lgdcnn import sine_table
 
     table = sine_table(2000, 256)
     np.testing.assert_allclose(table[1, :4], [0.84147098, 0.82482897, 0.80797388, 0.79096817], atol=1e-8)

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     with _logging(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(?!tfmat)")
         try:
@@ -121,7 +121,7 @@ def _failed(error: BaseException) -> int:
 
 
 def _nobody_reads() -> int:
-    """As after ``tfmat datasets | head -1``; Python must not complain about stdout when it exits."""
+    """End quietly where nobody reads stdout any more, as after ``tfmat datasets | head -1``."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _BROKEN_PIPE
@@ -129,7 +129,7 @@ def _nobody_reads() -> int:
 
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
-    """Log records go to stderr, one line each; afterwards everything is as it was."""
+    """Write log records to stderr, one line each, for as long as the block runs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("tfmat: %(message)s"))
     root, own = logging.getLogger(), logging.getLogger("tfmat")

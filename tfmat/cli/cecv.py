@@ -66,7 +66,6 @@ def cecv(
     load_tensorflow()
     from tfmat.analysis.cecv import cecv as count
     from tfmat.analysis.cecv import environment
-    from tfmat.analysis.cecv.references import role_of
     from tfmat.analysis.cecv.results import example_compound, write_results
 
     predictors = _loaded(models)
@@ -82,7 +81,8 @@ def cecv(
             found[name] = count(
                 predictor, table.materials, element, layer=layer, clustering=clustering, batch_size=batch_size, report=report,  # type: ignore[arg-type]
             )  # fmt: skip
-    roles = {name: role for name, predictor in predictors.items() if (role := role_of(predictor)) is not None}
+    found_roles = {name: predictor.architecture.reference_role(predictor.keywords) for name, predictor in predictors.items()}
+    roles = {name: role for name, role in found_roles.items() if role is not None}
     _print(found, roles, source)
     if out is not None:
         with new_folder(out, overwrite) as folder:
@@ -91,7 +91,7 @@ def cecv(
 
 
 def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
-    """The models by what they are called: their folders' names, or where these are the same the whole paths."""
+    """Load the models and name them by their folders, or by their whole paths where folders have the same name."""
     from tfmat.analysis.cecv.environments import check_composition_model
     from tfmat.predictor import Predictor
 
@@ -107,7 +107,7 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
 
 
 def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | None, split: str | None) -> tuple[Table, str]:
-    """The rows, and what they are called."""
+    """Read the compounds; the second value is what they are called."""
     from tfmat.data.user_data import read_user_data
     from tfmat.model_directory.files import model_folder
 

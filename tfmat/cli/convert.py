@@ -97,7 +97,7 @@ def matgl(
 
 
 def _checked(name: str | None, unit: str | None, transform: str | None, out: Path, overwrite: bool) -> Target | None:
-    """The target that was named; refuses what needs no reading to be refused."""
+    """Check the options, and return the target that they name."""
     if transform is not None:
         known("transform", transform, TRANSFORMS)
     check_replaceable(out, overwrite)

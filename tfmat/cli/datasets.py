@@ -67,7 +67,7 @@ def _line(entry: Listing) -> list[str]:
 
 
 def size(count: int | None) -> str:
-    """``46.6 MB``; empty where it is unknown."""
+    """Write a number of bytes as ``46.6 MB``; unknown ones are empty."""
     if count is None:
         return ""
     for power, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -187,7 +187,7 @@ def build(
 
 
 def _built(name: str, overwrite: bool) -> Path:
-    """Build with a progress line or bar a split."""
+    """Build the dataset, with a progress line or bar per split."""
     from tfmat import datasets as library
 
     shown: dict[str, Callable[[int, int], Any]] = {}

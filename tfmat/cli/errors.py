@@ -1,4 +1,4 @@
-"""What goes wrong, as one line on stderr and an exit code."""
+"""What goes wrong becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CommandError(Exception):
-    """A command ends with one line and an exit code."""
+    """Ends a command with one line and an exit code."""
 
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:
         super().__init__(message)
@@ -37,13 +37,11 @@ class Signalled(BaseException):
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """The line, without the leading ``tfmat: ``, and the exit code for an error."""
+    """Say an error in one line, without the leading ``tfmat: ``, and choose the exit code."""
     if isinstance(error, CommandError):
         return str(error), error.code
-    if isinstance(error, Signalled):
-        return "interrupted", 128 + error.signum
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, (Signalled, KeyboardInterrupt)):
+        return "interrupted", signal_code(error)
     if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
         return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
@@ -59,6 +57,11 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     return f"internal error, please report it: {type(error).__name__}: {_line(error)[:300]} (--log-level debug shows where)", BUG
 
 
+def signal_code(error: BaseException) -> int:
+    """Give the exit code after a signal, which the error that it raised names as ``signum``; Ctrl-C has none."""
+    return 128 + int(getattr(error, "signum", signal.SIGINT))
+
+
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -71,8 +74,16 @@ def _system_error(error: OSError) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether there is no space left; HDF5 tells it in the text alone."""
+    """Tell whether an error says that no space is left, as HDF5 does in its text alone."""
     return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
+
+
+def check_file(out: Path, overwrite: bool, ending: str) -> None:
+    """Refuse an ``--out`` at which a file cannot be written."""
+    if out.is_dir():
+        raise InputError("it is a folder", file=str(out), expected=f"--out FILE.{ending}")
+    if out.exists() and not overwrite:
+        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
 
 
 @contextlib.contextmanager
@@ -90,7 +101,7 @@ def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up; in a thread nothing is changed."""
+    """Let SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up. In a thread nothing is changed."""
 
     def stop(signum: int, frame: Any) -> None:
         raise Signalled(signum)
@@ -107,6 +118,6 @@ def signals_raise() -> Iterator[None]:
 
 
 def tell(message: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening
         print(f"tfmat: {message}", file=sys.stderr, flush=True)

@@ -78,7 +78,7 @@ def explain(
 
 
 def _warn(predictor: Predictor, found: Sequence[tuple[str, Explanation]]) -> None:
-    """Of elements that the model has not learnt, and of integrals that did not converge."""
+    """Warn of elements that the model has not learnt, and of integrals that did not converge."""
     from tfmat.elements import SYMBOLS
 
     known = predictor.info.get("elements")
@@ -93,7 +93,7 @@ def _warn(predictor: Predictor, found: Sequence[tuple[str, Explanation]]) -> Non
 
 
 def _text(name: str, explanation: Explanation) -> str:
-    """What is printed of one material."""
+    """Write what is printed of one material."""
     lines = [name if name == explanation.material else f"{name} ({explanation.material})"]
     for part in explanation.targets.values():
         rest = f"{_plus(part.rest)} (whole crystal)" if part.rest else ""

@@ -14,7 +14,7 @@ from tfmat.cli.tables import MODEL_HELP, aligned, duration
 from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.export.formats.weight_precision import Loss
+    from tfmat.export.results import Loss
 
 ENDINGS = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
 """Format -> ending of the default output."""
@@ -132,7 +132,7 @@ def export(
 
 
 def _losses(losses: Sequence[Loss]) -> list[list[str]]:
-    """A row a target: what storing the weights with fewer bits costs."""
+    """Say for each target what storing the weights with fewer bits costs."""
     rows = []
     for loss in losses:
         beside = "" if loss.validation_mae is None else f"; validation MAE {loss.validation_mae:.3g} {loss.unit}".rstrip()

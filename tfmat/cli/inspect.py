@@ -38,7 +38,7 @@ def inspect(
 
 
 def _found(path: str) -> Inspected:
-    """Keras is loaded, quietly, only for what needs it."""
+    """Look at the file or folder; Keras is loaded, quietly, only for what needs it."""
     from pathlib import Path
 
     from tfmat.export.inspect import inspect as look
@@ -85,7 +85,7 @@ def _predicts(model: Mapping[str, Any]) -> str:
 
 
 def provenance(model: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: what the model is, its data with their licence, its training, its scores, and the versions.
+    """Make the rows of a table: what the model is, its data with their licence, its training, its scores, and the versions.
 
     Args:
         model: content of ``tfmat.json`` or ``config.json``.
@@ -115,7 +115,7 @@ def provenance(model: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _data(info: Mapping[str, Any]) -> list[list[str]]:
-    """Data set, licence and citation, of tfmat's own runs and of converted weights."""
+    """Tell data set, licence and citation, of tfmat's own runs and of converted weights."""
     data = info.get("dataset")
     rows = []
     if data:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tfmat.cli.errors import tell
+from tfmat.cli.errors import check_file, tell
 from tfmat.cli.progress import load_tensorflow, rows_done
 from tfmat.cli.tables import MODEL_HELP, aligned, number, shortened
 from tfmat.errors import InputError
@@ -56,7 +56,7 @@ def predict(
       tfmat predict runs/gap --input table.csv --formula-column composition
     """  # noqa: D301
     if out is not None:
-        _check_out(out, overwrite)
+        check_file(out, overwrite, "csv")
     predictor, wanted = load_and_collect(model, materials or [], input_ or [], formula_column)
     with rows_done("predicting") as report:
         frame = predictor.predict(wanted, batch_size=batch_size, report=report)
@@ -74,7 +74,7 @@ def predict(
 def load_and_collect(
     model: Path, arguments: Sequence[str], files: Sequence[Path], formula_column: str | None
 ) -> tuple[Predictor, list[GivenMaterial]]:
-    """The model and the materials for it, in the order of the command line.
+    """Load the model and read the materials for it, in the order of the command line.
 
     The process that parses structure files starts while this one loads TensorFlow.
 
@@ -101,13 +101,6 @@ def load_and_collect(
         return predictor, found
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir():
-        raise InputError("it is a folder", file=str(out), expected="--out FILE.csv")
-    if out.exists() and not overwrite:
-        raise InputError("it exists already", file=str(out), expected="a new --out, or --overwrite")
-
-
 def _report_errors(frame: pd.DataFrame, materials: Sequence[GivenMaterial]) -> int:
     failed = [i for i, error in enumerate(frame["error"]) if isinstance(error, str)]
     for i in failed[:REPORTED]:
@@ -125,7 +118,7 @@ def _report_unseen(frame: pd.DataFrame) -> None:
 
 
 def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
-    """What is printed: ids, formulas, values and uncertainties with the digits that matter, and warnings and errors if there are any."""
+    """Write the table that is printed: ids, formulas, values and uncertainties with the digits that matter, warnings and errors."""
     failed = frame["error"].notna().any()
     columns = [*(["id"] if "id" in frame else []), "material"]
     texts = {name: [shortened(value) for value in frame[name]] for name in columns}

@@ -33,7 +33,7 @@ SILENCE = 60.0
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Tell whether somebody watches stderr."""
     return sys.stderr.isatty()
 
 
@@ -65,7 +65,7 @@ def task(description: str, *, plain: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def rows_done(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback ``(rows done, rows in all)`` that shows rate and remaining time once the work has taken longer than `PATIENCE`.
+    """Give a callback ``(rows done, rows in all)`` that shows rate and remaining time once the work has taken longer than `PATIENCE`.
 
     0 rows in all stand for an unknown number. The first batch does not count in the rate: it comes with reading and compilation.
     """
@@ -99,7 +99,7 @@ def rows_done(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def progress_bar() -> Any:
-    """A `rich.progress.Progress` on stderr whose tasks have the fields ``left`` and ``note``."""
+    """Make a `rich.progress.Progress` on stderr whose tasks have the fields ``left`` and ``note``."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -114,7 +114,7 @@ def progress_bar() -> Any:
 
 
 class TrainingProgress:
-    """Context manager whose `report` is the callback of `tfmat.training.loop.train`.
+    """Shows a training. It is a context manager, and its `report` is the callback of `tfmat.training.loop.train`.
 
     Args:
         rows: of the training split.
@@ -143,7 +143,7 @@ class TrainingProgress:
             self._bar.stop()
 
     def _announce(self) -> None:
-        """Before the first step, or earlier if that takes long."""
+        """Say that training begins: before the first step, or earlier if that takes long."""
         with self._lock:
             if self._announced:
                 return
@@ -157,7 +157,7 @@ class TrainingProgress:
                 tell(f"training on {self._rows:,} rows; {note}")
 
     def report(self, epoch: int, epochs: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
-        """After every step, and with figures after every epoch."""
+        """Show a step, or with figures an epoch."""
         self._announce()
         now, done = time.monotonic(), epoch - 1 + step / steps
         if self._first_epoch is None:
@@ -178,7 +178,7 @@ class TrainingProgress:
             tell(", ".join(part for part in (f"{where}: {self._figures}" if figures else where, rate, left) if part))
 
     def _due(self, epoch: int, epochs: int, now: float, finished: bool) -> bool:
-        """Whether to print a line: the first three epochs, then evenly spread ones, the last, and whenever it was silent for long."""
+        """Decide whether to print a line: for the first three epochs, then evenly spread ones, the last, and after a long silence."""
         if now - self._last_line >= SILENCE:
             return True
         number = epoch - (self._first_epoch or 1)
@@ -202,7 +202,7 @@ class TrainingProgress:
 
 
 class Shown(Progress):
-    """What the library tells of long work, shown on stderr."""
+    """Shows on stderr what the library tells of long work."""
 
     tell = staticmethod(tell)
     task = staticmethod(task)
@@ -220,7 +220,7 @@ SHOWN = Shown()
 
 @contextlib.contextmanager
 def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty folder that becomes `out` at the end, or is removed after any error; it is told if writing takes long."""
+    """Give an empty folder that becomes `out` at the end, or is removed after any error; writing that takes long is told."""
     from tfmat.atomic import new_directory
 
     with task(f"writing {out}"), new_directory(out, overwrite=overwrite) as temporary:
@@ -229,7 +229,7 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """What C++ code writes to file descriptor 2 is swallowed; after an error it is shown. Nothing is swallowed at log level debug."""
+    """Swallow what C++ code writes to file descriptor 2; after an error it is shown. Nothing is swallowed at log level debug."""
     if logging.getLogger("tfmat").getEffectiveLevel() <= logging.DEBUG:
         yield
         return
@@ -311,7 +311,7 @@ def _lean() -> Iterator[None]:
 
 
 def _may_run_on_jax() -> bool:
-    """Whether Keras may be told so by its environment variable or its configuration file."""
+    """Tell whether Keras may be told to run on JAX by its environment variable or its configuration file."""
     file = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
     try:
         return "jax" in (os.environ.get("KERAS_BACKEND") or file.read_text(encoding="utf-8"))

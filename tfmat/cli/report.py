@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tfmat.cli.errors import check_file
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import MODEL_HELP, aligned, number, scores_table, with_unit
 from tfmat.errors import InputError
@@ -80,7 +81,7 @@ def _write_comparison(runs: Sequence[Run], target: Path) -> None:
 
 
 def _differences(paired: Paired, runs: Sequence[Run]) -> str:
-    """One line a run: its error on the common rows, and the difference to the first."""
+    """Write one line per run: its error on the common rows, and the difference to the first."""
     first = paired.results[0]
     header = [
         f"{first.target.name}, {len(first):,} common rows",
@@ -103,20 +104,17 @@ def _write(page: str, target: Path) -> None:
 
 
 def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
-    """Where the page goes. The page in a model's own folder is renewed, as its evaluations are."""
+    """Decide where the page goes. The page in a model's own folder is renewed, as its evaluations are."""
     same = [model for position, model in enumerate(models) if model.resolve() in [other.resolve() for other in models[:position]]]
     if same:
         raise InputError("it is given twice", file=str(same[0]), expected="different models")
     renewed = out is None and len(models) == 1 and models[0].is_dir()
     target = out or (models[0] / PAGE if renewed else Path(PAGE) if len(models) == 1 else COMPARISON)
-    if target.is_dir():
-        raise InputError("it is a folder", file=str(target), expected="--out FILE.html")
-    if target.exists() and not (overwrite or renewed):
-        raise InputError("it exists already", file=str(target), expected="a new --out, or --overwrite")
+    check_file(target, overwrite or renewed, "html")
     return target
 
 
 def _names(models: Sequence[Path]) -> list[str]:
-    """The folders' names, or their paths where names repeat."""
+    """Name the models by their folders, or by their paths where names repeat."""
     names = [model.absolute().name if model.is_dir() else str(model) for model in models]
     return names if len(set(names)) == len(names) else [str(model) for model in models]

@@ -44,7 +44,7 @@ def serve(
     """  # noqa: D301
     if port == grpc_port:
         raise CommandError(f"REST and gRPC cannot both have port {port}")
-    from tfmat.export.repository_files import MODELS
+    from tfmat.export.serving import MODELS
 
     repository = model
     if not (model / MODELS).is_file():
@@ -65,8 +65,8 @@ def serve(
 
 
 def docker_command(repository: Path, port: int, grpc_port: int, batching: bool) -> str:
-    """The same server in a container, as one line for a shell."""
-    from tfmat.export.repository_files import IMAGE, IN_CONTAINER
+    """Write the command that runs the same server in a container, as one line for a shell."""
+    from tfmat.export.serving import IMAGE, IN_CONTAINER
 
     ports = ["-p", f"{port}:8501", "-p", f"{grpc_port}:8500"]
     volume = ["-v", f"{repository.resolve()}:{IN_CONTAINER}:ro"]
@@ -74,7 +74,7 @@ def docker_command(repository: Path, port: int, grpc_port: int, batching: bool) 
 
 
 def _flags(configuration: str, repository: str, batching: bool) -> list[str]:
-    from tfmat.export.repository_files import BATCHING_FLAGS, SERVER_FLAGS
+    from tfmat.export.serving import BATCHING_FLAGS, SERVER_FLAGS
 
     flags = [flag.format(folder=configuration) for flag in SERVER_FLAGS]
     return flags + [flag.format(folder=repository) for flag in BATCHING_FLAGS] if batching else flags
@@ -82,7 +82,7 @@ def _flags(configuration: str, repository: str, batching: bool) -> list[str]:
 
 def _run(binary: str, repository: Path, port: int, grpc_port: int, batching: bool) -> int:
     """Run the server with the folders as they are called outside a container; returns its exit code."""
-    from tfmat.export.repository_files import MODELS, models_config, served_models
+    from tfmat.export.serving import MODELS, models_config, served_models
 
     root = repository.resolve()
     with tempfile.TemporaryDirectory(prefix="tfmat-serve-") as folder:

@@ -11,7 +11,7 @@ MODEL_HELP = "A folder written by `tfmat train`, a .keras file of Predictor.save
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Columns two spaces apart; those with a number in `right` are aligned to the right."""
+    """Write a table with columns two spaces apart; those with a number in `right` are aligned to the right."""
     cells = [header, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
@@ -21,7 +21,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
 
 
 def number(value: float, uncertainty: float | None = None) -> str:
-    """Four significant digits; beside an uncertainty as many decimals as its two significant digits have."""
+    """Write a number with four significant digits, or beside an uncertainty with the decimals of its two significant digits."""
     if not math.isfinite(value):
         return "-"
     if uncertainty is not None and math.isfinite(uncertainty) and uncertainty > 0:
@@ -32,7 +32,7 @@ def number(value: float, uncertainty: float | None = None) -> str:
 
 
 def scores_table(title: str, scores: Mapping[str, Mapping[str, float]], units: Mapping[str, str]) -> str:
-    """One line a score: the main one (MAE or ROC-AUC) first, the number of rows last."""
+    """Write one line per score: the main one (MAE or ROC-AUC) first, the number of rows last."""
     from tfmat.model_directory.card import score_lines
 
     rows = []
@@ -43,12 +43,12 @@ def scores_table(title: str, scores: Mapping[str, Mapping[str, float]], units: M
 
 
 def with_unit(name: str, unit: str) -> str:
-    """``band_gap`` and ``eV`` -> ``band_gap [eV]``."""
+    """Write ``band_gap`` and ``eV`` as ``band_gap [eV]``."""
     return f"{name} [{unit}]" if unit else name
 
 
 def duration(seconds: float) -> str:
-    """``47 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    """Write seconds as ``47 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -58,6 +58,6 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: Any, width: int = 40) -> str:
-    """One line of at most `width` characters."""
+    """Write a text as one line of at most `width` characters."""
     line = " ".join(str(text)[: 4 * width].split())
     return line if len(line) <= width else line[: width - 3] + "..."

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, tell, writing
+from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import duration, scores_table
 from tfmat.errors import InputError
@@ -154,14 +153,14 @@ def train(
 
 
 def default_data() -> str:
-    """The embedded dataset."""
+    """Name the embedded dataset."""
     from tfmat.datasets import DEFAULT
 
     return DEFAULT
 
 
 def _check_names(precision: str, strategy: str) -> None:
-    """Before the data is read, which may take long."""
+    """Refuse unknown names before the data is read, which may take long."""
     from tfmat.training.distribution import strategy_of
     from tfmat.training.precision import PRECISIONS
 
@@ -184,7 +183,7 @@ def _was_typed(ctx: typer.Context, name: str) -> bool:
 
 
 def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | None) -> RunConfig:
-    """What is left of a config beside the options that were typed."""
+    """Read a config, and leave out what the options that were typed replace."""
     load_tensorflow()
     empty: dict[str, dict[str, Any]] = {
         "recipe": {"recipe": {}},
@@ -199,7 +198,7 @@ def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | N
 
 
 def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> None:
-    """``--resume``: the same settings and data again."""
+    """Continue a run with its own settings and data."""
     for name in ctx.params:
         if name not in _WITH_RESUME and _was_typed(ctx, name):
             option = "--" + name.strip("_").replace("_", "-")
@@ -234,11 +233,10 @@ def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
     try:
         with writing(folder.out):
             yield
-    except Interrupted as error:
-        raise CommandError(_interrupted(error.epoch, settings, advice), 128 + error.signum) from None
-    except (Signalled, KeyboardInterrupt) as error:
-        signum = error.signum if isinstance(error, Signalled) else signal.SIGINT
-        raise CommandError(_interrupted(len(folder.finished_epochs), settings, advice), 128 + signum) from None
+    except (Interrupted, Signalled, KeyboardInterrupt) as error:
+        epochs = error.epoch if isinstance(error, Interrupted) else len(folder.finished_epochs)
+        when = f"after epoch {epochs} of {settings.epochs}" if epochs else "before the first epoch ended"
+        raise CommandError(f"interrupted {when}; {advice}", signal_code(error)) from None
     except Diverged as error:
         rate = settings.recipe["learning_rate"]
         raise CommandError(f"training diverged: {error}; try a lower rate: --recipe-option learning_rate={rate / 3:.2g}") from None
@@ -249,12 +247,6 @@ def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
             raise CommandError(f"disk full while writing {folder.out}; the run is kept up to its last checkpoint: {advice}") from error
         tell(f"the run is kept up to its last checkpoint: {advice}")
         raise
-
-
-def _interrupted(epochs: int, settings: Settings, advice: str) -> str:
-    if epochs == 0:
-        return f"interrupted before the first epoch ended; {advice}"
-    return f"interrupted after epoch {epochs} of {settings.epochs}; {advice}"
 
 
 def _summary(predictor: Predictor, out: Path) -> None:

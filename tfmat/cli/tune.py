@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, tell, writing
+from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.train import (
     Cache,
@@ -215,11 +214,8 @@ def _continuable(out: Path, role: str) -> Iterator[None]:
     try:
         with writing(out, kept):
             yield
-    except Interrupted as error:
-        raise CommandError(f"interrupted; {advice}", 128 + error.signum) from None
-    except (Signalled, KeyboardInterrupt) as error:
-        signum = error.signum if isinstance(error, Signalled) else signal.SIGINT
-        raise CommandError(f"interrupted; {advice}", 128 + signum) from None
+    except (Interrupted, Signalled, KeyboardInterrupt) as error:
+        raise CommandError(f"interrupted; {advice}", signal_code(error)) from None
 
 
 def _summary(result: SearchResult) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tfmat.atomic import write_csv
 from tfmat.data.bounded import LIMITS, decode, read_bytes
-from tfmat.data.csv_files import write_csv
 from tfmat.data.splits import SPLITS, split_by_hash, split_random
 from tfmat.data.table import as_crystals
 from tfmat.errors import InputError

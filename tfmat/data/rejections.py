@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfmat.data.csv_files import write_csv
+from tfmat.atomic import write_csv
 from tfmat.errors import InputError
 
 FILE_NAME = "rejected.csv"

@@ -22,7 +22,7 @@ from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_en
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
 from tfmat.datasets.files import split_user_data
-from tfmat.datasets.merged import joined_files, merge
+from tfmat.datasets.merged import merge, merge_files
 from tfmat.datasets.packed import is_packed as is_packed
 from tfmat.datasets.packed import read_packed as read_packed
 from tfmat.datasets.registry import describe as describe
@@ -95,24 +95,27 @@ def open_data(
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
-        stated: for several: units and tasks are stated elsewhere, see `tfmat.datasets.merged.merge`.
+        stated: for several: units are stated elsewhere, see `tfmat.datasets.merged.merge`.
     """
     wanted = [targets] if isinstance(targets, str) else targets
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
-    datasets, files = {}, {}
+    if not names:
+        raise InputError("no data", expected="the name of a dataset, or a file or folder")
+    parts: dict[str, Dataset | UserData] = {}
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name!r} is given twice", expected="each dataset or file once")
         if _is_own(name):
-            files[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
+            parts[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
         elif split is not None:
             raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
         else:
-            datasets[name] = (load(name) if _is_name(name) else read_packed(name)).select(wanted)
+            parts[name] = (load(name) if _is_name(name) else read_packed(name)).select(wanted)
     spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
     if len(names) > 1:
-        return merge(datasets, files, names, split=spec, seed=seed, material=material, stated=stated)
-    return datasets[names[0]] if datasets else split_user_data(files[names[0]], names[0], spec, seed)
+        return merge(parts, split=spec, seed=seed, material=material, stated=stated)
+    found = parts[names[0]]
+    return found if isinstance(found, Dataset) else split_user_data(found, names[0], spec, seed)
 
 
 def load_data(
@@ -144,7 +147,7 @@ def load_data(
 def read_files(paths: Sequence[str], **options: Any) -> UserData:
     """Read one file or folder, or several as one, with the `options` of `tfmat.data.read_user_data`."""
     found = {path: read_user_data(path, **options) for path in paths}
-    return found[paths[0]] if len(paths) == 1 else joined_files(found)
+    return found[paths[0]] if len(paths) == 1 else merge_files(found)
 
 
 def _is_own(data: str) -> bool:

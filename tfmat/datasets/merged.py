@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +40,7 @@ class MergedDataset(FileDataset):
 
 
 def merge(
-    datasets: Mapping[str, Dataset],
-    files: Mapping[str, UserData],
-    order: Sequence[str],
+    parts: Mapping[str, Dataset | UserData],
     *,
     split: SplitSpec | None = None,
     seed: int = 0,
@@ -53,135 +52,125 @@ def merge(
     An id that occurs in several of them gets the name of its source before it: ``a.csv:17``.
 
     Args:
-        datasets: name -> dataset.
-        files: path -> content of a user's file or folder.
-        order: of both, by name.
+        parts: name -> dataset, and path -> content of a user's file or folder.
         split: of the files, see `tfmat.datasets.files.split_user_data`.
         seed: of that split.
-        material: ``composition`` turns crystals to formulas where only some have crystals.
-        stated: units and tasks are stated elsewhere, so files may be merged with datasets, which have units and tasks of their own.
+        material: ``composition`` turns crystals to formulas where only some of the parts have crystals.
+        stated: units are stated elsewhere, so files, which do not tell theirs, may be merged with datasets, which do. A file may hold
+            classes where a dataset does: other values than 0 and 1 are refused when they are learnt.
 
     Raises:
         InputError: targets, units, tasks or materials differ.
     """
-    parts: dict[str, Dataset | UserData] = {name: datasets[name] if name in datasets else files[name] for name in order}
-    _check_targets({name: _tables(part)[0] for name, part in parts.items()})
-    units, tasks = (_agreed(kind, datasets, files, stated) for kind in ("units", "tasks"))
-    kind = _check_materials(parts, material)
-    renamed = _distinguished({name: [i for table in _tables(part) for i in table.ids] for name, part in parts.items()})
-    tables: dict[str, list[Table]] = {part: [] for part in SPLITS}
-    for name, dataset in datasets.items():
-        for part, table in dataset.splits.items():
-            tables[part].append(_tagged(table, name, renamed, kind))
+    datasets = {name: part for name, part in parts.items() if isinstance(part, Dataset)}
+    files = {name: part for name, part in parts.items() if isinstance(part, UserData)}
+    tagged = _tagged(parts, material)
+    tables = {part: [tagged[name][i] for name in datasets] for i, part in enumerate(SPLITS)}
     own = None
     if files:
-        own = split_user_data(joined_files(files, renamed, kind, split), " + ".join(files), split, seed)
+        own = split_user_data(_joined(files, tagged, split), " + ".join(files), split, seed)
         for part, table in own.splits.items():
             tables[part].append(table)
+    if datasets and files and not stated:
+        _check_units(*next(iter(datasets.items())), next(iter(files)))
     splits = {part: Table.join(several) for part, several in tables.items()}
-    name, rows = " + ".join(order), sum(len(table) for table in splits.values())
-    said = {field: "; ".join(dict.fromkeys(filter(None, (getattr(d, field) for d in datasets.values())))) for field in _SAID}
-    version = hashlib.sha256("".join(table.content_hash() for table in splits.values()).encode()).hexdigest()[:12]
+    name, kind = " + ".join(parts), _kind(parts, material)
+    known = next(iter(datasets.values()), own)
+    assert known is not None
+    said = {
+        key: "; ".join(dict.fromkeys(filter(None, (getattr(d, key) for d in datasets.values())))) for key in ("citation", "licence", "url")
+    }
     return MergedDataset(
-        name, version, f"{rows:,} {'crystals' if kind == 'crystal' else 'materials'} of {name}", units, tasks, kind, splits,
-        all(dataset.official_split for dataset in datasets.values()) and not files, **said,
-        rejections=() if own is None else own.rejections, read=0 if own is None else own.read, split=None if own is None else own.split,
-        sources=tuple(order),
-    )  # fmt: skip
+        name=name,
+        version=hashlib.sha256("".join(table.content_hash() for table in splits.values()).encode()).hexdigest()[:12],
+        title=f"{sum(map(len, splits.values())):,} {'crystals' if kind == 'crystal' else 'materials'} of {name}",
+        units=known.units,
+        tasks=known.tasks,
+        material=kind,
+        splits=splits,
+        official_split=not files and all(dataset.official_split for dataset in datasets.values()),
+        rejections=() if own is None else own.rejections,
+        read=0 if own is None else own.read,
+        split=None if own is None else own.split,
+        sources=tuple(parts),
+        **said,
+    )
 
 
-_SAID = ("citation", "licence", "url")
+def _check_units(name: str, dataset: Dataset, file: str) -> None:
+    """Refuse a file, of which no unit is known, beside a dataset with units."""
+    if any(dataset.units.values()):
+        options = " ".join(f"--unit {unit}" if unit else "--unit ''" for unit in dataset.units.values())
+        problem = f"{name} has {_described(dataset)}, {file} does not tell its own units"
+        raise InputError(problem, expected=f"{options}, if that is so: values are never converted")
 
 
-def joined_files(
-    files: Mapping[str, UserData], renamed: Mapping[str, Mapping[str, str]] | None = None, kind: Material | None = None,
-    split: SplitSpec | None = None,
-) -> UserData:  # fmt: skip
-    """The rows of several files as those of one, tagged by file; ids that several have get the file's name before them.
+def merge_files(files: Mapping[str, UserData]) -> UserData:
+    """The rows of several files as those of one, see `merge`."""
+    return _joined(files, _tagged(files, None), None)
 
-    Raises:
-        InputError: only some have a column ``split``, and `split` does not say how to split them instead.
-    """
-    named = {path: "split" in data.cells.columns for path, data in files.items()}
-    if split is None and any(named.values()) and not all(named.values()):
-        having, lacking = (next(path for path, has in named.items() if has is wanted) for wanted in (True, False))
-        raise InputError(f"{having} has a column 'split' and {lacking} has none", expected="it in all files, or --split")
-    kind = kind or _check_materials(files, None)
-    _check_targets({path: data.table for path, data in files.items()})
-    renamed = renamed or _distinguished({path: data.table.ids for path, data in files.items()})
-    table = Table.join([_tagged(data.table, path, renamed, kind) for path, data in files.items()])
-    several = list(files.values())
+
+def _joined(files: Mapping[str, UserData], tagged: Mapping[str, list[Table]], split: SplitSpec | None) -> UserData:
+    marked = [path for path, data in files.items() if "split" in data.cells.columns]
+    if split is None and 0 < len(marked) < len(files):
+        other = next(path for path in files if path not in marked)
+        raise InputError(f"{marked[0]} has a column 'split' and {other} has none", expected="it in all files, or --split")
+    several, table = list(files.values()), Table.join([tagged[path][0] for path in files])
     common = [name for name in several[0].cells.columns if all(name in data.cells.columns for data in several)]
     columns = {name: [cell for data in several for cell in data.cells.columns[name]] for name in common}
     cells = dataclasses.replace(several[0].cells, columns=columns, rows=table.rows, source=table.source)
     rejections = tuple(rejection for data in several for rejection in data.rejections)
-    return UserData(table, cells, kind, rejections, sum(data.read for data in several))
+    return UserData(table, cells, several[0].material, rejections, sum(data.read for data in several))
+
+
+def _tagged(parts: Mapping[str, Dataset | UserData], material: Material | None) -> dict[str, list[Table]]:
+    """The tables of all parts, once these fit together, with the origin of their rows and distinguishable ids."""
+    for (first, known), (name, part) in itertools.combinations(parts.items(), 2):
+        mixed = isinstance(part, UserData) != isinstance(known, UserData)
+        if set(_tables(part)[0].targets) != set(_tables(known)[0].targets) or not (mixed or _described(part) == _described(known)):
+            problem = f"{first} has {_described(known)} and {name} has {_described(part)}"
+            raise InputError(f"the targets differ: {problem}", expected="the same in all, chosen by --target: values are never converted")
+    formulas = _kind(parts, material) == "composition"
+    ids = {name: [identifier for table in _tables(part) for identifier in table.ids] for name, part in parts.items()}
+    counts = Counter(identifier for several in ids.values() for identifier in set(several))
+    tags, found = _tags(list(parts)), {}
+    for name, part in parts.items():
+        found[name] = [
+            dataclasses.replace(
+                table,
+                materials=list(map(str, table.materials)) if formulas and part.material == "crystal" else table.materials,
+                ids=[f"{tags[name]}:{identifier}" if counts[identifier] > 1 else identifier for identifier in table.ids],
+                origins=[name] * len(table),
+            )
+            for table in _tables(part)
+        ]
+    return found
 
 
 def _tables(part: Dataset | UserData) -> list[Table]:
     return list(part.splits.values()) if isinstance(part, Dataset) else [part.table]
 
 
-def _check_targets(tables: Mapping[str, Table]) -> None:
-    (first, expected), *others = tables.items()
-    for name, table in others:
-        if set(table.targets) != set(expected.targets):
-            told = " and ".join(f"{source} has {', '.join(sorted(t.targets))}" for source, t in ((first, expected), (name, table)))
-            raise InputError(f"the targets differ: {told}", expected="--target with what all of them have")
+def _described(part: Dataset | UserData) -> str:
+    """Targets, with units and tasks where they are known."""
+    if isinstance(part, UserData):
+        return ", ".join(sorted(part.table.targets))
+    tasks = {name: "" if task == "regression" else f" ({task})" for name, task in part.tasks.items()}
+    return ", ".join(f"{name}{f' [{unit}]' if unit else ''}{tasks[name]}" for name, unit in sorted(part.units.items()))
 
 
-def _agreed(kind: str, datasets: Mapping[str, Dataset], files: Mapping[str, UserData], stated: bool) -> dict[str, Any]:
-    """Units or tasks, which must be the same in all datasets; files say none."""
-    if not datasets:
-        (first, *_) = files.values()
-        return dict.fromkeys(first.table.targets, "" if kind == "units" else "regression")
-    (first_name, found), *others = ((name, getattr(dataset, kind)) for name, dataset in datasets.items())
-    for target, value in found.items():
-        for name, other in others:
-            if other[target] != value:
-                told = f"{value or 'no unit'} in {first_name}, {other[target] or 'no unit'} in {name}"
-                raise InputError(f"the {kind} of {target} differ: {told}", expected="the same: values are never converted")
-        implied = "" if kind == "units" else "regression"
-        if files and value != implied and not stated:
-            option = f"--unit {value}" if kind == "units" else f"--task {value}"
-            problem = f"{first_name} gives {target} as {value}, {next(iter(files))} does not say in which unit or task"
-            raise InputError(problem, expected=f"{option}, if that is so: values are never converted")
-    return dict(found)
-
-
-def _check_materials(parts: Mapping[str, Dataset | UserData], material: Material | None) -> Material:
+def _kind(parts: Mapping[str, Dataset | UserData], material: Material | None) -> Material:
     """What the merged rows are."""
-    kinds = {name: part.material for name, part in parts.items()}
-    packed = [any(isinstance(table.materials, Featurized) for table in _tables(part)) for part in parts.values()]
-    if any(packed):
-        featurizers = [t.materials.featurizer for part in parts.values() for t in _tables(part) if isinstance(t.materials, Featurized)]
-        if not all(packed) or any(featurizer != featurizers[0] for featurizer in featurizers):
-            raise InputError("a packed dataset can be merged with others that were packed for the same featurizer alone")
-    if len(set(kinds.values())) == 1:
-        return next(iter(kinds.values()))
-    if material == "composition":
-        return "composition"
-    crystals, formulas = (next(name for name, kind in kinds.items() if kind == wanted) for wanted in ("crystal", "composition"))
-    raise InputError(f"{crystals} holds crystals and {formulas} formulas", expected="the same in all, or an architecture for compositions")
-
-
-def _tagged(table: Table, name: str, renamed: Mapping[str, Mapping[str, str]], kind: Material) -> Table:
-    """The table with the origin of its rows, with distinguishable ids, and with formulas in place of crystals where these are merged."""
-    materials = table.materials
-    if kind == "composition" and not isinstance(materials, Featurized):
-        materials = [str(material) for material in materials]
-    ids = [renamed[name].get(identifier, identifier) for identifier in table.ids]
-    return dataclasses.replace(table, materials=materials, ids=ids, origins=[name] * len(table))
-
-
-def _distinguished(ids: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Source -> those of its ids that others have too -> the id with the name of the source before it."""
-    counts = Counter(identifier for several in ids.values() for identifier in set(several))
-    tags = _tags(list(ids))
-    return {
-        name: {identifier: f"{tags[name]}:{identifier}" for identifier in set(several) if counts[identifier] > 1}
-        for name, several in ids.items()
-    }
+    packed = [table.materials for part in parts.values() for table in _tables(part) if isinstance(table.materials, Featurized)]
+    if packed and (
+        len(packed) < sum(len(_tables(part)) for part in parts.values()) or any(m.featurizer != packed[0].featurizer for m in packed)
+    ):
+        raise InputError("a packed dataset can only be merged with others that were packed for the same featurizer")
+    kinds = {part.material: name for name, part in parts.items()}
+    if len(kinds) > 1 and material != "composition":
+        problem = f"{kinds['crystal']} holds crystals and {kinds['composition']} formulas"
+        raise InputError(problem, expected="the same in all, or an architecture for compositions")
+    return "composition" if len(kinds) > 1 else next(iter(kinds))
 
 
 def _tags(names: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from tfmat.layers.bonds import GaussianExpansion
+from tfmat.layers.gaussians import GaussianExpansion
 from tfmat.layers.lists import Edges, at_receivers, at_senders, softmax_of, sum_of
 from tfmat.layers.normalization import LayerNorm
 from tfmat.layers.rematerialization import computed_again

@@ -29,7 +29,7 @@ def list_inputs(spec: Spec) -> dict[str, keras.KerasTensor]:
     """The inputs of a model of crystals: the lists that its featurizer gives, and ``batch_sites`` int32 (B,).
 
     Args:
-        spec: of the featurizer.
+        spec: what the featurizer gives.
     """
     shapes = {key: shape if key in PADDED + STACKED else shape[1:] for key, (_, shape) in spec.items()}
     inputs = {key: keras.Input(shapes[key], dtype=dtype, name=key) for key, (dtype, _) in spec.items()}
@@ -111,7 +111,7 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
 
     Args:
         scores: (M, H).
-        edges: of the graph.
+        edges: the edges of the graph.
         nodes: any array with N rows.
 
     Returns:

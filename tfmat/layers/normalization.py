@@ -1,4 +1,4 @@
-"""Layer normalisation: with a gradient of its own, and over all sites of a crystal together."""
+"""Layer normalisation with a gradient of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from typing import Any
 
 import keras
 from keras import ops
-
-from tfmat.layers.lists import at_receivers, mean_of
-from tfmat.layers.precision import exact
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -43,48 +40,6 @@ class LayerNorm(keras.layers.Layer):
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"epsilon": self.epsilon}
-
-
-@keras.saving.register_keras_serializable("tfmat")
-class SitesNorm(keras.layers.Layer):
-    """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, mean and variance over all features of all sites of a crystal, in float32.
-
-    Args:
-        epsilon: added to the variance.
-
-    Call arguments:
-        x: (S, D).
-        multiplicity: (S, 1), sites that each row stands for; 0 for an empty one.
-        crystals: int (S,), which crystal each belongs to, ascending; the last one is B - 1.
-        batch_sites: any array with B rows.
-
-    Returns:
-        (S, D).
-    """
-
-    def __init__(self, epsilon: float = 1e-5, **layer_options: Any) -> None:
-        super().__init__(**layer_options)
-        self.epsilon = epsilon
-
-    def build(self, x_shape: tuple[int | None, ...], *other_shapes: Any) -> None:
-        self.gamma = self.add_weight(name="gamma", shape=x_shape[-1:], initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=x_shape[-1:], initializer="zeros")
-
-    def call(self, x: Any, multiplicity: Any, crystals: Any, batch_sites: Any) -> Any:
-        x, multiplicity = exact(x), exact(multiplicity)
-
-        def mean(values: Any) -> Any:
-            return at_receivers(mean_of(ops.mean(values, axis=-1, keepdims=True), multiplicity, crystals, batch_sites), crystals)
-
-        centered = x - mean(x)
-        normalised = centered * ops.rsqrt(mean(ops.square(centered)) + self.epsilon)
-        return ops.cast(normalised * ops.cast(self.gamma, x.dtype) + ops.cast(self.beta, x.dtype), self.compute_dtype)
-
-    def compute_output_shape(self, x_shape: tuple[int | None, ...], *other_shapes: Any) -> tuple[int | None, ...]:
-        return x_shape
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"epsilon": self.epsilon}

@@ -207,10 +207,10 @@ def _loop(step: Callable[..., list[Any]], states: list[Any], sequences: list[Any
     """The states after each step, (L, N, D) each.
 
     Args:
-        step: from the states and the values of the sequences at one slot to the new states.
+        step: function of the states and of the values of the sequences at one slot that gives the new states.
         states: (N, D) each.
         sequences: (L, N, D) each.
-        reverse: from the last slot to the first.
+        reverse: begin at the last slot.
     """
     length = sequences[0].shape[0]
     if length is not None and length <= UNROLL_LIMIT:

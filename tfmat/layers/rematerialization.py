@@ -16,7 +16,7 @@ def computed_again(layer: keras.layers.Layer, function: Callable[..., Any], *arr
 
     Args:
         layer: whose trainable weights `function` reads; it must not read other variables, random generators among them.
-        function: of `arrays`.
+        function: takes `arrays`.
         arrays: what it is differentiated by.
     """
     variables = layer.trainable_weights

@@ -1,4 +1,4 @@
-"""Layers along a masked sequence: soft attention with residual, and the deep convolution stack."""
+"""Convolution along masked sequences, and the matrix product that it shares with the recurrent layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfmat.layers.composition import torch_uniform
+from tfmat.layers.elements import torch_uniform
 
 
 def product(values: Any, matrix: Any, bias: Any = None) -> Any:
@@ -15,45 +15,6 @@ def product(values: Any, matrix: Any, bias: Any = None) -> Any:
     result = ops.matmul(_rows(values), matrix)
     result = result if bias is None else result + bias
     return ops.reshape(result, (ops.shape(values)[0], -1, matrix.shape[-1]))
-
-
-@keras.saving.register_keras_serializable("tfmat")
-class SoftAttentionResidual(keras.layers.Layer):
-    """``x (1 + softmax(score(x)))``: one weight a slot; nothing is summed over the slots.
-
-    The scorer is Dense - ReLU - Dense(1). One layer may be called several times, which shares the scorer.
-
-    Call arguments:
-        features: (B, L, D).
-        real: (B, L), padded slots get no attention; None attends to them.
-
-    Returns:
-        (B, L, D).
-    """
-
-    def build(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> None:
-        dim = int(features_shape[-1] or 0)
-        self.hidden_kernel = self.add_weight(name="hidden_kernel", shape=(dim, dim), initializer=torch_uniform(dim))
-        self.hidden_bias = self.add_weight(name="hidden_bias", shape=(dim,), initializer=torch_uniform(dim))
-        self.score_kernel = self.add_weight(name="score_kernel", shape=(dim, 1), initializer=torch_uniform(dim))
-        self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer=torch_uniform(dim))
-
-    def weights_of(self, features: Any, real: Any = None) -> Any:
-        """Attention weights (B, L, 1), which sum to 1 over the real slots."""
-        hidden_kernel, hidden_bias, score_kernel, score_bias = (
-            ops.cast(weight, self.compute_dtype) for weight in (self.hidden_kernel, self.hidden_bias, self.score_kernel, self.score_bias)
-        )
-        scores = product(ops.relu(product(features, hidden_kernel, hidden_bias)), score_kernel, score_bias)
-        if real is not None:
-            scores = ops.where(ops.cast(real, "bool")[:, :, None], scores, -1e9)
-        powers = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
-        return powers / ops.sum(powers, axis=1, keepdims=True)
-
-    def call(self, features: Any, real: Any = None) -> Any:
-        return features * (1.0 + self.weights_of(features, real))
-
-    def compute_output_shape(self, features_shape: tuple[int | None, ...], real_shape: Any = None) -> tuple[int | None, ...]:
-        return features_shape
 
 
 @keras.saving.register_keras_serializable("tfmat")
@@ -135,23 +96,3 @@ def _rows(values: Any) -> Any:
 
 def _behind(first: Any, second: Any) -> Any:
     return ops.concatenate([first, second], axis=1)
-
-
-@keras.saving.register_keras_serializable("tfmat")
-class NeighbourMaxPooling(keras.layers.Layer):
-    """Maximum over each feature and its two neighbouring features (window 3 along the **feature** axis, as in L-G-DCNN-v1).
-
-    Call arguments:
-        features: (B, L, D).
-
-    Returns:
-        (B, L, D).
-    """
-
-    def call(self, features: Any) -> Any:
-        before = ops.concatenate([features[..., :1], features[..., :-1]], axis=-1)
-        after = ops.concatenate([features[..., 1:], features[..., -1:]], axis=-1)
-        return ops.maximum(features, ops.maximum(before, after))
-
-    def compute_output_shape(self, features_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return features_shape

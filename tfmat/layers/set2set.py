@@ -27,7 +27,7 @@ class Set2Set(keras.layers.Layer):
         dim: n.
         steps: number of questions.
         project: map the items to width n first; otherwise they must have it.
-        legacy: as in the published MEGNet weights: gates are ``clip(0.2 x + 0.5, 0, 1)`` and the cell state is not carried over
+        legacy: what the published MEGNet weights need: gates are ``clip(0.2 x + 0.5, 0, 1)`` and the cell state is not carried over
             (c = gate(i) tanh(g) in every step), a slip of the original code with which these were trained.
         l2: weight of the L2 penalty of the projection.
 

@@ -29,7 +29,7 @@ def static_shapes_only(only: bool, grids: Collection[tuple[int, int]] = ()) -> I
 
 
 def sizes_may_depend_on_values() -> bool:
-    """Whether a layer may, for instance, keep only the rows that are no padding."""
+    """Tell whether a layer may, for instance, keep only the rows that are no padding."""
     return keras.backend.backend() == "tensorflow" and not _STATIC.get()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tfmat.architecture import get
 from tfmat.elements import SYMBOLS
 
 
@@ -47,7 +48,7 @@ def model_card(config: Mapping[str, Any], *, parameters: int, title: str, uncert
         lines += _converted(config)
     if "recipe" in info or "converted" not in info:
         lines += _data(info) + _training(config)
-    lines += _USE if config["featurizer"]["name"] == "CompositionFeaturizer" else _USE_CRYSTALS
+    lines += _USE if get(config["architecture"]).material == "composition" else _USE_CRYSTALS
     return "\n".join([*lines, "", *(_ABOUT_UNCERTAINTY if uncertain else []), _ABOUT_DOMAIN])
 
 

@@ -12,6 +12,7 @@ import keras
 
 from tfmat.architecture import Architecture, get
 from tfmat.errors import InputError
+from tfmat.layers.protocols import ServesTargets
 from tfmat.model_directory.files import StoredModel, read_model
 from tfmat.target import Target
 from tfmat.training.parts import Parts, layer_names, layer_of, matching_layers
@@ -69,7 +70,7 @@ class TransferReport:
 def initialise(model: keras.Model, targets: Sequence[Target], source: Path, *, name: str | None = None) -> TransferReport:
     """Give `model` the weights of a saved model, wherever path and shape agree.
 
-    An output layer is one that is called by a target's name, or that has an attribute ``targets`` with their names. It is taken
+    An output layer is one that is called by a target's name, or that serves several, see `ServesTargets`. It is taken
     over only if it serves the same targets in both models: same names, units, tasks and transforms, in the same order. Its targets should
     then keep their mean and standard deviation, which are in the report, so that the first prediction is the source's.
 
@@ -137,7 +138,7 @@ def _served(model: keras.Model, targets: Sequence[Target]) -> Mapping[str, tuple
     by_name = {target.name: (target.name, target.unit, target.task, target.transform) for target in targets}
     served = {}
     for layer in model.layers:
-        names = (layer.name,) if layer.name in by_name else tuple(getattr(layer, "targets", ()))
+        names = (layer.name,) if layer.name in by_name else tuple(layer.targets) if isinstance(layer, ServesTargets) else ()
         if names and layer.weights:
             served[layer.name] = tuple(by_name.get(name, (name,)) for name in names)
     return served

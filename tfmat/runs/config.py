@@ -127,7 +127,7 @@ def model_settings(
     batch_size: int | None,
     new: bool,
 ) -> Settings:
-    """What options, and where these are silent a config, say about the model and its recipe; the data is filled in later.
+    """Collect what options, and where these are silent a config, say about the model and its recipe; the data is filled in later.
 
     Args:
         given: the config.

@@ -20,24 +20,25 @@ if TYPE_CHECKING:
     from tfmat.data.grouped_splits import SplitSpec
     from tfmat.data.rejections import Rejection
     from tfmat.data.table import Table
+    from tfmat.data.user_data import UserData
     from tfmat.datasets import Dataset
     from tfmat.featurizers.base import Featurizer
     from tfmat.target import Target
 
 
 def names_of(data: str | Sequence[str]) -> list[str]:
-    """The names and paths that are meant: those of a list, or a single one."""
+    """List the names and paths that are meant: those of a list, or a single one."""
     return [data] if isinstance(data, str) else list(data)
 
 
 def resolved(data: str | Sequence[str]) -> str | list[str]:
-    """Absolute paths of files and folders, so that another working directory does not matter; names of datasets as they are."""
+    """Make paths absolute, so that another working directory does not matter; names of datasets stay as they are."""
     found = [str(Path(name).absolute()) if is_path(name) else name for name in names_of(data)]
     return found[0] if len(found) == 1 else found
 
 
 def is_path(data: str) -> bool:
-    """Whether `data` is a file or folder that exists, not the name of a dataset."""
+    """Tell whether `data` is a file or folder that exists, not the name of a dataset."""
     from tfmat.datasets import names
 
     return data not in names(folds=True) and Path(data).exists()
@@ -68,7 +69,7 @@ def open_dataset(
         targets: the targets wanted, None: see `tfmat.datasets.open_data`.
         split: of files.
         label: what each is called where that is not its path.
-        stated: units and tasks are stated elsewhere.
+        stated: units are stated elsewhere.
         progress: follows reading that takes long.
         options: further ones of `tfmat.datasets.open_data`.
     """
@@ -90,7 +91,7 @@ def open_dataset(
 def open_for(
     settings: Settings, targets: list[str] | None, spec: SplitSpec | None, *, stated: bool = False, progress: Progress = SILENT
 ) -> Dataset:
-    """The data of a run, which must be what its architecture learns from; see `open_dataset`."""
+    """Read the data of a run, which must be what its architecture learns from; see `open_dataset`."""
     from tfmat import architecture
     from tfmat.data.cache import RecordCache
     from tfmat.data.user_data import check_material
@@ -105,12 +106,12 @@ def open_for(
 
 
 def crystals_unread(material: Material) -> Material | None:
-    """What a file is read as: its formulas alone where a model needs no more, else whatever it holds."""
+    """Choose what a file is read as: its formulas alone where a model needs no more (crystals take long), else whatever it holds."""
     return "composition" if material == "composition" else None
 
 
 def split_spec(split: str | None, seed: int, folds: int, fold: int | None) -> SplitSpec | None:
-    """How the options want a file to be split; None leaves it to the file."""
+    """Tell how the options want a file to be split; None leaves it to the file."""
     from tfmat.data.grouped_splits import SplitSpec
 
     if not folds and fold is not None:
@@ -124,13 +125,13 @@ def split_spec(split: str | None, seed: int, folds: int, fold: int | None) -> Sp
 
 
 def split_of(dataset: Dataset) -> SplitSpec | None:
-    """How a user's file was split; None for a dataset, which has its own."""
+    """Tell how a user's file was split; a dataset has its own split: None."""
     found: SplitSpec | None = getattr(dataset, "split", None)
     return found
 
 
-def rejections_of(dataset: Dataset) -> tuple[Rejection, ...]:
-    """Rows and files that were left out."""
+def rejections_of(dataset: Dataset | UserData) -> tuple[Rejection, ...]:
+    """List the rows and files that were left out."""
     found: tuple[Rejection, ...] = getattr(dataset, "rejections", ())
     return found
 
@@ -142,7 +143,7 @@ def targets_for(
     transforms: Sequence[str] | None,
     known_targets: Sequence[Target] = (),
 ) -> list[Target]:
-    """The dataset's targets with the units, tasks and transforms of the options, each given for none, for all or for each.
+    """Make the dataset's targets with the units, tasks and transforms of the options, each given for none, for all or for each.
 
     Where an option is silent, `known_targets` (of a config) count.
     """
@@ -181,7 +182,7 @@ def _each(option: str, values: Sequence[str], names: Sequence[str]) -> list[str]
 
 @contextlib.contextmanager
 def record_cache(keep: bool, material: Material) -> Iterator[RecordCache | None]:
-    """Where featurized data are kept; without `keep`, crystals are kept for as long as the block runs, as they take long to featurize."""
+    """Give the cache for featurized data; without `keep`, crystals are kept for as long as the block runs, as they take long."""
     from tfmat.data.cache import RecordCache
 
     if keep or material != "crystal":
@@ -192,7 +193,7 @@ def record_cache(keep: bool, material: Material) -> Iterator[RecordCache | None]
 
 
 def with_values(table: Table, split: str, progress: Progress = SILENT) -> Table:
-    """The rows with at least one target; the others are told."""
+    """Keep the rows with at least one target; the others are told."""
     import numpy as np
 
     present = np.zeros(len(table), bool)
@@ -239,12 +240,12 @@ def usable_rows(
 
 
 def refused_line(refused: Sequence[Rejection], rows: int, where: str) -> str:
-    """How many of so many rows cannot be featurized, and which file lists them."""
+    """Say how many of so many rows cannot be featurized, and which file lists them."""
     return f"{len(refused):,} of {rows:,} crystals cannot be featurized; the first is {refused[0]}; all are listed in {where}"
 
 
 def provenance(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]]) -> dict[str, Any]:
-    """What a model's config says about its data.
+    """Collect what a model's config says about its data.
 
     ``split`` is the method by which a file was split, ``rows`` counts without what is rejected, and ``train_sha256`` is of the training
     rows as they are read.

@@ -44,12 +44,12 @@ class Stored:
 
 
 def folder_of(model: Path, data: str | Sequence[str], split: str) -> Path:
-    """Where the evaluation of a model on a split of a dataset or file is."""
+    """Name the folder for the evaluation of a model on a split of a dataset or file."""
     return model / FOLDER / f"{stem(data)}-{split}"
 
 
 def headers(targets: Sequence[Target]) -> dict[str, str]:
-    """Column -> column with its unit, as in ``band_gap [eV]``."""
+    """Give each column of predictions the name with its unit, as in ``band_gap [eV]``."""
     found = {}
     for target in targets:
         unit = "probability" if target.task == "binary" else target.unit
@@ -116,7 +116,7 @@ def write(
 
 
 def _write_worst(frame: pd.DataFrame, targets: Sequence[Target], table: Table, path: Path) -> None:
-    """The crystals with the ten largest errors of each target, one JSON object a line, as `tfmat predict` reads them."""
+    """Write the crystals with the ten largest errors of each target, one JSON object per line, as `tfmat predict` reads them."""
     from tfmat.training.scores import worst_rows
 
     rows = dict.fromkeys(
@@ -190,7 +190,7 @@ def read_csv(path: Path, expected: str, **options: Any) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, path: Path) -> pd.Series:
-    """A column as numbers; NaN for an empty cell."""
+    """Read a column as numbers, an empty cell as NaN."""
     import numpy as np
     import pandas as pd
 

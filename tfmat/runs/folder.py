@@ -75,7 +75,7 @@ class TrainingFolder:
         (self.path / SETTINGS).write_text(text + "\n", encoding="utf-8")
 
     def settings(self) -> Settings:
-        """The settings of the run in the folder."""
+        """Read the settings of the run in the folder."""
         path = self.path / SETTINGS
         if not path.is_file():
             if (self.out / "config.json").is_file():
@@ -100,7 +100,7 @@ class TrainingFolder:
             self.append_history(row)
 
     def append_history(self, row: Mapping[str, float]) -> None:
-        """One finished epoch."""
+        """Add a finished epoch to the history."""
         path = self.path / HISTORY
         new = not path.exists()
         with path.open("a", encoding="utf-8", newline="") as file:
@@ -116,7 +116,7 @@ class TrainingFolder:
 
 
 def opened(path: Path) -> TrainingFolder:
-    """The folder for ``--resume``, which may be given as ``runs/x`` or as ``runs/x.training``."""
+    """Open the folder for ``--resume``, which may be given as ``runs/x`` or as ``runs/x.training``."""
     return TrainingFolder(path.with_name(path.name.removesuffix(SUFFIX)) if path.name.endswith(SUFFIX) else path)
 
 
@@ -134,7 +134,7 @@ def check_replaceable(out: Path, overwrite: bool, table: str | None = None) -> N
 
 
 def stem(data: str | Sequence[str]) -> str:
-    """A dataset's name, or a file's without folder and endings, as part of a file name; of several joined by ``-``."""
+    """Turn a dataset's name, or a file's without folder and endings, into a part of a file name; several are joined by ``-``."""
     if not isinstance(data, str):
         return "-".join(map(stem, data))
     name = data if "/fold" in data else Path(data).name
@@ -143,7 +143,7 @@ def stem(data: str | Sequence[str]) -> str:
 
 
 def default_out(architecture: str, data: str | Sequence[str], progress: Progress = SILENT) -> Path:
-    """The first free path of ``runs/<architecture>-<data>``, ``...-2``, ``...-3``; unfinished runs on the way are told."""
+    """Find the first free path of ``runs/<architecture>-<data>``, ``...-2``, ``...-3``; unfinished runs on the way are told."""
     base = f"{architecture}-{stem(data)}"
     number = 1
     while True:

@@ -16,7 +16,7 @@ from tfmat.runs.folder import SUFFIX, TrainingFolder
 
 
 def described_architectures(load: Callable[[], None]) -> list[dict[str, Any]]:
-    """What the registry holds. Models must be built to be described, so the description is kept as long as their code stays as it is.
+    """Describe the architectures. Models must be built for that, so the description is kept as long as their code stays as it is.
 
     Args:
         load: imports Keras, if it is needed.
@@ -40,7 +40,7 @@ def described_architectures(load: Callable[[], None]) -> list[dict[str, Any]]:
 
 
 def _state() -> str:
-    """Of the code of all models: its version, and names, sizes and times of its files."""
+    """Make a key of the code of all models: its version, and names, sizes and times of its files."""
     package = Path(tfmat.__file__).parent
     files = [*package.glob("*.py"), *package.glob("layers/*.py"), *package.glob("zoo/*.py"), *package.glob("zoo/conversion/*.py")]
     stats = sorted((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
@@ -67,7 +67,7 @@ def _described() -> list[dict[str, Any]]:
 
 
 def trained_models(runs: Path) -> list[dict[str, str]]:
-    """Finished and unfinished models directly below `runs`: path, targets, validation score, data and date of each."""
+    """List finished and unfinished models directly below `runs`: path, targets, validation score, data and date of each."""
     return [_entry(folder) for folder in sorted(runs.iterdir()) if _is_model(folder)] if runs.is_dir() else []
 
 
@@ -91,7 +91,13 @@ def _entry(folder: Path) -> dict[str, str]:
         info, targets = config["info"], config["targets"]
         scores = [_main_score(info.get("validation", {}).get(target["name"], {}), target["unit"]) for target in targets]
         data = (info.get("dataset") or {}).get("name", "")
-        return {"path": str(folder), "targets": _named(targets), "validation": ", ".join(scores), "data": data, "date": info.get("date", "")}
+        return {
+            "path": str(folder),
+            "targets": _named(targets),
+            "validation": ", ".join(scores),
+            "data": data,
+            "date": info.get("date", ""),
+        }
     except (InputError, KeyError, TypeError, AttributeError) as error:
         return {"path": str(folder), "targets": "cannot be read", "validation": str(error), "data": "", "date": ""}
 

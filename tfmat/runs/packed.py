@@ -28,7 +28,7 @@ from tfmat.predictor import Predictor
 from tfmat.runs.config import Settings
 from tfmat.runs.settings import known
 from tfmat.runs.train import build, fit
-from tfmat.target import Target, Transform
+from tfmat.target import Transform
 from tfmat.training.loop import Report
 from tfmat.training.precision import Precision
 from tfmat.training.recipe import Recipe
@@ -123,15 +123,14 @@ def train(
         check_free(Path(out))
     data = read_packed(path).select(targets)
     check_material(registry.get(architecture).material, data.material, model=architecture, data=str(path))
-    unknown = set(transforms or {}) - set(data.units)
-    if unknown:
+    chosen, family = dict(transforms or {}), registry.get(architecture)
+    if unknown := set(chosen) - set(data.units):
         raise InputError(f"a transform for {', '.join(sorted(unknown))}, which is no target", expected=f"one of {', '.join(data.units)}")
-    chosen = [Target(name, unit, data.tasks[name], (transforms or {}).get(name, "none")) for name, unit in data.units.items()]
-    family = registry.get(architecture)
+    learnt = [dataclasses.replace(target, transform=chosen.get(target.name, "none")).to_config() for target in data.targets]
     recipe = family.recipes[known(f"recipe of {architecture}", recipe, family.recipes)] if isinstance(recipe, str) else recipe
     recipe = dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
     settings = Settings(
-        architecture, family.variant() if keywords is None else dict(keywords), [target.to_config() for target in chosen],
+        architecture, family.variant() if keywords is None else dict(keywords), learnt,
         recipe.to_config(), epochs or recipe.epochs, seed, precision=precision,
     )  # fmt: skip
     predictor = build(settings)

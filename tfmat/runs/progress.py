@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfmat.target import Target
     from tfmat.training.loop import Report
 
+
 class Progress:
     """Follows long work. This one logs what it is told and shows nothing else; the command line has one that draws bars."""
 
@@ -37,6 +38,6 @@ SILENT = Progress()
 
 
 def shortened_list(names: Sequence[Any], most: int = 8) -> str:
-    """``a, b, c and 4 more``."""
+    """Write a list as ``a, b, c and 4 more``."""
     rest = len(names) - most
     return ", ".join(map(str, names[:most])) + (f" and {rest} more" if rest > 0 else "")

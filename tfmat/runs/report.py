@@ -20,7 +20,7 @@ _TRAINED = "the folder as `tfmat train` wrote it"
 
 
 def read_run(model: Path, name: str, evaluation: str | None = None, progress: Progress = SILENT) -> Run:
-    """What a page shows of one model; its test split is scored if that has not been done.
+    """Read what a page shows of one model; its test split is scored if that has not been done.
 
     Args:
         model: its folder, or a preset.
@@ -53,7 +53,7 @@ def read_run(model: Path, name: str, evaluation: str | None = None, progress: Pr
 
 
 def _history(folder: Path, config: dict[str, Any], targets: Sequence[Target]) -> list[dict[str, float]]:
-    """Figures of each epoch; none of a model that was converted."""
+    """Read the figures of each epoch; a model that was converted has none."""
     from tfmat.model_directory.files import HISTORY
 
     path = folder / HISTORY
@@ -69,7 +69,7 @@ def _history(folder: Path, config: dict[str, Any], targets: Sequence[Target]) ->
 
 
 def _evaluated(folder: Path, config: dict[str, Any], evaluation: str | None, progress: Progress) -> Path:
-    """The folder of the evaluation that is wanted."""
+    """Find the folder of the evaluation that is wanted, or make it."""
     present = sorted(path.parent.name for path in (folder / evaluations.FOLDER).glob(f"*/{evaluations.SCORES}"))
     listed = ", ".join(present) or "none"
     if evaluation is not None:

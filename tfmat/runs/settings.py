@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name` if it is one of `names`, else an error with close matches."""
+    """Return `name` if it is one of `names`; the error otherwise tells close matches."""
     names = list(names)
     if name in names:
         return name
@@ -42,13 +42,13 @@ def pairs(options: Sequence[str], option: str) -> dict[str, str]:
 
 
 def builder_keywords(architecture: Architecture, variant: str | None, options: Sequence[str]) -> dict[str, Any]:
-    """The keywords of a named variant (None: of no one), changed by ``--set`` options, whose values are read as JSON or else as text."""
+    """Take the keywords of a variant (None: of no one) and change them by ``--set`` options, with values in JSON or else text."""
     chosen = {} if variant is None else architecture.variant(known(f"variant of {architecture.name}", variant, architecture.variants))
     return chosen | _keywords(architecture, pairs(options, "--set"))
 
 
 def checked_keywords(architecture: Architecture, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Builder keywords of a JSON file, once they exist and are of the right types."""
+    """Check that the builder keywords of a JSON file exist and are of the right types."""
     return _keywords(architecture, {key: json.dumps(value) for key, value in keywords.items()})
 
 
@@ -58,12 +58,12 @@ def _keywords(architecture: Architecture, texts: Mapping[str, str]) -> dict[str,
 
 
 def changed_recipe(recipe: Recipe, options: Sequence[str], **values: Any) -> Recipe:
-    """A recipe with single values changed: first by ``--recipe-option`` options, then by those of `values` that are not None."""
+    """Change single values of a recipe: first by ``--recipe-option`` options, then by those of `values` that are not None."""
     return _recipe(recipe, pairs(options, "--recipe-option"), {key: value for key, value in values.items() if value is not None})
 
 
 def checked_recipe(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """A recipe with the fields of a JSON file, once they exist and are of the right types."""
+    """Change the fields of a recipe that a JSON file names, once they exist and are of the right types."""
     texts = {key: json.dumps(value) for key, value in fields.items() if key != "rates"}
     return _recipe(recipe, texts, {key: value for key, value in fields.items() if key == "rates"})
 
@@ -78,7 +78,7 @@ def _recipe(recipe: Recipe, texts: Mapping[str, str], values: dict[str, Any]) ->
 
 
 def layer_rates(options: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """``["head=1", "block*=0.1"]`` -> pairs of a pattern and a factor, in their order."""
+    """Read ``["head=1", "block*=0.1"]`` as pairs of a pattern and a factor, in their order."""
     found = []
     for pattern, text in pairs(options, "--rate").items():
         factor = typed(pattern, text, float)
@@ -89,7 +89,7 @@ def layer_rates(options: Sequence[str]) -> tuple[tuple[str, float], ...]:
 
 
 def typed(key: str, text: str, annotation: Any) -> Any:
-    """The value that `text` stands for, JSON-able, once it fits the type; a list may be written with commas."""
+    """Read the value that `text` stands for, which must fit the type; a list may be written with commas."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

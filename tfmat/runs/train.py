@@ -28,7 +28,7 @@ SPLIT_FILE = "split.csv"
 
 
 def build(settings: Settings) -> Predictor:
-    """The predictor with its initial weights, which `fit` trains.
+    """Make the predictor with its initial weights, which `fit` trains.
 
     Raises:
         InputError: the settings do not fit each other.
@@ -86,7 +86,9 @@ def fit(
     )  # fmt: skip
 
 
-def prepare(settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume: bool = False, progress: Progress = SILENT) -> Predictor:
+def prepare(
+    settings: Settings, dataset: Dataset, folder: TrainingFolder, *, resume: bool = False, progress: Progress = SILENT
+) -> Predictor:
     """Build the predictor of a run, and make its training folder or, with `resume`, check that the run can go on there.
 
     Raises:
@@ -164,7 +166,7 @@ def _learn(
 def featurized(
     predictor: Predictor, settings: Settings, dataset: Dataset, cache: RecordCache | None, progress: Progress = SILENT
 ) -> tuple[dict[str, Table], dict[str, list[Rejection]]]:
-    """Split -> the rows that are used, their records being in the cache, and split -> the rows that cannot be featurized.
+    """Featurize each split into the cache: split -> the rows that are used, and split -> the rows that cannot be featurized.
 
     Crystals that cannot are left out unless the settings are strict; formulas that cannot are an error. A bad test row is told now, not
     when the model is evaluated.
@@ -181,7 +183,7 @@ def featurized(
 
 
 def write_data_files(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]], folder: Path) -> None:
-    """``rejected.csv`` if there is anything to list, and, of a user's file, ``split.csv``, by which the split can be repeated.
+    """Write ``rejected.csv`` if rows are left out, and, of a user's file, ``split.csv``, by which the split can be repeated.
 
     The rows that cannot be featurized stand in both: another featurizer may take them.
     """
@@ -204,7 +206,7 @@ def _list_rejected(rejected: Sequence[Rejection], folder: TrainingFolder, told: 
 
 
 def beginning(predictor: Predictor) -> list[str]:
-    """How much of the initial weights was trained before, what is not trained, and on how many devices the rest is."""
+    """Say how much of the initial weights was trained before, what is not trained, and on how many devices the rest is."""
     from tfmat.training.distribution import description, replicas
 
     found, init, frozen = [], predictor.info.get("init"), predictor.info.get("frozen")

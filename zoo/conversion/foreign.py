@@ -23,7 +23,7 @@ class ForeignModel:
 
     Attributes:
         file: where it was read from.
-        keywords: of the builder `tfmat.zoo.MEGNet`, the target excepted.
+        keywords: keywords of the builder `tfmat.zoo.MEGNet`, but for the target.
         featurizer: keywords of its featurizer.
         weights: path of a weight in the tfmat model, e.g. ``block1/phi_e_1/kernel`` -> float32 array.
         target: what it predicts, with unit and scale.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,24 @@ from tfmat.extras import require
 from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target
 from tfmat.zoo.conversion.foreign import ForeignModel
-from tfmat.zoo.conversion.matgl_description import read_description
 from tfmat.zoo.conversion.published import BAND_GAP, BY_SHA256, CHEN_2019, CONVERTER, FORMATION_ENERGY, MATGL_URL
 
 ELEMENTS: tuple[int, ...] = (*range(1, 84), *range(89, 95))
 """Atomic numbers in the order of matgl's rows: H to Bi, Ac to Pu."""
 ROWS = 95
-"""Of the zoo's table of elements; row Z is element Z."""
+"""Rows of the zoo's table of elements; row Z is element Z."""
+LARGEST = 10_000_000
+"""Bytes of a ``model.json`` that is still read."""
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_NORMALIZER = re.compile(rf"\s*Normalizer:\s*Mean\s*=\s*{_NUMBER},\s*Std\s*[:=]\s*{_NUMBER}\s*")
+_FIXED = {
+    "activation_type": "softplus2",
+    "is_classification": False,
+    "include_state": True,
+    "nlayers_set2set": 1,
+    "graph_transformations": None,
+    "bond_expansion": None,
+}
 _STREAMS = {"atom": "node", "bond": "edge", "state": "state"}
 _PHI = {"e": "edge", "v": "node", "u": "state"}
 
@@ -52,6 +65,48 @@ def read_matgl(file: str | os.PathLike[str], *, target: Target | None = None) ->
         raise error.located(file=str(path)) from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"its weights do not fit together ({error})", expected="a MEGNet of matgl", file=str(path)) from None
+
+
+def read_description(state: Path) -> tuple[dict[str, Any], tuple[float, float]]:
+    """Settings of the network, and mean and standard deviation of the target.
+
+    Args:
+        state: the weight file, ``state.pt`` or ``<name>_state.pt``; ``model.json`` or ``<name>_model.json`` beside it is read.
+
+    Raises:
+        InputError: there is none, it cannot be read, or it describes a network that the zoo cannot express.
+    """
+    name = state.name.removesuffix("state.pt") + "model.json" if state.name.endswith("state.pt") else "model.json"
+    path = state.with_name(name)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} bytes")
+        kwargs = json.loads(path.read_text(encoding="utf-8"))["kwargs"]
+        model = kwargs.get("model")
+        if not isinstance(model, dict) or model.get("@class") != "MEGNet":
+            raise InputError("it describes no MEGNet with a target transformer", expected="TransformedTargetModel of a MEGNet")
+        settings = dict(model["init_args"])
+        for key, value in _FIXED.items():
+            if settings.get(key, value) != value:
+                raise InputError(f"{key} is {settings[key]!r}", expected=f"{value!r}, as in the zoo's MEGNet")
+        return settings, _normalizer(kwargs.get("target_transformer"))
+    except FileNotFoundError:
+        raise InputError(f"there is no {name} beside it", expected="the description that belongs to the weights", file=str(state)) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", file=str(path)) from None
+    except InputError as error:
+        raise error.located(file=str(path)) from None
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"not the description of a model of matgl ({error})", expected="matgl's model.json", file=str(path)) from None
+
+
+def _normalizer(text: Any) -> tuple[float, float]:
+    if text is None:
+        return 0.0, 1.0
+    found = _NORMALIZER.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not float(found[2]) > 0:
+        raise InputError(f"target transformer {str(text)[:80]!r}", expected="'Normalizer: Mean=..., Std: ...'")
+    return float(found[1]), float(found[2])
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

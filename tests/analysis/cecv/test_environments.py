@@ -8,7 +8,6 @@ from small_models import SMALL
 
 from tfmat.analysis.cecv import TOLERANCES, cecv, count_clusters, environment
 from tfmat.analysis.cecv.environments import correlations, z_scores
-from tfmat.analysis.cecv.references import role_of
 from tfmat.architecture import architectures
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor
@@ -93,7 +92,8 @@ def test_batches_and_layers(predictor):
 
 @pytest.mark.parametrize(("variant", "role"), [("lstm", "global"), ("dcnn_k1", "local"), ("lgdcnn", None), ("gru", None), ("dcnn", None)])
 def test_references(variant, role):
-    assert role_of(make(variant)) == role
+    predictor = make(variant)
+    assert predictor.architecture.reference_role(predictor.keywords) == role
 
 
 @pytest.mark.parametrize(

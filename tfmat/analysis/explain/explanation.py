@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from tfmat.data.materials import read_material
 from tfmat.elements import SYMBOLS
 from tfmat.featurizers.base import Featurizer
 from tfmat.featurizers.sites import each_crystal
+from tfmat.layers.protocols import GroupsSites, OrdersSites
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
@@ -116,7 +117,7 @@ class Explainer:
             (crystal,) = each_crystal([material], len(SYMBOLS) - 1)
             species = crystal.species
         classes, back = _classes(predictor.featurizer, example, crystal)
-        found, values, attention = self._inside.look(example, classes)
+        found, values, attention = self._inside.shares(example, classes)
         found = {name: dataclasses.replace(part, sites=part.sites[back]) for name, part in found.items()}
         return Explanation(
             material if isinstance(material, str) else str(getattr(material, "formula", material)),
@@ -143,10 +144,12 @@ def explain(predictor: Predictor, material: Any) -> Explanation:
 
 def _classes(featurizer: Featurizer, example: Mapping[str, np.ndarray], crystal: Crystal | None) -> tuple[np.ndarray, np.ndarray]:
     """Which row of ``species`` stands for each site, int (A,), in the order of the model; and where there each site of the crystal is."""
-    if "lists" in example:  # the sites have an order of their own
-        return example["lists"] - 1, np.argsort(cast(Any, featurizer).site_order(crystal))
-    site_classes = getattr(featurizer, "site_classes", None)
-    classes = np.arange(len(example["species"])) if site_classes is None else site_classes(crystal)
+    if crystal is not None and isinstance(featurizer, OrdersSites):
+        return example["lists"] - 1, np.argsort(featurizer.site_order(crystal))
+    if crystal is not None and isinstance(featurizer, GroupsSites):
+        classes = featurizer.site_classes(crystal)
+    else:
+        classes = np.arange(len(example["species"]))
     return classes, np.arange(len(classes))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tfmat.analysis.explain.path import integrated_gradients
 from tfmat.analysis.readout import Kind, calls, find_readout, kinds_of
 from tfmat.batching.arrays import batch_arrays
+from tfmat.layers.protocols import Attends, SharesOutput
 from tfmat.records import Records
 
 Method = Literal["exact", "integrated gradients"]
@@ -73,8 +74,8 @@ class Material:
 class Inside:
     """The parts of a functional model that tell what its sites add to the outputs.
 
-    What a site adds is exact where the model says it: a layer with a method ``shares`` tells what each slot adds to the outputs, as
-    `tfmat.layers.composition.GatedMeanHead` does. Otherwise these are integrated gradients of F, the model from the readout on (see
+    What a site adds is exact where the model says it: a layer that is a `tfmat.layers.protocols.SharesOutput` tells what each slot
+    adds to the outputs, as that of L-G-DCNN does. Otherwise these are integrated gradients of F, the model from the readout on (see
     `tfmat.analysis.readout`): with the features h of sites, bonds and crystal that the readout takes, a site gets
 
         s_i = h_i . integral_0^1 dF/dh_i(a h) da    and an equal part of F(0);
@@ -90,29 +91,29 @@ class Inside:
     def __init__(self, model: keras.Model) -> None:
         readout, kinds = find_readout(model), kinds_of(model)
         self._kinds, self._inputs = readout.kinds, tuple(model.input)
-        self._told = [layer for layer in model.layers if hasattr(layer, "shares")]
-        self._asked = [(layer, node) for layer in model.layers if hasattr(layer, "weights_of") for node in calls(model, layer)]
-        self._asked_kinds = [kinds.get(id(node.input_tensors[0])) for _, node in self._asked]
+        self._exact = [layer for layer in model.layers if isinstance(layer, SharesOutput)]
+        self._attending = [(layer, node) for layer in model.layers if isinstance(layer, Attends) for node in calls(model, layer)]
+        self._attending_kinds = [kinds.get(id(node.input_tensors[0])) for _, node in self._attending]
         inside = {
             "features": list(readout.features),
-            "told": [calls(model, layer)[-1].input_tensors for layer in self._told],
-            "asked": [node.input_tensors for _, node in self._asked],
+            "exact": [calls(model, layer)[-1].input_tensors for layer in self._exact],
+            "attending": [node.input_tensors for _, node in self._attending],
             "outputs": model.output,
         }
         self._trunk = keras.Model(model.input, inside)
         self._rest = keras.Model({"features": list(readout.features), "inputs": model.input}, model.output)
 
-    def look(
+    def shares(
         self, example: Mapping[str, np.ndarray], classes: np.ndarray | None = None
     ) -> tuple[dict[str, Shares], dict[str, float], dict[str, np.ndarray]]:
-        """What is inside for one material.
+        """What the sites of one material add to each output, and the attention that they get.
 
         Args:
             example: what the featurizer gives for it.
             classes: see `Material`; default: each row of ``species`` is one element or site.
 
         Returns:
-            Output -> `Shares`; output -> value, scaled; and for each layer with a method ``weights_of`` its name, or if it is called
+            Output -> `Shares`; output -> value, scaled; and for each layer that is an `Attends` its name, or if it is called
             several times that of the layer before it -> float64 (A,), its attention to each site, which sums to 1.
         """
         records = Records.stack([{key: value for key, value in example.items() if key in self._inputs}])
@@ -120,7 +121,7 @@ class Inside:
         found = self._trunk(material.copies(1), training=False)
         values = {name: float(output[0, 0]) for name, output in found["outputs"].items()}
         result: dict[str, Shares] = {}
-        for layer, arguments in zip(self._told, found["told"], strict=True):
+        for layer, arguments in zip(self._exact, found["exact"], strict=True):
             for name, part in layer.shares(*arguments).items():
                 row = _numpy(part)[0]
                 if name in values and abs(row.sum() - values[name]) <= 1e-5 * max(1.0, float(np.abs(row).sum())):
@@ -128,13 +129,13 @@ class Inside:
         for name in values:
             if name not in result:
                 result[name] = self._integrated(name, found["features"], material)
-        return {name: result[name] for name in values}, values, self._attention(found["asked"], material)
+        return {name: result[name] for name in values}, values, self._attention(found["attending"], material)
 
-    def _attention(self, asked: Sequence[Any], material: Material) -> dict[str, np.ndarray]:
+    def _attention(self, arguments_of: Sequence[Any], material: Material) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
-        for (layer, node), kind, arguments in zip(self._asked, self._asked_kinds, asked, strict=True):
+        for (layer, node), kind, arguments in zip(self._attending, self._attending_kinds, arguments_of, strict=True):
             if kind == "slots" or kind == "sites":
-                once = sum(other is layer for other, _ in self._asked) == 1
+                once = sum(other is layer for other, _ in self._attending) == 1
                 name = layer.name if once else node.input_tensors[0]._keras_history.operation.name
                 result[name] = material.of_sites(_of_one(layer.weights_of(*arguments), kind)[0, :, 0], kind)
         return result
