@@ -245,16 +245,8 @@ def refused_line(refused: Sequence[Rejection], rows: int, where: str) -> str:
 
 
 def provenance(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]]) -> dict[str, Any]:
-    """Collect what a model's config says about its data.
-
-    ``split`` is the method by which a file was split, ``rows`` counts without what is rejected, and ``train_sha256`` is of the training
-    rows as they are read.
-
-    Args:
-        dataset: as it was read.
-        refused: split -> its rows that cannot be featurized.
-    """
-    spec, rejected = split_of(dataset), len(rejections_of(dataset)) + sum(len(rows) for rows in refused.values())
-    rows = {name: len(table) - len(refused.get(name, ())) for name, table in dataset.splits.items()}
-    about = dataset.provenance() | {"rows": rows, "split": spec.method if spec else None}
+    """Collect what a model's config says about its data, as `Dataset.provenance` does, without the rows that are `refused` of a split."""
+    about = dataset.provenance()
+    about["rows"] = {name: rows - len(refused.get(name, ())) for name, rows in about["rows"].items()}
+    rejected = about.pop("rejected", 0) + sum(map(len, refused.values()))
     return about | ({"rejected": rejected} if rejected else {})
