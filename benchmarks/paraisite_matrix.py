@@ -159,7 +159,7 @@ class Matrix:
 
 def load_backbone(model: Any, backbone: str) -> None:
     """Take the backbone over, and see that all of it was."""
-    from tfmat.architecture import model_folder
+    from tfmat.model_directory.files import model_folder
     from tfmat.model_directory.transfer import initialise
     from tfmat.target import Target
 

@@ -1,28 +1,19 @@
-"""Fit the zoo's model with plain Keras: your own arrays, loss, optimizer and callbacks."""
+"""Fit a model of the zoo with plain Keras, and predict in units. my_cifs/ holds structure files and id_prop.csv."""
 
 import keras
-import numpy as np
 
-from tfmat import datasets, zoo
-from tfmat.batching.arrays import batch_arrays
-from tfmat.featurizers import CompositionFeaturizer
-from tfmat.training.losses import RobustL1
+import tfmat
 
-data = datasets.load("exp_formation_enthalpy")
-featurizer = CompositionFeaturizer()
+data = tfmat.load_data("my_cifs/", targets={"band_gap": "eV"}, split="formula", seed=0)
+model = tfmat.zoo.MEGNet(("band_gap",), cutoff=5.0)
+train = data.to_tf("train", model, batch_size=32, seed=0)  # tf.data under TensorFlow; zoo.LGDCNN, Crysformer, ... alike
+model.compile("adam", loss="mae", weighted_metrics=["mse"])
+stop = keras.callbacks.EarlyStopping(patience=20, restore_best_weights=True)
+model.fit(train, validation_data=data.to_tf("validation", model), epochs=100, callbacks=[stop], verbose=2)
+model.save("m.keras")
 
-
-def arrays(split):
-    table = data.splits[split]
-    records = featurizer.featurize(table.materials)
-    inputs = batch_arrays(records, np.arange(len(records)), len(records))
-    return inputs, {"enthalpy": table.targets["formation_enthalpy_per_atom"][:, None].astype("float32")}
-
-
-model = zoo.LGDCNN(("enthalpy",), dim=128, conv_dim=128)
-model.compile(optimizer=keras.optimizers.AdamW(1e-3), loss={"enthalpy": RobustL1()})
-model.fit(*arrays("train"), validation_data=arrays("validation"), batch_size=128, epochs=5, verbose=2)
-
-inputs, values = arrays("test")
-error = np.abs(model.predict(inputs, verbose=0)["enthalpy"][:, :1] - values["enthalpy"]).mean()
-print(f"test MAE after 5 epochs: {error:.3f} eV/atom")
+model = keras.saving.load_model("m.keras")  # also in a new process, after `import tfmat` alone
+p = tfmat.Predictor.from_model(model, data)
+print(p.evaluate(data).scores)
+print(p.predict("my_cifs/"))
+p.save("gap.keras")  # one file for tfmat.Predictor.load, `tfmat predict` and Keras

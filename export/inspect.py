@@ -63,7 +63,7 @@ def inspect(name_or_path: str | Path) -> Inspected:
     """
     path = Path(name_or_path)
     try:
-        if path.is_file():
+        if path.is_file() and path.suffix != ".keras":
             with path.open("rb") as stream:
                 start = stream.read(8)
             if start[4:8] == MAGIC:
@@ -119,8 +119,7 @@ def _onnx(path: Path) -> Inspected:
 
 
 def _model_folder(path: Path) -> Inspected:
-    from tfmat.architecture import model_folder
-    from tfmat.model_directory.files import check_weights, read_config
+    from tfmat.model_directory.files import check_weights, model_folder, read_config
 
     folder = model_folder(path)
     if not folder.is_dir():

@@ -13,7 +13,22 @@ A model of your own, from a folder of CIF files with ``id_prop.csv``, a CSV file
     data = tfmat.load_data("my_cifs/", targets={"band_gap": "eV"}, split="formula", seed=0)
     predictor = tfmat.Predictor.create("megnet", data.targets)  # one of tfmat.list_models()
     predictor.fit(data, epochs=100, callbacks=[keras.callbacks.TensorBoard("tb")], verbose=1)
+    predictor.evaluate(data).scores
     predictor.save("runs/gap")
+    predictor.export("gap.savedmodel")
+
+The same with plain Keras:
+
+    model = tfmat.zoo.MEGNet(("band_gap",), cutoff=5.0)
+    model.compile("adam", loss="mae")
+    model.fit(data.to_tf("train", model, seed=0), validation_data=data.to_tf("validation", model), epochs=100)
+    model.save("m.keras")  # keras.saving.load_model opens it
+    predictor = tfmat.Predictor.from_model(model, data)  # predicts in units, and is saved and exported as above
+
+A hyper-parameter search, and the predictor with the best ones:
+
+    best = tfmat.tuning.search("megnet", data.targets, data.train, data.validation, "runs/tune", trials=20)
+    predictor = best.train(data)
 
 `tfmat.zoo` holds the architectures, `tfmat.tuning` the hyper-parameter search, `tfmat.export` the exporters for serving.
 Names are imported on first use: `import tfmat` alone imports neither NumPy nor TensorFlow. After it, ``keras.saving.load_model`` knows the
@@ -29,6 +44,8 @@ from tfmat.on_import import after_import, register_saved_objects
 
 if TYPE_CHECKING:
     from tfmat import datasets as datasets
+    from tfmat import export as export
+    from tfmat import tuning as tuning
     from tfmat import zoo as zoo
     from tfmat.analysis import cecv as cecv
     from tfmat.analysis import explain as explain
@@ -42,7 +59,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {"cecv": "tfmat.analysis.cecv", "datasets": "tfmat.datasets", "explain": "tfmat.analysis.explain", "zoo": "tfmat.zoo"}
+_MODULES = {
+    "cecv": "tfmat.analysis.cecv",
+    "datasets": "tfmat.datasets",
+    "explain": "tfmat.analysis.explain",
+    "export": "tfmat.export",
+    "tuning": "tfmat.tuning",
+    "zoo": "tfmat.zoo",
+}
 _ATTRIBUTES = {
     "InputError": "tfmat.errors",
     "Predictor": "tfmat.predictor",
@@ -61,10 +85,12 @@ __all__ = [
     "cecv",
     "datasets",
     "explain",
+    "export",
     "keep_memory",
     "list_models",
     "list_presets",
     "load_data",
+    "tuning",
     "zoo",
 ]
 

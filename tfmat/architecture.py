@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import os
 import re
 import textwrap
 import typing
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from tfmat.crystal import Material
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from tfmat.training.recipe import Recipe
 
-Material = Literal["composition", "crystal"]
 Reference = Literal["local", "global"]
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
@@ -49,7 +48,7 @@ class Architecture:
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
             given learning rates by part; see `tfmat.training.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
-            accepted wherever a model directory is, see `model_folder`.
+            accepted wherever a model directory is, see `tfmat.model_directory.files.model_folder`.
         retired: builder keywords of older versions that changed the training alone: a folder that has them still loads, without them.
         citation: where it was published.
         small: builder keywords of a model that tests build, train and export within seconds.
@@ -91,6 +90,12 @@ class Architecture:
     def reference_role(self, keywords: Mapping[str, Any]) -> Reference | None:
         """The role of a model built with `keywords` among the references of CECV; see `reference`."""
         return self.reference(self.default_keywords() | dict(keywords))
+
+    def recipe(self, name: str) -> Recipe:
+        """One of its recipes."""
+        if name not in self.recipes:
+            raise InputError(f"{self.name} has no recipe {name!r}", expected=f"one of {', '.join(self.recipes)}")
+        return self.recipes[name]
 
     def check_keywords(self, keywords: Mapping[str, Any]) -> None:
         """Refuse a keyword that the builder does not have."""
@@ -162,13 +167,8 @@ def get(name: str) -> Architecture:
     return known[name]
 
 
-def model_folder(name_or_directory: str | os.PathLike[str]) -> Path:
-    """The model directory that is meant: a folder, or else the preset of that name, of whichever architecture."""
-    path = Path(name_or_directory)
-    if path.is_dir():
-        return path
-    for architecture in architectures().values():
-        preset = architecture.presets.get(os.fspath(name_or_directory))
-        if preset is not None:
-            return preset()
-    return path
+def check_preset(name: str) -> None:
+    """Refuse what is not the name of a preset."""
+    known = [preset for architecture in architectures().values() for preset in architecture.presets]
+    if name not in known:
+        raise InputError(f"no preset {name!r}", expected=f"one of {', '.join(known)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.records import Records
 
+Material = Literal["composition", "crystal"]
+"""What a model or a dataset is about: formulas alone, or crystals."""
 OVERLAP = 0.1
 """Atoms closer than this are refused [Å]."""
 THINNEST = 2 * OVERLAP

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,48 +16,33 @@ from tfmat import architecture as registry
 from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
-from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.cache import RecordCache
 from tfmat.data.featurizing import RowsDone
-from tfmat.data.readable import featurize_readable, sites_of
+from tfmat.data.readable import featurize_readable
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
+from tfmat.data.usable import Usable
 from tfmat.data.user_data import check_material
-from tfmat.datasets.dataset import Dataset
+from tfmat.datasets.dataset import Dataset, usable_rows
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.layers.outputs import fit_outputs
+from tfmat.model_directory import files, transfer
 from tfmat.model_directory.card import model_card
-from tfmat.model_directory.files import CARD, as_directory, model_files, read_config, read_history, read_model, write_history, write_model
-from tfmat.model_directory.provenance import hardware, versions
-from tfmat.model_directory.transfer import freeze as freeze_layers
-from tfmat.model_directory.transfer import initialise, shared_keywords
+from tfmat.model_directory.keras_file import SUFFIX, write_keras_file
+from tfmat.model_directory.provenance import data_info, recipe_info
 from tfmat.records import Records
 from tfmat.target import Target
-from tfmat.training.best_epoch import best_epoch
-from tfmat.training.distribution import description, scope
-from tfmat.training.inference import Forward, forward
+from tfmat.training.distribution import scope
+from tfmat.training.evaluation import Evaluation, Scores, calibrated, in_units, scored
+from tfmat.training.inference import Forward, forward, outputs_of
 from tfmat.training.loop import Report, Schedule, train
 from tfmat.training.precision import Precision, in_precision
 from tfmat.training.recipe import Recipe
-from tfmat.training.scores import binary_scores, calibration, coverage, mape, regression_scores
 
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Predictions for a table and their scores.
-
-    Attributes:
-        scores: target -> name of the score -> value, errors in the target's unit.
-        predictions: one row a material: ``id``, ``material``; for each target ``<target>_true``, ``<target>`` and, where the model gives
-            it, ``<target>_uncertainty`` [unit]; for a model of crystals ``sites``, the number of sites of the cell.
-    """
-
-    scores: dict[str, dict[str, float]]
-    predictions: pd.DataFrame
 
 
 class Predictor:
@@ -98,14 +83,14 @@ class Predictor:
 
     def __getstate__(self) -> dict[str, Any]:
         """The files of the model directory, so that pickling works before and after use; the strategy is left out."""
-        return {"files": model_files(self.model, self.to_config()), "history": self.history}
+        return {"files": files.model_files(self.model, self.to_config()), "history": self.history}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        with as_directory(state["files"]) as directory:
+        with files.as_directory(state["files"]) as directory:
             self.__dict__ |= Predictor.load(directory).__dict__
         self.history = state["history"]
         if "frozen" in self.info:
-            freeze_layers(self.model, self.info["frozen"], self.architecture.parts)
+            transfer.freeze(self.model, self.info["frozen"], self.architecture.parts)
 
     @classmethod
     def create(
@@ -136,22 +121,21 @@ class Predictor:
         """
         architecture = registry.get(name)
         architecture.check_keywords(keywords or {})
-        source = None if init is None else registry.model_folder(init)
+        source = None if init is None else files.model_folder(init)
         keywords = dict(keywords) if keywords is not None else architecture.variant() if source is None else {}
         if source is not None:
-            keywords = shared_keywords(architecture, read_config(source)) | keywords
+            keywords = transfer.shared_keywords(architecture, files.read_config(source)) | keywords
         keras.utils.set_random_seed(seed)
         with scope(strategy):
             model = architecture.builder(tuple(t.name for t in targets), **keywords)
         featurizer = featurizer or architecture.default_featurizer(keywords)
         predictor = cls(architecture, keywords, featurizer, targets, model, strategy=strategy)
-        if init is not None and source is not None:
-            report = initialise(model, targets, source, name=os.fspath(init))
+        if source is not None:
+            report = transfer.initialise(model, targets, source, name=os.fspath(init or source))
             predictor.info["init"] = report.to_config()
-            scales = {t.name: report.scales.get(t.name, (t.mean, t.std)) for t in targets}
-            predictor.targets = tuple(dataclasses.replace(t, mean=scales[t.name][0], std=scales[t.name][1]) for t in targets)
+            predictor.targets = report.scaled(targets)
         if freeze:
-            predictor.info["frozen"] = freeze_layers(model, freeze, architecture.parts)
+            predictor.info["frozen"] = transfer.freeze(model, freeze, architecture.parts)
         return predictor
 
     def fit(
@@ -183,8 +167,7 @@ class Predictor:
             seed: of the shuffling and the noise.
             checkpoint: file for the state of the unfinished run.
             resume: continue from that file if it exists.
-            precision: ``mixed_bfloat16`` trains a copy of the model in that precision and takes its weights; ``float32`` trains the model
-                as it is built.
+            precision: ``mixed_bfloat16`` trains a copy of the model in that precision and takes its weights.
             cache: where featurized data is kept on disk.
             report: progress callback, see `tfmat.training.loop.Report`.
             callbacks: of Keras, called after tfmat's own in every epoch; losses are in scaled units, ``mae`` in the target's unit.
@@ -193,97 +176,58 @@ class Predictor:
         Returns:
             The history, see `tfmat.training.loop.train`.
         """
+        recipe = self.recipe(recipe) if isinstance(recipe, str) else recipe
+        held: Table | Dataset | None = validation
+        if held is None and isinstance(training, Dataset) and len(training.validation):
+            held = training
+        data = self._usable(training, "train", cache, learnable=True)
+        held_out = None if held is None else self._usable(held, "validation", cache, learnable=True)
         if isinstance(training, Dataset):
-            self.info["dataset"] = training.provenance()
-            validation = training.validation if validation is None else validation
-            training = training.train
-        if isinstance(recipe, str):
-            recipe = self.recipe(recipe)
-        epochs = epochs or recipe.epochs
-        if any(isinstance(material, str) for material in training.materials[:1]):
-            check_material(self.architecture.material, "composition", model=self.architecture.name, data=training.source)
-        check_targets(self.targets, training, learnable=True)
+            self.info |= training.about(self.featurizer)
         kept = self.info.get("init", {}).get("scales", ())  # an output layer that was taken over knows its scale
-        self.targets = tuple(t if t.name in kept else t.fit(training.targets[t.name]) for t in self.targets)
-        fit_outputs(self.model, self.targets, training.targets)
-        size = recipe.batch_size_for(len(training))
+        self.targets = tuple(t if t.name in kept else t.fit(data.table.targets[t.name]) for t in self.targets)
+        fit_outputs(self.model, self.targets, data.table.targets)
+        size = recipe.batch_size_for(len(data.table))
         part = max(size // recipe.accumulation, 1)
-        batches, held_out = self._batches(training, validation, part, recipe, seed, cache)
-        schedule = Schedule(epochs, None if checkpoint is None else Path(checkpoint), resume, until)
+        batches = self._batches(data, part, seed=seed, fraction_jitter=recipe.fraction_jitter)
         with scope(self.strategy):
             model = in_precision(precision, self.model, self._built_again)
         self.history = train(
-            model, self.targets, recipe, batches, held_out, schedule,
-            parts=self.architecture.parts, report=report, strategy=self.strategy,
-            callbacks=callbacks, verbose=verbose,
+            model, self.targets, recipe, batches, None if held_out is None else self._batches(held_out, part),
+            Schedule(epochs or recipe.epochs, None if checkpoint is None else Path(checkpoint), resume, until),
+            parts=self.architecture.parts, report=report, strategy=self.strategy, callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         if model is not self.model:
             self.model.set_weights(model.get_weights())
-        self._tell_training(recipe, size, seed, precision, batches)
-        if validation is not None:
-            self.info["validation"] = self._calibrate(validation, cache)
+        before = {key: value for key, value in self.info.items() if key not in ("best_epoch", "precision", "strategy")}
+        done = recipe_info(recipe, self.history, batch_size=size, seed=seed, precision=precision, strategy=self.strategy)
+        self.info = before | done | data_info(data.records)
+        if held_out is not None:
+            self.info["validation"] = self._calibrate(held_out)
         return self.history
 
-    def _batches(
-        self, training: Table, validation: Table | None, rows: int, recipe: Recipe, seed: int, cache: RecordCache | None
-    ) -> tuple[Batches, Batches | None]:
-        """Training and validation data in batches of `rows`."""
+    def _usable(self, data: Table | Dataset, split: str, cache: RecordCache | None, *, learnable: bool = False) -> Usable:
+        table = data.table(split) if isinstance(data, Dataset) else data
+        if any(isinstance(material, str) for material in table.materials[:1]):
+            check_material(self.architecture.material, "composition", model=self.architecture.name, data=table.source)
+        check_targets(self.targets, table, learnable=learnable)
+        return usable_rows(data, split, self.featurizer, cache)
 
-        def batches(table: Table, **shuffled: Any) -> Batches:
-            records = featurize_table(table, self.featurizer, cache)
-            return Batches.of(records, self._scaled(table), rows, inputs=self.model.input, **shuffled)
-
-        learnt = batches(training, seed=seed, fraction_jitter=recipe.fraction_jitter)
-        if validation is None:
-            return learnt, None
-        check_targets(self.targets, validation, learnable=True)
-        return learnt, batches(validation)
-
-    def _tell_training(self, recipe: Recipe, size: int, seed: int, precision: str, batches: Batches) -> None:
-        """What `info` says about the training that has ended."""
-        self.info |= {
-            "recipe": recipe.to_config(),
-            "epochs": len(self.history),
-            "batch_size": size,
-            "seed": seed,
-            "training_rows": len(batches.records),
-            "elements": sorted({int(z) for z in np.unique(batches.records.values["species"])} - {0}),
-            "training_seconds": round(sum(row["seconds"] for row in self.history), 1),
-            "versions": versions(),
-            "hardware": hardware(),
-        }
-        for name in ("best_epoch", "precision", "strategy"):
-            self.info.pop(name, None)
-        if precision != "float32":
-            self.info["precision"] = precision
-        if self.strategy is not None:
-            self.info["strategy"] = description(self.strategy)
-        if recipe.keep == "best":
-            self.info["best_epoch"] = best_epoch(self.history)
+    def _batches(self, rows: Usable, size: int, **shuffled: Any) -> Batches:
+        return Batches.of(rows.records, self._scaled(rows.table), size, inputs=self.model.input, **shuffled)
 
     def _built_again(self) -> keras.Model:
         return self.architecture.builder(tuple(t.name for t in self.targets), **self.keywords)
 
-    def _calibrate(self, validation: Table, cache: RecordCache | None) -> dict[str, dict[str, float]]:
+    def _calibrate(self, validation: Usable) -> Scores:
         """Scale the uncertainties to the validation errors; the scores, with the coverage before and after."""
         self.targets = tuple(dataclasses.replace(t, uncertainty_scale=1.0) for t in self.targets)
-        scores, columns = self._scored(validation, cache=cache)
-        targets = []
-        for target in self.targets:
-            if f"{target.name}_uncertainty" in columns:
-                values, predicted, spread = (columns[target.name + suffix] for suffix in ("_true", "", "_uncertainty"))
-                target = dataclasses.replace(target, uncertainty_scale=calibration(values, predicted, spread))
-                scores[target.name]["coverage before scaling"] = scores[target.name]["coverage"]
-                scores[target.name]["coverage"] = coverage(values, predicted, target.uncertainty_scale * spread)
-            targets.append(target)
-        self.targets = tuple(targets)
+        self.targets, scores = calibrated(self.targets, validation.table.targets, self._in_units(validation.records))
         return scores
 
     def recipe(self, name: str) -> Recipe:
         """One of the architecture's recipes."""
-        if name not in self.architecture.recipes:
-            raise InputError(f"{self.architecture.name} has no recipe {name!r}", expected=f"one of {', '.join(self.architecture.recipes)}")
-        return self.architecture.recipes[name]
+        return self.architecture.recipe(name)
 
     def _scaled(self, table: Table) -> dict[str, np.ndarray]:
         return {t.name: t.scale(table.targets[t.name]) for t in self.targets}
@@ -298,17 +242,7 @@ class Predictor:
         """
         if self._forward is None:
             self._forward = forward(self.model)
-        batches = Batches.of(records, {}, batch_size, inputs=self.model.input)
-        results: dict[str, np.ndarray] = {}
-        done = 0
-        for (inputs, *_), indices in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
-            for name, output in self._forward(inputs).items():
-                column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
-                column[indices] = output[: len(indices)]
-            done += len(indices)
-            if report is not None:
-                report(done, len(records))
-        return results
+        return outputs_of(self._forward, records, self.model.input, batch_size=batch_size, report=report)
 
     def predict(self, materials: Any, *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
         """Predict one material or many.
@@ -334,67 +268,45 @@ class Predictor:
         """
         kind = self.architecture.material
         read = featurize_readable(materials, self.featurizer, kind=kind, model=self.architecture.name)
-        outputs = self.outputs(read.records, batch_size=batch_size, report=report) if read.records is not None else {}
-        columns: dict[str, np.ndarray] = {}
-        for target in self.targets:
-            output = outputs.get(target.name)
-            columns[target.name] = np.zeros(0) if output is None else _numpy(target.unscale(output))
-            if target.task == "regression" and self._has_uncertainty(target):
-                columns[f"{target.name}_uncertainty"] = np.zeros(0) if output is None else _numpy(target.unscale_uncertainty(output))
+        columns = self._in_units(read.records, batch_size=batch_size, report=report)
         frame = read.frame(columns, sites=kind == "crystal", elements=self.info.get("elements"))
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}
         return frame
 
-    def _has_uncertainty(self, target: Target) -> bool:
-        return int(dict(zip(self.model.output_names, self.model.outputs, strict=True))[target.name].shape[-1]) == 2
+    @property
+    def _widths(self) -> dict[str, int]:
+        """Target -> columns of its output."""
+        return {name: int(output.shape[-1]) for name, output in zip(self.model.output_names, self.model.outputs, strict=True)}
 
     def evaluate(
-        self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
+        self,
+        data: Table | Dataset,
+        *,
+        split: str = "test",
+        batch_size: int = 256,
+        cache: RecordCache | None = None,
+        report: RowsDone | None = None,
     ) -> Evaluation:
-        """Predict `table` and score it: MAE, RMSE, R2 in the target's unit (regression), or accuracy and ROC-AUC (binary).
+        """Predict rows and score the predictions in the targets' units, see `tfmat.training.evaluation.scored`.
 
-        A target that is learnt as a logarithm has the relative error MAPE (a fraction) as well.
-
-        Where the model gives an uncertainty, ``coverage`` is the share of errors within it (0.757 for a perfect Laplace model).
+        Args:
+            data: the rows; of a dataset those of `split` that can be featurized.
+            split: ``train``, ``validation`` or ``test``, of a dataset.
+            batch_size: rows at a time.
+            cache: where featurized data is kept on disk.
+            report: progress callback.
         """
-        import pandas as pd
+        rows = self._usable(data, split, cache)
+        return Evaluation.of(rows.table, self.targets, self._in_units(rows.records, batch_size=batch_size, report=report))
 
-        scores, columns = self._scored(table, batch_size=batch_size, cache=cache, report=report)
-        about: dict[str, Any] = {"id": table.ids, "material": [str(m) for m in table.materials]}
-        sites = [sites_of(material) for material in table.materials]
-        if None not in sites:
-            about["sites"] = sites
-        frame = pd.DataFrame(about | columns)
-        frame.attrs["units"] = {t.name: t.unit for t in self.targets}
-        return Evaluation(scores, frame)
-
-    def score(self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None) -> dict[str, dict[str, float]]:
+    def score(self, data: Table | Dataset, *, split: str = "test", batch_size: int = 256, cache: RecordCache | None = None) -> Scores:
         """The scores of `evaluate` alone, for which pandas need not be installed."""
-        return self._scored(table, batch_size=batch_size, cache=cache)[0]
+        rows = self._usable(data, split, cache)
+        return scored(self.targets, rows.table.targets, self._in_units(rows.records, batch_size=batch_size))
 
-    def _scored(
-        self, table: Table, *, batch_size: int = 256, cache: RecordCache | None = None, report: RowsDone | None = None
-    ) -> tuple[dict[str, dict[str, float]], dict[str, np.ndarray]]:
-        """Scores, and the columns of numbers of `Evaluation.predictions`."""
-        check_targets(self.targets, table)
-        records = featurize_table(table, self.featurizer, cache)
-        outputs = self.outputs(records, batch_size=batch_size, report=report)
-        columns: dict[str, np.ndarray] = {}
-        scores: dict[str, dict[str, float]] = {}
-        for target in self.targets:
-            values, predicted = table.targets[target.name], _numpy(target.unscale(outputs[target.name]))
-            columns[f"{target.name}_true"], columns[target.name] = values, predicted
-            if target.task == "binary":
-                scores[target.name] = binary_scores(values, predicted)
-                continue
-            scores[target.name] = regression_scores(values, predicted)
-            if target.transform != "none":
-                scores[target.name]["MAPE"] = mape(values, predicted)
-            if outputs[target.name].shape[1] == 2:
-                spread = _numpy(target.unscale_uncertainty(outputs[target.name]))
-                columns[f"{target.name}_uncertainty"] = spread
-                scores[target.name]["coverage"] = coverage(values, predicted, spread)
-        return scores, columns
+    def _in_units(self, records: Records | None, *, batch_size: int = 256, report: RowsDone | None = None) -> dict[str, np.ndarray]:
+        outputs = {} if records is None else self.outputs(records, batch_size=batch_size, report=report)
+        return in_units(self.targets, outputs, self._widths)
 
     def to_config(self) -> dict[str, Any]:
         """What the model directory's ``config.json`` holds, JSON-able."""
@@ -409,55 +321,78 @@ class Predictor:
     @property
     def card(self) -> str:
         """The model card, Markdown."""
-        uncertain = any(t.task == "regression" and self._has_uncertainty(t) for t in self.targets)
+        uncertain = any(t.task == "regression" and self._widths[t.name] == 2 for t in self.targets)
         return model_card(self.to_config(), parameters=int(self.model.count_params()), title=self.architecture.title, uncertain=uncertain)
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False, extras: Callable[[Path], None] | None = None) -> Path:
-        """Write the model directory, complete or not at all.
+        """Write the model directory, complete or not at all; `load` and the command line read it.
 
         Args:
-            directory: a new path.
+            directory: a new path. With the ending ``.keras`` it is one file, which ``keras.saving.load_model`` opens too; `extras` is not
+                used then.
             overwrite: replace an existing one.
             extras: writes further files (plots) into the folder before it appears.
         """
+        if Path(directory).suffix == SUFFIX:
+            return write_keras_file(Path(directory), self._built_again(), self.model.get_weights(), self.to_config(), overwrite=overwrite)
         with new_directory(directory, overwrite=overwrite) as temporary:
-            write_model(temporary, self.model, self.to_config())
-            write_history(temporary, self.history)
-            (temporary / CARD).write_text(self.card, encoding="utf-8")
+            files.write_model(temporary, self.model, self.to_config())
+            files.write_history(temporary, self.history)
+            (temporary / files.CARD).write_text(self.card, encoding="utf-8")
             if extras is not None:
                 extras(temporary)
         return Path(directory)
 
+    def export(self, out: str | os.PathLike[str], format: str = "savedmodel") -> Any:
+        """Write a file or folder that needs neither tfmat nor Keras, and compare what it answers with this model.
+
+        Args:
+            out: a new path.
+            format: ``savedmodel``, ``litert`` or ``onnx``; `tfmat.export.export_model` has the options of each.
+
+        Returns:
+            A `tfmat.export.ExportReport`.
+        """
+        return importlib.import_module("tfmat.export").export_model(self, Path(out), format)
+
+    @classmethod
+    def from_model(cls, model: keras.Model, data: Dataset) -> Predictor:
+        """The predictor of a model of `tfmat.zoo` that was trained with Keras on ``data.to_tf("train", model)``.
+
+        It answers in physical units, `save` and `export` know units, scales and where the data come from, and ``in_domain`` says whether
+        the elements of a material occurred in the training rows. An uncertainty is scaled to the errors on the validation rows.
+
+        Args:
+            model: which it shares.
+            data: that the model was trained on.
+        """
+        built: Any = model
+        if not getattr(built, "architecture", ""):
+            raise InputError(f"the model {model.name!r} does not say how it was built", expected="a model of tfmat.zoo")
+        targets, splits = data.targets_named(model.output_names), [split for split in ("train", "validation") if len(data.splits[split])]
+        predictor = cls(registry.get(built.architecture), built.keywords, built.featurizer, targets, model)
+        rows = {split: data.usable(split, built.featurizer) for split in splits}
+        predictor.info = data_info(rows["train"].records) | data.about(built.featurizer)
+        if "validation" in rows:
+            predictor.info["validation"] = predictor._calibrate(rows["validation"])
+        return predictor
+
     @classmethod
     def from_preset(cls, name: str) -> Predictor:
         """A published model by its name, one of `tfmat.list_presets`; its weights are obtained when they are first asked for."""
-        known = [preset for architecture in registry.architectures().values() for preset in architecture.presets]
-        if name not in known:
-            raise InputError(f"no preset {name!r}", expected=f"one of {', '.join(known)}")
+        registry.check_preset(name)
         return cls.load(name)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Predictor:
-        """Read a model directory, or a preset by its name.
+        """Read a model directory, a ``.keras`` file of `save`, or a preset by its name.
 
         Raises:
             InputError: a file is missing, truncated or changed, or the installed featurizer has another version.
         """
-        source = registry.model_folder(directory)
-        read = read_model(source)
-        config, architecture = read.config, read.architecture
-        stored, installed = config["featurizer"], architecture.featurizer
-        if (stored["name"], stored["version"]) != (installed.__name__, installed.version):
-            raise InputError(
-                f"trained with {stored['name']} version {stored['version']}; {installed.__name__} version {installed.version} is installed",
-                file=str(source),
-                expected="the tfmat that trained it (see its card), or train it again",
-            )
-        predictor = cls(architecture, config["keywords"], installed(**stored["config"]), read.targets, read.model)
-        predictor.info = config["info"]
-        predictor.history = read_history(source)
+        source = files.model_folder(directory)
+        read = files.read_model(source)
+        predictor = cls(read.architecture, read.config["keywords"], read.featurizer(source), read.targets, read.model)
+        predictor.info = read.config["info"]
+        predictor.history = files.read_history(source)
         return predictor
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)[:, 0]

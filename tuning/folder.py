@@ -23,7 +23,7 @@ _LABELS = {
     "format": "another format", "tfmat": "another version of tfmat", "architecture": "another architecture", "tuner": "another tuner",
     "epochs": "another number of epochs", "seed": "another seed", "targets": "other targets", "training": "other training rows",
     "validation": "other validation rows", "space": "another search space", "keywords": "other builder keywords",
-    "recipe": "another recipe",
+    "recipe": "another recipe", "init": "other initial weights", "freeze": "other frozen layers",
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def identity(search: Search) -> dict[str, Any]:
         "space": sorted(space, key=lambda parameter: str(parameter["name"])),
         "keywords": dict(search.reader.keywords),
         "recipe": search.reader.base.to_config(),
+        "init": search.init_sha256 or None,  # None also where an older search does not say it
+        "freeze": list(search.freeze) or None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain

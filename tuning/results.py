@@ -6,10 +6,18 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfmat.atomic import staged
+from tfmat.data.table import Table
+from tfmat.datasets.dataset import Dataset
 from tfmat.tuning.configuration import Configuration
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfmat.predictor import Predictor
+    from tfmat.tuning.trial import Fitting
 
 Status = Literal["running", "completed", "failed"]
 
@@ -56,6 +64,7 @@ class SearchResult:
         objective: name of what was minimised.
         unit: of it.
         folder: with ``best.json``, ``trials.csv`` and logs.
+        fitting: what all trials had in common.
         logarithmic: hyper-parameters that are searched on a logarithmic scale.
     """
 
@@ -65,7 +74,34 @@ class SearchResult:
     objective: str
     unit: str
     folder: Path
+    fitting: Fitting
     logarithmic: tuple[str, ...] = ()
+
+    def train(
+        self,
+        training: Table | Dataset | None = None,
+        validation: Table | None = None,
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: int | str = 0,
+    ) -> Predictor:
+        """A predictor with the configuration of the best trial, trained for as many epochs as a whole run of the search has.
+
+        Args:
+            training: rows to learn, or a dataset, see `tfmat.Predictor.fit`. Default: those of the search.
+            validation: rows to validate with. Default: of the dataset, or of the search.
+            callbacks: of Keras, see `tfmat.Predictor.fit`.
+            verbose: as of Keras' ``fit``.
+        """
+        fitting = self.fitting
+        if training is None:
+            training, validation = fitting.training, fitting.validation
+        predictor = fitting.create(self.configuration)
+        predictor.fit(
+            training, validation, recipe=self.configuration.recipe, epochs=fitting.epochs, seed=fitting.seed, cache=fitting.cache,
+            callbacks=callbacks, verbose=verbose,
+        )  # fmt: skip
+        return predictor
 
 
 def best_of(results: Sequence[TrialResult]) -> TrialResult | None:

@@ -62,20 +62,20 @@ def run(
         oracle.began, oracle.ended = _listeners(oracle, folder, search, watcher)
         if watcher is not None:
             watcher.opened(results_of(oracle))
+    fitting = dataclasses.replace(fitting_of(search, cache), training=tables[0], validation=tables[1])
     with _plain_errors():
         if role == "chief":
             cluster.serve(oracle, waiting)
         else:
-            fitting = dataclasses.replace(fitting_of(search, cache), training=tables[0], validation=tables[1])
             Tuner(oracle, out, search.reader, fitting, watcher, folder.logs).search()
-    return None if role == "worker" else _result(oracle, folder, search)
+    return None if role == "worker" else _result(oracle, folder, search, fitting)
 
 
 def fitting_of(search: Search, cache: RecordCache | None) -> Fitting:
     """What the trials of a search have in common."""
     return Fitting(
         search.reader.architecture.name, search.training, search.validation, search.objective, search.epochs, search.seed, search.strategy,
-        cache,
+        search.init, search.freeze, cache,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def _write(oracle: Durable, folder: SearchFolder, search: Search) -> tuple[list[
     return results, best, configuration
 
 
-def _result(oracle: Durable, folder: SearchFolder, search: Search) -> SearchResult:
+def _result(oracle: Durable, folder: SearchFolder, search: Search, fitting: Fitting) -> SearchResult:
     results, best, configuration = _write(oracle, folder, search)
     if best is None or configuration is None:
         errors = [result.error for result in results if result.error]
@@ -113,7 +113,7 @@ def _result(oracle: Durable, folder: SearchFolder, search: Search) -> SearchResu
         raise InputError(problem, file=str(folder.path), expected="at least one trial without an error")
     remove_checkpoints(lambda name: Path(oracle._get_trial_dir(name)), list(oracle.trials))
     logarithmic = tuple(parameter.name for parameter in search.hp.space if getattr(parameter, "sampling", "linear") != "linear")
-    return SearchResult(results, best, configuration, search.objective.name, search.objective.unit, folder.path, logarithmic)
+    return SearchResult(results, best, configuration, search.objective.name, search.objective.unit, folder.path, fitting, logarithmic)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from tfmat.tuning.results import SearchResult
 from tfmat.tuning.spaces import Space, space_of
 
 if TYPE_CHECKING:
+    from tfmat.predictor import Predictor
     from tfmat.tuning.tuner import Watcher
 
 TUNERS = ("hyperband", "bayesian", "random", "grid")
@@ -50,6 +51,9 @@ class Search:
         epochs: of the longest trial.
         seed: of the values, and of weights, shuffling and noise.
         strategy: ``none`` or ``mirrored``.
+        init: model directory or preset whose weights every trial begins with.
+        init_sha256: of these weights.
+        freeze: layers that are not trained.
     """
 
     reader: Reader
@@ -62,6 +66,9 @@ class Search:
     epochs: int
     seed: int = 0
     strategy: str = "none"
+    init: str | None = None
+    init_sha256: str = ""
+    freeze: tuple[str, ...] = ()
 
     @property
     def combinations(self) -> int | None:
@@ -78,8 +85,11 @@ class Search:
         """Those of the trials, as far as one hyper-parameter at a time differs from its default."""
         return self.reader.featurizers(self.hp)
 
-    def check(self) -> None:
+    def check(self) -> Predictor:
         """Build the model with the default of every hyper-parameter, and see whether its recipe fits it.
+
+        Returns:
+            What each trial begins with; ``info`` tells which weights were taken from `init`.
 
         Raises:
             InputError: it cannot be built or trained.
@@ -89,12 +99,13 @@ class Search:
 
         architecture, configuration = self.reader.architecture, self.reader.read(type(self.hp)())
         try:
-            model = fitting_of(self, None).create(configuration).model
-            check_recipe(model, self.objective.targets, configuration.recipe, architecture.parts, validated=True)
+            predictor = fitting_of(self, None).create(configuration)
+            check_recipe(predictor.model, self.objective.targets, configuration.recipe, architecture.parts, validated=True)
         except InputError:
             raise
         except (ValueError, TypeError, ArithmeticError) as error:
             raise InputError(f"{architecture.name} cannot be built with the defaults of its search space: {error}") from None
+        return predictor
 
 
 def search(
@@ -113,6 +124,8 @@ def search(
     vary: Sequence[str] = (),
     keywords: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
+    init: str | os.PathLike[str] | None = None,
+    freeze: Sequence[str] = (),
     cache: RecordCache | None = None,
     watcher: Watcher | None = None,
 ) -> SearchResult | None:
@@ -139,12 +152,15 @@ def search(
         space: what is searched. Default: the architecture's, see `tfmat.tuning.spaces`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Default: all.
         keywords: of the builder, which are not searched.
-        recipe: fields of `tfmat.training.recipe.Recipe` that are not searched.
+        recipe: fields of `tfmat.training.recipe.Recipe` that are not searched, such as ``{"rates": (("backbone", 0.1),)}``.
+        init: model directory or preset whose weights every trial begins with. Its builder keywords are kept, not searched.
+        freeze: layers that are not trained, see `tfmat.Predictor.create`.
         cache: where featurized data is kept. Default: every trial featurizes again.
         watcher: is told how it goes.
 
     Returns:
-        What was found; None in a worker of several processes, as the chief has it.
+        What was found, whose ``train()`` gives a predictor with the best configuration; None in a worker of several processes, as the
+        chief has it.
 
     Raises:
         InputError: something does not fit, `out` holds another search, or all trials failed.
@@ -153,7 +169,7 @@ def search(
 
     ready = prepare(
         architecture, targets, training, validation, tuner=tuner, trials=trials, epochs=epochs, seed=seed, strategy=strategy, space=space,
-        vary=vary, keywords=keywords, recipe=recipe,
+        vary=vary, keywords=keywords, recipe=recipe, init=init, freeze=freeze,
     )  # fmt: skip
     ready.check()
     return run(ready, _usable(ready, cache), Path(out), cache=cache, watcher=watcher)
@@ -174,6 +190,8 @@ def prepare(
     vary: Sequence[str] = (),
     keywords: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
+    init: str | os.PathLike[str] | None = None,
+    freeze: Sequence[str] = (),
 ) -> Search:
     """The search for the arguments of `search`.
 
@@ -182,6 +200,9 @@ def prepare(
     """
     check_installed()
     import keras_tuner
+
+    from tfmat.model_directory.files import model_folder, read_config
+    from tfmat.model_directory.transfer import shared_keywords
 
     if tuner not in TUNERS:
         raise InputError(f"unknown tuner {tuner!r}", expected=f"one of {', '.join(TUNERS)}")
@@ -192,19 +213,24 @@ def prepare(
         check_targets(targets, table, learnable=True)
     family = registry.get(architecture)
     family.check_keywords(keywords or {})
+    source = {} if init is None else read_config(model_folder(init))
+    fixed = (shared_keywords(family, source) if source else {}) | dict(keywords or {})
     changes = dict(recipe or {}) | ({} if epochs is None else {"epochs": epochs})
     try:
         base: Recipe = dataclasses.replace(family.recipes["default"], **changes)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
-    reader = Reader(family, space or space_of(architecture), dict(keywords or {}), base, frozenset(recipe or {}), tuple(vary))
+    reader = Reader(family, space or space_of(architecture), fixed, base, frozenset(recipe or {}), tuple(vary))
     hp = keras_tuner.HyperParameters()
     reader.read(hp)
     if not hp.space:
         raise InputError("nothing is left to search", expected="a hyper-parameter that is not set")
     if trials is None and tuner in ("bayesian", "random"):
         trials = DEFAULT_TRIALS
-    return Search(reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy)
+    return Search(
+        reader, Objective.of(targets, training), training, validation, hp, tuner, trials, base.epochs, seed, strategy,
+        None if init is None else os.fspath(init), source.get("weights_sha256", ""), tuple(freeze),
+    )  # fmt: skip
 
 
 def check_installed() -> None:

@@ -36,6 +36,8 @@ class Fitting:
         epochs: of a whole run, which the learning rate's schedule is made for.
         seed: of weights, shuffling and noise, the same for all trials.
         strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution.strategy_of`.
+        init: model directory or preset whose weights every trial begins with.
+        freeze: layers that are not trained.
         cache: where featurized data is kept.
     """
 
@@ -46,6 +48,8 @@ class Fitting:
     epochs: int
     seed: int = 0
     strategy: str = "none"
+    init: str | None = None
+    freeze: tuple[str, ...] = ()
     cache: RecordCache | None = None
 
     def create(self, configuration: Configuration) -> Predictor:
@@ -57,6 +61,8 @@ class Fitting:
             self.objective.targets,
             keywords=configuration.keywords,
             seed=self.seed,
+            init=self.init,
+            freeze=self.freeze,
             strategy=strategy_of(self.strategy),
         )
 

@@ -24,11 +24,13 @@ from tfmat.layers.precision import exact, weights_dtype
 from tfmat.layers.recurrent import StackedLSTM
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 EPSILON = 1e-5
 """Added to the variance in the norms."""
 
 
+@zoo_model("atom_list_lstm")
 def AtomListLSTM(
     targets: Sequence[str] = ("target",),
     *,

@@ -22,11 +22,13 @@ from tfmat.layers.normalization import LayerNorm
 from tfmat.layers.outputs import dense_outputs, model_of
 from tfmat.layers.rematerialization import computed_again
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 REACH = 8.0
 """The Gaussians of the distance end here [Å]."""
 
 
+@zoo_model("crysformer")
 def Crysformer(
     targets: Sequence[str] = ("target",),
     *,

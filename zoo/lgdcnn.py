@@ -21,8 +21,10 @@ from tfmat.layers.precision import weights_dtype
 from tfmat.layers.recurrent import BidirectionalRNN
 from tfmat.layers.sequence import MaskedConv1D, product
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 
+@zoo_model("lgdcnn")
 def LGDCNN(
     targets: Sequence[str] = ("target",),
     *,

@@ -24,6 +24,7 @@ from tfmat.layers.outputs import dense_outputs, model_of
 from tfmat.layers.precision import exact, weights_dtype
 from tfmat.layers.set2set import Set2Set
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 from tfmat.zoo.presets import PRESETS
 from tfmat.zoo.pretrained import pretrained
 
@@ -119,6 +120,7 @@ def megnet_features(
     return inputs, dense(readout_dims[1], "readout_2", None)(dense(readout_dims[0], "readout_1")(features))
 
 
+@zoo_model("megnet")
 @with_keywords_of(megnet_features)
 def MEGNet(
     targets: Sequence[str] = ("target",),

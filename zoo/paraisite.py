@@ -16,8 +16,10 @@ from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.layers.outputs import dense_outputs, model_of
 from tfmat.training.recipe import Recipe
 from tfmat.zoo.megnet import PARTS, megnet_features
+from tfmat.zoo.model import zoo_model
 
 
+@zoo_model("paraisite")
 @with_keywords_of(megnet_features, flavor="matgl", set2set_steps=2)
 def ParAIsite(
     targets: Sequence[str] = ("target",),

@@ -154,8 +154,8 @@ PRESETS: Mapping[str, Callable[[], Path]] = {
 def list_presets() -> list[dict[str, str]]:
     """The published models, as `tfmat.Predictor.from_preset` takes them.
 
-    Each has ``name``, ``architecture``, ``property``, ``unit``, ``reported_error`` (of its authors), ``fidelities`` (where it has several),
-    ``training_set`` and ``licence``.
+    Each has ``name``, ``architecture``, ``property``, ``unit``, ``reported_error`` (of its authors), ``fidelity`` (that is predicted, and
+    which others a crystal may ask for by its ``state``; "" where there is one only), ``training_set``, ``size`` and ``licence``.
     """
     return [
         {
@@ -164,9 +164,17 @@ def list_presets() -> list[dict[str, str]]:
             "property": model.target.name,
             "unit": model.target.unit,
             "reported_error": model.error,
-            "fidelities": ", ".join(model.fidelities),
+            "fidelity": _fidelity(model),
             "training_set": model.training_set,
+            "size": f"{model.weights:,} weights",
             "licence": str(model.info["licence"]),
         }
         for model in (*MEGNET, MATGL_EFORM)
     ]
+
+
+def _fidelity(model: Published) -> str:
+    if not model.fidelities:
+        return ""
+    chosen = model.fidelities[0 if model.state is None else int(model.state[0])]
+    return f"{chosen} (of {', '.join(model.fidelities)})"

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from tfmat.architecture import Architecture, model_folder
-from tfmat.model_directory.files import read_config
+from tfmat.architecture import Architecture
+from tfmat.model_directory.files import model_folder, read_config
 from tfmat.model_directory.transfer import initialise
 from tfmat.target import Target
 

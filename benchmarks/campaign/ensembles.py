@@ -14,7 +14,7 @@ from benchmarks.campaign.jobs import Job
 from benchmarks.campaign.runner import COLUMNS, Work
 from benchmarks.campaign.train import SPLITS, result
 from benchmarks.rows import append
-from tfmat.predictor import Evaluation
+from tfmat.training.evaluation import Evaluation
 from tfmat.training.scores import binary_scores, calibration, coverage, regression_scores
 
 SAME = ("epochs_run", "train_rows", "left_out", "batch_size", "hardware", "instruction_set", "threads", "commit")

@@ -27,7 +27,8 @@ from benchmarks.rows import replace
 
 if TYPE_CHECKING:
     from tfmat.data.table import Table
-    from tfmat.predictor import Evaluation, Predictor
+    from tfmat.predictor import Predictor
+    from tfmat.training.evaluation import Evaluation
 
 SPLITS = ("validation", "test")
 SCORES = ("MAE", "RMSE", "R2", "coverage", "ROC-AUC", "accuracy")

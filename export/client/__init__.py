@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, Material
+from tfmat.data.materials import read_materials
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
-from tfmat.export.client.arrays import composition_arrays, crystal_arrays, elements_in, read_structure, with_empty_slot
+from tfmat.export.client.arrays import composition_arrays, crystal_arrays, elements_in, with_empty_slot
 from tfmat.export.client.transports import Grpc, Rest, Transport
 from tfmat.featurizers.sites import at_position, each_crystal
 
@@ -99,24 +100,23 @@ class Client:
             self._metadata = json.loads(text)
         return self._metadata
 
-    def predict(self, materials: Sequence[Any]) -> list[Answer]:
+    def predict(self, materials: Any) -> list[Answer]:
         """What the model says of each material.
 
         Args:
-            materials: for a model of crystals pymatgen's ``Structure``, `tfmat.crystal.Crystal`, or the path of a CIF or POSCAR file; for
-                a model of compositions formulas, or any of these.
+            materials: one or many, in any form that `tfmat.Predictor.predict` takes.
 
         Raises:
             InputError: a material cannot be read, or the server refuses it, in its own words; there is no such server or model.
         """
-        if isinstance(materials, str | Path):
-            materials = [materials]
         signature = self.metadata["signatures"]["serving_default"]
+        of_crystals = "lattice" in signature["inputs"]
+        found = _read(materials, "crystal" if of_crystals else "composition")
         answers: list[Answer] = []
-        for start in range(0, len(materials), self._batch_size):
-            read = [read_structure(material, index) for index, material in enumerate(materials[start : start + self._batch_size], start)]
+        for start in range(0, len(found), self._batch_size):
+            read = found[start : start + self._batch_size]
             try:
-                inputs = with_empty_slot(self._crystals(read) if "lattice" in signature["inputs"] else _compositions(read))
+                inputs = with_empty_slot(self._crystals(read) if of_crystals else _compositions(read))
             except InputError as error:
                 raise InputError(error.problem, expected=error.expected, index=start + (error.index or 0)) from None
             answers += _answers(self._transport.call("serving_default", inputs, list(signature["outputs"])), signature["outputs"])
@@ -145,6 +145,15 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if not isinstance(outputs, dict):
         raise InputError("it has no outputs", file=str(path), expected="tfmat.json of an exported SavedModel")
     return content
+
+
+def _read(materials: Any, kind: Material) -> list[Any]:
+    """Formulas, crystals and pymatgen's objects, read as `tfmat.Predictor.predict` reads them; one that cannot be read is an error."""
+    found = read_materials(materials, kind)
+    for index, material in enumerate(found):
+        if material.error is not None:
+            raise InputError(f"{material.place}{material.error}", index=index)
+    return [material.value for material in found]
 
 
 def _compositions(materials: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,35 +58,6 @@ def with_empty_slot(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in padded.keys() & {"species", "frac_coords", "fractions"}:  # whose second axis is that of sites or elements
         padded[name] = np.pad(arrays[name], [(0, 0), (1, 0)] + [(0, 0)] * (arrays[name].ndim - 2))
     return padded
-
-
-def _is_path(material: Any) -> bool:
-    return isinstance(material, Path) or (
-        isinstance(material, str) and ("/" in material or material.lower().endswith((".cif", ".vasp")) or Path(material[:255]).is_file())
-    )
-
-
-def read_structure(material: Any, index: int) -> Any:
-    """A material: pymatgen's ``Structure`` of the file if it is a path, else itself.
-
-    Args:
-        material: whatever the user gave.
-        index: its position in the user's list, for errors.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if not _is_path(material):
-        return material
-    path = Path(material)
-    if not path.is_file():
-        raise InputError("there is no such file", file=str(path), index=index)
-    from pymatgen.core import Structure
-
-    try:
-        return Structure.from_file(path)
-    except Exception as error:  # whatever its parsers raise
-        raise InputError(f"it cannot be read: {str(error)[:200]}", file=str(path), expected="a CIF or POSCAR file", index=index) from error
 
 
 def elements_in(material: Any) -> dict[str, float]:

@@ -26,6 +26,7 @@ from tfmat.analysis import figures
 from tfmat.cli.trials import TrialsProgress
 from tfmat.data.table import Table
 from tfmat.predictor import Predictor
+from tfmat.target import Target
 from tfmat.tuning import SPACES
 from tfmat.tuning.results import TrialResult
 
@@ -42,6 +43,21 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "can_plot", lambda: False)
     for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"):
         monkeypatch.delenv(f"KERASTUNER_{name}", raising=False)
+
+
+BEGINNING = ("tfmat: searching ", "tfmat: 1 trials of ", "tfmat: 2 trials of ", "tfmat: 3 trials of ")
+
+
+@pytest.fixture
+def tfmat(tfmat: Command) -> Command:
+    """`tfmat` without the lines by which a search says what it is going to do; see `test_a_search_says_what_it_is_going_to_do`."""
+
+    def call(*arguments: object) -> Result:
+        result = tfmat(*arguments)
+        lines = [line for line in result.err.splitlines(keepends=True) if not line.startswith(BEGINNING)]
+        return dataclasses.replace(result, err="".join(lines))
+
+    return call
 
 
 def space(hp: Any) -> Any:
@@ -195,6 +211,31 @@ def test_missing_extra(tfmat: Command, table: pathlib.Path, monkeypatch: pytest.
                 f"a search needs {package}, which is not installed",
                 "pip install 'tfmat[tuning]'",
             )
+
+
+def test_a_search_says_what_it_is_going_to_do(
+    table: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, before Keras is loaded, and again when the number of trials is known; whether there are several devices, too."""
+    from tfmat.cli import run, tune
+
+    monkeypatch.chdir(tmp_path)
+    began: list[str] = []
+    monkeypatch.setattr(tune, "load_tensorflow", lambda: began.append(capfd.readouterr().err))
+    source = Predictor.create("tiny", [Target("gap", "eV")], keywords={"dim": 4}).save(tmp_path / "source")
+    options = (*QUICK, "--tuner", "random", "--trials", "2", "--vary", "learning_rate", "--strategy", "mirrored", "--out", "s")
+    transfer = ("--init", str(source), "--freeze", "hidden_1", "--rate", "hidden_2=0.1")
+    assert run(["tune", "tiny", "--data", str(table), *GAP, *options, *transfer]) == 0
+    told = capfd.readouterr()
+    assert began == [f"tfmat: searching tiny on {table}: random, 2 trials; loading Keras\n"]
+    lines = told.err.splitlines()
+    assert any("weights from" in line for line in lines) and any("not trained: hidden_1" in line for line in lines)
+    assert any("mirrored on 1 device: there is no second one" in line for line in lines)
+    assert "tfmat: 2 trials of at most 1 epochs; compiling the first model" in lines
+    assert "--init" in told.out and "--freeze hidden_1" in told.out
+    best = json.loads((tmp_path / "s" / "best.json").read_text())
+    assert best["recipe"]["rates"] == [["hidden_2", 0.1]] and best["keywords"]["dim"] == 4
+    assert best["search"]["values"].keys() == {"learning_rate"}
 
 
 def test_all_trials_fail(tfmat: Command, table: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

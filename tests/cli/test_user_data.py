@@ -202,6 +202,15 @@ def test_bad_rows_of_formulas(tfmat: Command, tmp_path: pathlib.Path) -> None:
     assert result.code == 2 and len(result.lines) == 1 and "none of 2 rows can be used" in result.err
 
 
+def test_a_split_column_may_name_no_test_row(tfmat: Command, tmp_path: pathlib.Path) -> None:
+    rows = "".join(f"Fe{i}O,{i},{'val' if i % 3 == 0 else 'train'}\n" for i in range(1, 13))
+    (tmp_path / "d.csv").write_text(f"formula,gap,split\n{rows}")
+    assert tfmat("train", "lgdcnn", "--data", "d.csv", *GAP, *TINY, "--epochs", "1", "--out", "m").code == 0
+    result = tfmat("evaluate", "m")
+    assert result.code == 2 and "has no test rows. Expected a split that gives some; there are train and validation rows" in result.err
+    assert tfmat("evaluate", "m", "--split", "validation").code == 0
+
+
 def test_folds(tfmat: Command, tmp_path: pathlib.Path) -> None:
     formulas(tmp_path / "d.csv", bad=False)
     tests = []

@@ -45,6 +45,19 @@ def test_one_material_is_one_row(formulas, material):
     assert frame["gap"].tolist() == formulas.predict([material])["gap"].tolist()
 
 
+def test_a_formula_is_read_from_any_structure_file(formulas, crystals, tmp_path, monkeypatch):
+    """Disordered and large ones too, as from objects; a model of crystals takes neither from a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mixed.cif").write_text(DISORDERED.to(fmt="cif"))
+    large = SALT.make_supercell([9, 8, 8], in_place=False)
+    large.to(filename="large.vasp", fmt="poscar")
+    frame = formulas.predict(["mixed.cif", "large.vasp", DISORDERED, large])
+    assert frame["error"].tolist() == [None] * 4 and frame["material"][0] == "Na0.5K0.5Cl1"
+    np.testing.assert_allclose(frame["gap"][:2], frame["gap"][2:], rtol=1e-5)
+    refused = crystals.predict(["mixed.cif", "large.vasp"])["error"]
+    assert "partially occupied" in refused[0] and "1,152 sites" in refused[1]
+
+
 def test_dictionaries_of_amounts(formulas):
     assert formulas.predict({"C": 1.0, "O": 2.0})["gap"][0] == formulas.predict("CO2")["gap"][0]
     assert formulas.predict(DISORDERED.as_dict())["gap"][0] == formulas.predict(DISORDERED)["gap"][0]

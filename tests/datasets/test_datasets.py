@@ -223,6 +223,14 @@ def test_bad_splits_of_a_file(tmp_path, content, split, message):
     assert "sideways" in message or str(error.value).startswith(str(path))
 
 
+def test_a_column_may_name_no_test_row(tmp_path):
+    (tmp_path / "mine.csv").write_text("formula,y,split\nFeO,1,train\nMgO,1,train\nCaO,2,val\n")
+    dataset = datasets.open_data(str(tmp_path / "mine.csv"))
+    assert sizes(dataset) == [2, 1, 0] and len(dataset.table("train")) == 2
+    with pytest.raises(InputError, match=r"has no test rows. Expected a split that gives some; there are train and validation rows"):
+        dataset.table("test")
+
+
 def test_a_path_that_does_not_exist_is_a_missing_file(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         datasets.open_data(str(tmp_path / "none.csv"))

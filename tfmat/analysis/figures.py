@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfmat.predictor import Evaluation, Predictor
+    from tfmat.predictor import Predictor
+    from tfmat.training.evaluation import Evaluation
 
 
 def can_plot() -> bool:

@@ -119,8 +119,8 @@ def _padded(records: Records, key: str, indices: np.ndarray, rows: int, width: i
     return padded
 
 
-def target_arrays(targets: Mapping[str, np.ndarray], indices: np.ndarray, rows: int) -> tuple[Arrays, Arrays]:
-    """Scaled targets (rows, 1), NaN where missing, and loss weights (rows,).
+def target_arrays(targets: Mapping[str, np.ndarray], indices: np.ndarray, rows: int, missing: float = np.nan) -> tuple[Arrays, Arrays]:
+    """Scaled targets (rows, 1), `missing` where there is none, and loss weights (rows,).
 
     The weights are 0 for missing targets and otherwise rows / (number of present ones), so that the mean over all `rows` of
     weight x loss is the mean loss of the present targets, on one device and split over several.
@@ -130,6 +130,6 @@ def target_arrays(targets: Mapping[str, np.ndarray], indices: np.ndarray, rows: 
         chosen = np.full((rows, 1), np.nan, np.float32)
         chosen[: len(indices), 0] = column[indices]
         present = np.isfinite(chosen[:, 0])
-        values[name] = chosen
+        values[name] = np.where(present[:, None], chosen, np.float32(missing))
         weights[name] = (present * (rows / max(int(present.sum()), 1))).astype(np.float32)
     return values, weights

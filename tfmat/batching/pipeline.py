@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ class Batches:
         fraction_jitter: relative noise on ``fractions``, seeded by `seed`, the epoch and the step.
         seed: of the noise.
         filled: fill batches up to few shapes, each of which a compiler of static shapes has to compile.
+        missing: stands in the place of a target that is missing, whose weight is 0.
     """
 
     records: Records
@@ -39,6 +42,7 @@ class Batches:
     fraction_jitter: float = 0.0
     seed: int = 0
     filled: bool = False
+    missing: float = math.nan
     _last: tuple[int, list[np.ndarray]] | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -51,6 +55,7 @@ class Batches:
         inputs: Collection[str] | None = None,
         seed: int | None = None,
         fraction_jitter: float = 0.0,
+        missing: float = math.nan,
     ) -> Batches:
         """Batch for the backend that Keras runs on.
 
@@ -61,11 +66,12 @@ class Batches:
             inputs: names of the model's inputs; other keys are left out. Default: all keys.
             seed: of the shuffling and the noise; None keeps the order of the data, or of their lengths.
             fraction_jitter: relative noise on ``fractions``.
+            missing: stands in the place of a target that is missing. Keras' own losses need a finite number.
         """
         if inputs is not None:
             records = records.select([key for key in records.values if key in inputs])
         filled = keras.backend.backend() != "tensorflow"
-        return cls(records, targets, plan_of(records, batch_size, seed), fraction_jitter, seed or 0, filled)
+        return cls(records, targets, plan_of(records, batch_size, seed), fraction_jitter, seed or 0, filled, missing)
 
     def epoch(self, epoch: int, parts: int = 1) -> Iterator[Batch]:
         """Batches of one epoch.
@@ -88,7 +94,7 @@ class Batches:
             if self.fraction_jitter:
                 whole["fractions"] = jittered(whole["fractions"], self.fraction_jitter, (self.seed, epoch, step))
             inputs = _parts(whole, parts)
-        targets, weights = target_arrays(self.targets, indices, each * parts)
+        targets, weights = target_arrays(self.targets, indices, each * parts, self.missing)
         return list(zip(inputs, _parts(targets, parts), _parts(weights, parts), strict=True))
 
     def _planned(self, epoch: int) -> list[np.ndarray]:
@@ -102,18 +108,17 @@ class Batches:
 
         Args:
             first_epoch: where to begin, so that a resumed run continues the shuffle of an uninterrupted one.
-            repeat: go on with the next epoch for ever (training, with ``steps_per_epoch=plan.steps``) or stop after one.
+            repeat: go on with the next epoch for ever (training, with ``steps_per_epoch=plan.steps``), or stop after one; iterated over
+                again, it gives the next one.
             parts: see `epoch`.
         """
         import tensorflow as tf
 
+        following = itertools.count(first_epoch)
+
         def generate() -> Iterator[Batch]:
-            epoch = first_epoch
-            while True:
+            for epoch in itertools.count(first_epoch) if repeat else [next(following)]:
                 yield from self.epoch(epoch, parts)
-                epoch += 1
-                if not repeat:
-                    return
 
         padded = padded_keys(self.records)
         inputs, targets, weights = self.step(first_epoch, 0, parts)[0]
@@ -129,6 +134,10 @@ class Batches:
         count = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if repeat else self.plan.steps * parts)
         return dataset.apply(count).prefetch(4 * parts).with_options(options)
 
+    def feed(self) -> tf.data.Dataset | BatchSequence:
+        """What ``fit`` and ``evaluate`` of Keras take on the backend that Keras runs on; each pass over it is the next epoch."""
+        return self.dataset() if keras.backend.backend() == "tensorflow" else BatchSequence(self)
+
 
 def _parts(arrays: Arrays, parts: int) -> list[Arrays]:
     """The rows in equal parts."""
@@ -139,7 +148,7 @@ def _parts(arrays: Arrays, parts: int) -> list[Arrays]:
 class BatchSequence(keras.utils.PyDataset):
     """Batches for `fit` on the backends of Keras other than TensorFlow, one epoch after the other.
 
-    `fit` must be given no ``steps_per_epoch``, and `begin` be called before every epoch.
+    `fit` must be given no ``steps_per_epoch``. To go on with another epoch than the next one, call `begin` before it.
 
     Args:
         batches: the plan and its data.
@@ -154,6 +163,10 @@ class BatchSequence(keras.utils.PyDataset):
     def begin(self, epoch: int) -> None:
         """Go to an epoch, counted from 0: its batches depend on the plan's seed and this number alone."""
         self.epoch = epoch
+
+    def on_epoch_end(self) -> None:
+        """Go to the next epoch, as Keras tells after each."""
+        self.epoch += 1
 
     def __len__(self) -> int:
         return self.batches.plan.steps

@@ -11,7 +11,7 @@ import typer
 from tfmat.cli.errors import tell
 from tfmat.cli.evaluate import SPLITS
 from tfmat.cli.progress import SHOWN, load_tensorflow, new_folder
-from tfmat.cli.tables import aligned, shortened
+from tfmat.cli.tables import MODEL_HELP, aligned, shortened
 from tfmat.errors import InputError
 from tfmat.runs.data import is_path, open_dataset
 from tfmat.runs.evaluate import given_or_own, own_dataset, rows_of
@@ -27,7 +27,7 @@ CLUSTERINGS = ("leader", "legacy")
 
 
 def cecv(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Folders written by `tfmat train`.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=MODEL_HELP)],
     data: Annotated[
         str | None, typer.Option(metavar="NAME|FILE|FOLDER", help="Compounds. Default: what the first model was trained on.")
     ] = None,
@@ -108,8 +108,8 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
 
 def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | None, split: str | None) -> tuple[Table, str]:
     """Read the compounds; the second value is what they are called."""
-    from tfmat.architecture import model_folder
     from tfmat.data.user_data import read_user_data
+    from tfmat.model_directory.files import model_folder
 
     (predictor, *_) = predictors.values()
     names, same = given_or_own(predictor, data)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tfmat.cli.progress import SHOWN, load_tensorflow
-from tfmat.cli.tables import scores_table
+from tfmat.cli.tables import MODEL_HELP, scores_table
 from tfmat.runs.settings import known
 
 SPLITS = ("train", "validation", "test", "all")
@@ -16,7 +16,7 @@ DATA_HELP = "Default: what the model was trained on. Repeat it to merge several;
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[list[str] | None, typer.Option(metavar="NAME|FILE|FOLDER", help=DATA_HELP)] = None,
     split: Annotated[
         str | None,
@@ -40,7 +40,7 @@ def evaluate(
     if split is not None:
         known("split", split, SPLITS)
     load_tensorflow()
-    from tfmat.architecture import model_folder
+    from tfmat.model_directory.files import model_folder
     from tfmat.runs.evaluate import score
 
     # A preset is evaluated where it lies.

@@ -11,7 +11,7 @@ import typer
 from tfmat.cli.errors import tell
 from tfmat.cli.predict import load_and_collect
 from tfmat.cli.progress import SHOWN, new_folder
-from tfmat.cli.tables import aligned, number
+from tfmat.cli.tables import MODEL_HELP, aligned, number
 from tfmat.errors import InputError
 from tfmat.runs.folder import check_replaceable
 
@@ -26,7 +26,7 @@ PRINTED = 60
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     materials: Annotated[
         list[str], typer.Argument(metavar="MATERIAL...", help="Formulas, structure files, folders, CSV or JSON lines files.")
     ],

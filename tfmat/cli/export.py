@@ -10,7 +10,7 @@ import typer
 
 from tfmat.cli.errors import CommandError, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow, silent_stderr, task
-from tfmat.cli.tables import aligned, duration
+from tfmat.cli.tables import MODEL_HELP, aligned, duration
 from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ CHECKED = {"composition": "formulas", "crystal": "crystals"}
 
 
 def export(
-    models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Folder written by `tfmat train`, or name of a preset; several for serving.")
-    ],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} Several for serving.")],
     format_: Annotated[
         str,
         typer.Option(

@@ -11,7 +11,7 @@ import typer
 
 from tfmat.cli.errors import check_file, tell
 from tfmat.cli.progress import load_tensorflow, rows_done
-from tfmat.cli.tables import aligned, number, shortened
+from tfmat.cli.tables import MODEL_HELP, aligned, number, shortened
 from tfmat.errors import InputError
 from tfmat.runs.evaluations import headers, write_predictions
 
@@ -26,7 +26,7 @@ REPORTED = 20
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `tfmat train`, or a preset of `tfmat models`.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     materials: Annotated[
         list[str] | None,
         typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, structure files, or folders of these."),

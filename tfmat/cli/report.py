@@ -10,7 +10,7 @@ import typer
 
 from tfmat.cli.errors import check_file
 from tfmat.cli.progress import SHOWN, load_tensorflow
-from tfmat.cli.tables import aligned, number, scores_table, with_unit
+from tfmat.cli.tables import MODEL_HELP, aligned, number, scores_table, with_unit
 from tfmat.errors import InputError
 from tfmat.extras import require
 
@@ -21,7 +21,7 @@ PAGE, COMPARISON = "report.html", Path("comparison.html")
 
 
 def report(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Folders written by `tfmat train`; several are compared.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help=f"{MODEL_HELP} Several are compared.")],
     evaluation: Annotated[
         str | None, typer.Option(metavar="NAME", help="A folder of MODEL/evaluations. Default: the test split of the model's own data.")
     ] = None,

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MODEL_HELP = "A folder written by `tfmat train`, a .keras file of Predictor.save, or a preset of `tfmat models`."
+"""What MODEL may be, in the help of every command."""
+
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Write a table with columns two spaces apart; those with a number in `right` are aligned to the right."""

@@ -46,8 +46,8 @@ _RECIPE_HELP = "Change the recipe, e.g. learning_rate=1e-3; repeatable."
 RecipeOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help=_RECIPE_HELP)]
 _CONFIG_HELP = "JSON file of model, recipe and data, such as best.json of `tfmat tune`; other options come before it."
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
-_INIT_HELP = "Begin with the weights of a trained model, wherever layers have the same names and shapes; new targets get a new output."
-Init = Annotated[str | None, typer.Option(metavar="MODEL|PRESET", help=_INIT_HELP)]
+_INIT_HELP = "Begin with the weights of a model, wherever layers have the same names and shapes; new targets get a new output."
+Init = Annotated[str | None, typer.Option(metavar="MODEL", help=_INIT_HELP)]
 _FREEZE_HELP = "Leave layers as they are: a name, a pattern with * or a part of the architecture; repeatable."
 Freeze = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help=_FREEZE_HELP)]
 _RATE_HELP = "Multiply the learning rate of layers, as in backbone=0.1; the first that matches a layer counts; repeatable."

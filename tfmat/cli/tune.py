@@ -13,10 +13,27 @@ import typer
 
 from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
-from tfmat.cli.train import Cache, Data, Fold, Folds, Split, SplitSeed, Targets, Tasks, Transforms, Units, Variant, default_data
+from tfmat.cli.train import (
+    Cache,
+    Data,
+    Fold,
+    Folds,
+    Freeze,
+    Init,
+    Rates,
+    Split,
+    SplitSeed,
+    Targets,
+    Tasks,
+    Transforms,
+    Units,
+    Variant,
+    default_data,
+)
 from tfmat.runs.config import Settings, model_settings
 from tfmat.runs.data import (
     check_data,
+    names_of,
     open_for,
     record_cache,
     refused_line,
@@ -74,6 +91,9 @@ def tune(
     variant: Variant = None,
     set_: Keywords = None,
     recipe_option: RecipeOptions = None,
+    init: Init = None,
+    freeze: Freeze = None,
+    rate: Rates = None,
     split: Split = None,
     split_seed: SplitSeed = 0,
     folds: Folds = 0,
@@ -94,29 +114,42 @@ def tune(
       tfmat tune lgdcnn --data my.csv --target band_gap --unit eV --tuner random --trials 30 --epochs 20 --out runs/tune-gap
       tfmat tune crysformer --data my_cifs/ --target band_gap --unit eV --tuner bayesian --trials 40 --strategy mirrored
       tfmat tune megnet --data my_cifs/ --target band_gap --tuner grid --vary cutoff --vary learning_rate --set dim=64
+      tfmat tune megnet --data my_cifs/ --target bulk_modulus --init mp-2019.4.1/log10K --freeze embedding --rate blocks=0.1
       tfmat train --config runs/tune-gap/best.json
     """  # noqa: D301
     from tfmat.tuning import check_installed
+    from tfmat.tuning.search import TUNERS
 
     known("strategy", strategy, STRATEGIES)
+    known("tuner", tuner, TUNERS)
     check_installed()
     label, spec = data or default_data(), split_spec(split, split_seed, folds, fold)
     check_data(label)
+    tell(f"searching {architecture} on {' + '.join(names_of(label))}: {tuner}, {_trials(tuner, trials)}; loading Keras")
     load_tensorflow()
     settings = model_settings(
-        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=[], epochs=epochs, batch_size=None, new=False
+        None, architecture, variant, set_ or [], "default", recipe_option or [], rates=rate or [], epochs=epochs, batch_size=None, new=False
     )
     settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed)
     dataset = open_for(settings, target, spec, stated=bool(unit), progress=SHOWN)
-    chosen = {"tuner": tuner, "trials": trials, "strategy": strategy, "vary": vary or []}
-    fields = [*pairs(recipe_option or [], "--recipe-option")]
+    chosen = {"tuner": tuner, "trials": trials, "strategy": strategy, "vary": vary or [], "init": init, "freeze": freeze or []}
+    fields = [*pairs(recipe_option or [], "--recipe-option"), *(["rates"] if rate else [])]
     targets = targets_for(dataset, unit, task, transform)
     search = _search(settings, dataset, targets, fields, chosen)
     _run(search, settings, dataset, out or Path("runs", f"tune-{architecture}-{stem(label)}"))
 
 
+def _trials(tuner: str, trials: int | None) -> str:
+    """How many trials there will be, as far as that is known before Keras is loaded."""
+    from tfmat.tuning.search import DEFAULT_TRIALS
+
+    every = {"hyperband": "its brackets once", "grid": "all combinations"}
+    return every[tuner] if trials is None and tuner in every else f"{trials or DEFAULT_TRIALS} trials"
+
+
 def _search(settings: Settings, dataset: Dataset, targets: list[Any], fields: list[str], chosen: dict[str, Any]) -> Search:
     """The search, which gets the rows for training and validation and no others."""
+    from tfmat.runs.train import beginning
     from tfmat.tuning import prepare
 
     training, validation = (with_values(dataset.splits[split], split, SHOWN) for split in ("train", "validation"))
@@ -125,7 +158,8 @@ def _search(settings: Settings, dataset: Dataset, targets: list[Any], fields: li
         settings.architecture, targets, training, validation, epochs=settings.epochs, seed=settings.seed, keywords=settings.keywords,
         recipe=recipe, **chosen,
     )  # fmt: skip
-    search.check()
+    for line in beginning(search.check()):
+        tell(line)
     return search
 
 
@@ -143,6 +177,8 @@ def _run(search: Search, settings: Settings, dataset: Dataset, out: Path) -> Non
         tables = (search.training, search.validation) if role == "chief" else _usable(search, settings, dataset, cache)
         if role != "alone":
             tell(f"{role} at {cluster.address()}")
+        if plan:
+            tell(f"{len(plan):,} trials of at most {search.epochs} epochs; compiling the first model")
         with TrialsProgress(plan, search.objective.name, search.objective.unit) as progress:
             result = run(search, tables, out, cache=cache, watcher=progress, about=about, waiting=_waiting)
     if result is None:
@@ -196,5 +232,7 @@ def _summary(result: SearchResult) -> None:
     print(aligned([f"trial {best.name}", "best"], rows))
     told = f"{len(result.trials)} trials" + (f", {failed} of them failed" if failed else "")
     print(f"\n{result.folder}: {told}. Next:")
-    print(f"  tfmat train --config {shlex.quote(str(result.folder / 'best.json'))}")
+    begun = [] if result.fitting.init is None else ["--init", result.fitting.init]
+    begun += [word for pattern in result.fitting.freeze for word in ("--freeze", pattern)]
+    print(f"  tfmat train {shlex.join(['--config', str(result.folder / 'best.json'), *begun])}")
     print(f"  tensorboard --logdir {shlex.quote(str(result.folder / 'logs'))}")

@@ -103,9 +103,13 @@ def _ordered(site: Mapping[str, Any], index: int) -> str:
     return str(kinds[0]["element"])
 
 
-def partial_occupancy(index: int, kinds: str) -> InputError:
+class Disordered(InputError):
+    """A crystal with a partially occupied site."""
+
+
+def partial_occupancy(index: int, kinds: str) -> Disordered:
     """The error for a disordered site."""
-    return InputError(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
+    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
 
 
 def _atomic_number(kind: Any) -> int:

@@ -51,7 +51,8 @@ def read_cif(text: str, limits: Limits) -> Crystal:
     for operations in meanings:
         try:
             crystal = _expanded(sites, lattice, operations, limits)
-            _check_content(block, formula, crystal)
+            counts = zip(*np.unique(crystal.species, return_counts=True), strict=True)
+            _check_content(block, formula, {SYMBOLS[z]: float(count) for z, count in counts}, crystal.formula, lattice)
             if len(meanings) > 1:
                 _check_multiplicities(sites, operations, limits)
         except InputError as error:
@@ -65,6 +66,42 @@ def read_cif(text: str, limits: Limits) -> Crystal:
         names = " or ".join(operations.name for operations in meanings[:3])
         raise InputError(f"the symmetry has several meanings ({names[:120]})", expected="the symmetry operations or a Hall symbol")
     return read[0]
+
+
+def read_cif_formula(text: str, limits: Limits) -> str:
+    """The formula of the cell of a CIF, which may have partially occupied sites; their occupancies count.
+
+    The symmetry is found as by `read_cif`. If it has several meanings, all must give the same formula. A stated formula, with Z, must
+    agree.
+
+    Args:
+        text: of the file.
+        limits: ``sites`` is the largest number of rows of sites.
+    """
+    block = _crystal_block(text)
+    stated = _formula(_first(block, ("_chemical_formula_sum",)))
+    sites = read_sites(block, stated.keys(), limits, partial=True)
+    lattice = lattice_vectors(_cell(block))
+    _check_volume(block, lattice)
+    found: list[str] = []
+    problems: list[InputError] = []
+    for operations in _meanings(block, lattice):
+        _, owners = symmetry.orbits(sites.positions, sites.digits, operations)
+        amounts: dict[str, float] = {}
+        for kind, atoms in zip(sites.species, sites.occupancies * np.bincount(owners, minlength=len(sites.species)), strict=True):
+            amounts[SYMBOLS[kind]] = amounts.get(SYMBOLS[kind], 0.0) + float(atoms)
+        formula = "".join(f"{symbol}{round(amount, 6):g}" for symbol, amount in amounts.items())
+        try:
+            _check_content(block, stated, amounts, formula, lattice)
+        except InputError as error:
+            problems.append(error)
+        else:
+            found.append(formula)
+    if not found:
+        raise problems[0]
+    if len(set(found)) > 1:
+        raise InputError(f"the symmetry has several meanings ({' or '.join(found)[:120]})", expected="the symmetry operations")
+    return found[0]
 
 
 def _crystal_block(text: str) -> Block:
@@ -229,9 +266,8 @@ def _formula(text: str) -> dict[str, float]:
     return {name: amount for name, amount in amounts.items() if amount > 0} if plain and set(amounts) <= set(SYMBOLS) else {}
 
 
-def _check_content(block: Block, formula: Mapping[str, float], crystal: Crystal) -> None:
-    """Refuse a crystal whose atoms are not those of the stated formula, Z and density."""
-    counts = {SYMBOLS[z]: int(count) for z, count in zip(*np.unique(crystal.species, return_counts=True), strict=True)}
+def _check_content(block: Block, formula: Mapping[str, float], counts: Mapping[str, float], name: str, lattice: np.ndarray) -> None:
+    """Refuse a cell whose atoms (`counts` by symbol, as text `name`) are not those of the stated formula, Z and density."""
     if formula:
         missing, extra = [name for name in formula if name not in counts], [name for name in counts if name not in formula]
         if missing:
@@ -242,20 +278,20 @@ def _check_content(block: Block, formula: Mapping[str, float], crystal: Crystal)
         possible = (units, 1.0)  # pymatgen writes the atoms of the cell as the formula, whatever Z is
         if not any(all(abs(counts[name] - z * amount) <= 0.02 * counts[name] + 0.02 for name, amount in formula.items()) for z in possible):
             stated = " ".join(f"{name}{amount:g}" for name, amount in formula.items())
-            raise InputError(f"the cell holds {crystal.formula}, and the formula says {stated} times {units:g}", expected="one composition")
+            raise InputError(f"the cell holds {name}, and the formula says {stated} times {units:g}", expected="one composition")
     density = number(_first(block, ("_exptl_crystal_density_diffrn",)))
     if density:
-        found = _density(crystal)
+        found = _density(counts, lattice)
         if abs(found - density) > 0.05 * density:
             raise InputError(f"the density is {found:.3f} g/cm3, and the CIF says {density:g}", expected="one density")
 
 
-def _density(crystal: Crystal) -> float:
+def _density(counts: Mapping[str, float], lattice: np.ndarray) -> float:
     """Density [g/cm3]."""
     import gemmi
 
-    mass = sum(gemmi.Element(int(z)).weight for z in crystal.species)
-    return float(mass * 1.66053907 / abs(np.linalg.det(crystal.lattice)))
+    mass = sum(gemmi.Element(symbol).weight * count for symbol, count in counts.items())
+    return float(mass * 1.66053907 / abs(np.linalg.det(lattice)))
 
 
 def _check_volume(block: Block, lattice: np.ndarray) -> None:

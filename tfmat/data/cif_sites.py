@@ -20,19 +20,21 @@ _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
 
 @dataclass(frozen=True)
 class Sites:
-    """The fully occupied rows.
+    """The rows that hold atoms.
 
     Attributes:
         species: int (A,), atomic numbers.
         positions: float64 (A, 3), fractional, as written.
         digits: float64 (A, 3), how far each number may be moved to lie on a special position.
         multiplicities: stated number of equal sites in the cell, (A,); 0 where it is not stated.
+        occupancies: float64 (A,); 1 unless partial ones are asked for.
     """
 
     species: np.ndarray
     positions: np.ndarray
     digits: np.ndarray
     multiplicities: np.ndarray
+    occupancies: np.ndarray
 
 
 def number(text: str) -> float | None:
@@ -41,7 +43,7 @@ def number(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], limits: Limits) -> Sites:
+def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], limits: Limits, *, partial: bool = False) -> Sites:
     """The sites of a CIF.
 
     Rows with occupancy 0 and dummy atoms hold no atom; an occupancy that is not given is 1.
@@ -50,6 +52,7 @@ def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], 
         columns: tags in lower case -> cells.
         elements: symbols in the stated formula, which tell ``HO1`` of hydrogen from holmium; empty where none is stated.
         limits: ``sites`` is the largest number of rows.
+        partial: read partially occupied sites, which are refused otherwise.
     """
     for key in COORDS:
         if key not in columns:
@@ -62,14 +65,14 @@ def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], 
     flags = columns.get("_atom_site_calc_flag", [""] * rows)
     stated = columns.get("_atom_site_symmetry_multiplicity") or columns.get("_atom_site_site_symmetry_multiplicity") or [""] * rows
     hydrogens = columns.get("_atom_site_attached_hydrogens", [""] * rows)
-    species, positions, digits, multiplicities = [], [], [], []
+    species, positions, digits, multiplicities, shares = [], [], [], [], []
     for row in range(rows):
         occupancy = 1.0 if occupancies[row] in _NOTHING else number(occupancies[row])
         if occupancy is None or not 0 <= occupancy <= 1 + 1e-6:
             raise InputError(f"site {row + 1} has the occupancy {occupancies[row][:20]!r}", expected="a number from 0 to 1")
         if occupancy == 0 or flags[row].lower() == "dum":
             continue
-        if occupancy < 1 - 1e-6:
+        if occupancy < 1 - 1e-6 and not partial:
             raise partial_occupancy(row, f"{(types[row] if types[row] not in _NOTHING else labels[row])[:20]} {occupancy:g}")
         if (number(hydrogens[row]) or 0) > 0:
             raise InputError("the CIF leaves hydrogens out (implicit hydrogens)", expected="all atoms")
@@ -78,9 +81,10 @@ def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], 
         positions.append([_coordinate(cell, row) for cell in cells])
         digits.append([_may_move(cell) for cell in cells])
         multiplicities.append(int(number(stated[row]) or 0))
+        shares.append(occupancy)
     if not species:
         raise InputError("the crystal has no atoms", expected="at least one")
-    return Sites(np.asarray(species), np.asarray(positions), np.asarray(digits), np.asarray(multiplicities))
+    return Sites(np.asarray(species), np.asarray(positions), np.asarray(digits), np.asarray(multiplicities), np.asarray(shares))
 
 
 def _coordinate(cell: str, row: int) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 from tfmat.crystal import Crystal
 from tfmat.data.bounded import LIMITS, Limits, decode, read_bytes
-from tfmat.data.cif import read_cif
+from tfmat.data.checks import Disordered
+from tfmat.data.cif import read_cif, read_cif_formula
 from tfmat.data.poscar import read_poscar
 from tfmat.errors import InputError
 
@@ -40,13 +41,17 @@ def stem_of(name: str) -> str:
     return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
 
 
-def parse_arguments(*, path: str | None = None, text: str | None = None, kind: str, limits: Limits) -> dict[str, Any]:
+def parse_arguments(
+    *, path: str | None = None, text: str | None = None, kind: str, limits: Limits, disordered: bool = False
+) -> dict[str, Any]:
     """Arguments of `parse_in_worker`, JSON-able: a file's `path`, or the `text`."""
-    return {"path": path, "text": text, "kind": kind, "limits": dataclasses.asdict(limits)}
+    return {"path": path, "text": text, "kind": kind, "limits": dataclasses.asdict(limits), "disordered": disordered}
 
 
-def parse_in_worker(path: str | None, text: str | None, kind: str, limits: dict[str, Any]) -> dict[str, Any]:
-    """Parse, and return the crystal's arrays as lists."""
+def parse_in_worker(
+    path: str | None, text: str | None, kind: str, limits: dict[str, Any], disordered: bool = False
+) -> dict[str, Any] | str:
+    """Parse, and return the crystal's arrays as lists; where `disordered` ones are read, the formula of such a one."""
     bounds = Limits(**limits)
     if path is not None:
         content = read_bytes(Path(path), bounds.file_bytes, bounds)
@@ -58,7 +63,12 @@ def parse_in_worker(path: str | None, text: str | None, kind: str, limits: dict[
             text = content.decode("latin-1")  # author names in CIF files
     if not (text or "").strip():
         raise InputError("is empty", expected=f"{kind.upper()} text")
-    crystal = parse_structure(text or "", kind, bounds)
+    try:
+        crystal = parse_structure(text or "", kind, bounds)
+    except Disordered:
+        if not disordered:
+            raise
+        return read_cif_formula(text or "", bounds)
     return {"species": crystal.species.tolist(), "lattice": crystal.lattice.tolist(), "frac_coords": crystal.frac_coords.tolist()}
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfmat.crystal import Crystal
+from tfmat.crystal import Crystal, Material
 from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
 from tfmat.data.bounded import LIMITS
 from tfmat.data.checks import crystal_from_record
@@ -26,7 +26,7 @@ from tfmat.data.folder import structure_files
 from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
-from tfmat.data.user_data import Material, read_user_data
+from tfmat.data.user_data import read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
@@ -34,7 +34,7 @@ from tfmat.featurizers.composition import parse_formula
 Progress = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
-"""Of a crystal that is in memory already."""
+"""Of a crystal that is in memory already, or of which the formula alone is wanted."""
 _LONGEST_NAME = 4096
 
 
@@ -73,7 +73,8 @@ def read_materials(
             pymatgen or its ``as_dict``, an ``Atoms`` of ASE, CIF text, or the path of a structure file. The path of a folder stands for
             all its structure files, that of a CSV or JSON lines file for its rows, and a pandas ``DataFrame`` for its column
             ``structure`` or of formulas. Text is a path if it ends as such files do, or if it is no formula and exists.
-        kind: what the model takes: a table that names formulas is not asked for its crystals if these do.
+        kind: what the model takes: a table that names formulas is not asked for its crystals if these do. Where formulas do, a structure
+            file may hold a crystal of any size, and a CIF a disordered one.
         formula_column: of tables. Default: ``formula``, else ``composition``.
         workers: that parse structure files. Default: some are started if there is something to parse.
         progress: see `Progress`.
@@ -81,10 +82,12 @@ def read_materials(
     Raises:
         InputError: a table, or a folder as a whole, cannot be read.
     """
+    formula_alone = kind == "composition"
+    how = Reading(_UNLIMITED if formula_alone else LIMITS, workers=workers, disordered=formula_alone)
     entries = _entries(materials, kind, formula_column)
     sources = [_source(entry, number, kind) for number, entry in enumerate(entries)]
     parsed = iter(
-        _parsed([source for source in sources if not isinstance(source, GivenMaterial) and _holds_one_structure(source)], workers, progress)
+        _parsed([source for source in sources if not isinstance(source, GivenMaterial) and _holds_one_structure(source)], how, progress)
     )
     found: list[GivenMaterial] = []
     for number, source in enumerate(sources):
@@ -94,7 +97,7 @@ def read_materials(
         if _holds_one_structure(source):
             several = next(parsed)
         elif isinstance(source, Path) and source.is_dir():
-            several = _folder(source, workers, progress)
+            several = _folder(source, how, progress)
         else:
             several = _table(Path(source), formula_column, kind, progress)
         found += [dataclasses.replace(material, entry=number) for material in several]
@@ -227,17 +230,17 @@ def _holds_one_structure(source: Path | str) -> bool:
 
 
 def _parsed(
-    sources: Sequence[Path | str], workers: Workers | None, progress: Progress, description: str = "reading structure files"
+    sources: Sequence[Path | str], how: Reading, progress: Progress, description: str = "reading structure files"
 ) -> list[list[GivenMaterial]]:
     """The materials of each structure file or text, those that cannot be read included."""
     others = [source for source in sources if isinstance(source, Path) and kind_of(source.name) is None]
     own = [source for source in sources if isinstance(source, str) or kind_of(source.name) is not None]
     if own:
         with progress(description) as report:
-            crystals = iter(read_structure_files(own, Reading(report=report, workers=workers)))
+            crystals = iter(read_structure_files(own, dataclasses.replace(how, report=report)))
     if others:
         with progress(description) as report:
-            frames = iter(read_ase_files(others, Reading(report=report)))
+            frames = iter(read_ase_files(others, dataclasses.replace(how, report=report, workers=None)))
     found = []
     for source in sources:
         if isinstance(source, str):
@@ -249,7 +252,7 @@ def _parsed(
     return found
 
 
-def _of_text(text: str, crystal: Crystal | InputError) -> GivenMaterial:
+def _of_text(text: str, crystal: Crystal | str | InputError) -> GivenMaterial:
     if isinstance(crystal, InputError):
         return GivenMaterial(" ".join(text[:60].split()), error=str(crystal))
     return GivenMaterial(crystal)
@@ -261,21 +264,21 @@ def _frames(path: Path, crystals: Sequence[Crystal | InputError]) -> list[GivenM
     return [_of_file(path, crystal, f"#{number}") for number, crystal in enumerate(crystals, start=1)]
 
 
-def _of_file(path: Path, crystal: Crystal | InputError, frame: str = "") -> GivenMaterial:
+def _of_file(path: Path, crystal: Crystal | str | InputError, frame: str = "") -> GivenMaterial:
     name, place = f"{path.name}{frame}", f"{path}{frame}: "
     if isinstance(crystal, InputError):
         return GivenMaterial(name, name, place, str(InputError(crystal.problem, expected=crystal.expected)))
     return GivenMaterial(crystal, name, place)
 
 
-def _folder(folder: Path, workers: Workers | None, progress: Progress) -> list[GivenMaterial]:
+def _folder(folder: Path, how: Reading, progress: Progress) -> list[GivenMaterial]:
     """All structure files of a folder, whatever its id_prop.csv says."""
     rejections = Rejections()
     names = [name for several in structure_files(folder, rejections).values() for name in several]
     names += [path.name for path in folder.iterdir() if ase_format(path.name) and not path.name.startswith(".") and not path.is_dir()]
     if not names:
         raise InputError("is a folder with no structure file", expected="CIF or POSCAR files", file=str(folder))
-    materials = _parsed([folder / name for name in sorted(names)], workers, progress, f"reading {folder}")
+    materials = _parsed([folder / name for name in sorted(names)], how, progress, f"reading {folder}")
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, Crystals
+from tfmat.crystal import Crystal, Crystals, Material
 from tfmat.data.domain import known_elements
 from tfmat.data.featurized import Featurized
 from tfmat.data.featurizing import featurize_each
 from tfmat.data.materials import GivenMaterial, read_materials
-from tfmat.data.user_data import Material
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
 from tfmat.records import Records

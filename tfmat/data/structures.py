@@ -47,6 +47,7 @@ class Reading:
         cache: keeps what was parsed, so that a file with the same content is not parsed again.
         report: progress callback.
         workers: `parsers` that are there already, and stay.
+        disordered: of a crystal with partially occupied sites the formula is read. Otherwise it is refused.
     """
 
     limits: Limits = LIMITS
@@ -54,6 +55,7 @@ class Reading:
     cache: RecordCache | None = None
     report: RowsDone | None = None
     workers: Workers | None = None
+    disordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,18 +209,18 @@ def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Readi
         parsed.keep(into.crystals, digests)
 
 
-def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Crystal | InputError]:
-    """The crystal of each CIF or POSCAR file or text, or why there is none; in order.
+def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Crystal | str | InputError]:
+    """The crystal of each CIF or POSCAR file or text, its formula if it is disordered, or why there is neither; in order.
 
     Args:
         sources: paths whose names `kind_of` knows, or text.
         how: see there; nothing is cached.
     """
-    tasks = ((source, _request_of(source, how.limits)) for source in sources)
-    found = list[Crystal | InputError]()
+    tasks = ((source, _request_of(source, how.limits, disordered=how.disordered)) for source in sources)
+    found = list[Crystal | str | InputError]()
     with _parsers(how) as workers:
         for source, answer in workers.map(tasks):
-            crystal = _crystal(answer)
+            crystal = answer if isinstance(answer, str) else _crystal(answer)
             if isinstance(crystal, InputError) and isinstance(source, Path):
                 crystal = crystal.located(file=str(source))
             found.append(crystal)
@@ -227,10 +229,10 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Cr
     return found
 
 
-def _request_of(source: Path | str, limits: Limits) -> Request:
+def _request_of(source: Path | str, limits: Limits, *, disordered: bool = False) -> Request:
     if isinstance(source, Path):
-        return request(limits, path=source, kind=str(kind_of(source.name)))
-    return request(limits, text=source, kind="cif" if "_cell" in source else "poscar")
+        return request(limits, path=source, kind=str(kind_of(source.name)), disordered=disordered)
+    return request(limits, text=source, kind="cif" if "_cell" in source else "poscar", disordered=disordered)
 
 
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
@@ -253,9 +255,9 @@ def _about(error: InputError) -> InputError:
     return InputError(f"{name}{error.problem}", expected=error.expected)
 
 
-def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str) -> Request:
+def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str, disordered: bool = False) -> Request:
     """What a worker is to parse."""
-    arguments = parse_arguments(path=None if path is None else str(path), text=text, kind=kind, limits=limits)
+    arguments = parse_arguments(path=None if path is None else str(path), text=text, kind=kind, limits=limits, disordered=disordered)
     return Request("tfmat.data.crystals:parse_in_worker", arguments)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +19,19 @@ from tfmat.records import Records
 
 _LOGGER = logging.getLogger("tfmat")
 _KEYS = {"index", "problem", "expected"}
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Featurized rows.
+
+    Attributes:
+        table: the rows.
+        records: their arrays, which a model reads.
+    """
+
+    table: Table
+    records: Records
 
 
 def usable_table(
@@ -60,6 +74,22 @@ def usable_table(
         if cache is not None and refused:
             about = {"source": table.source, "featurizer": {"name": f"refused by {type(featurizer).__name__}"}}
             cache.save(_key(table, featurizer, cache), _to_records(refused), about)
+    return _without(refused, table, rejections)
+
+
+def featurize_usable(table: Table, featurizer: Featurizer, rejections: Rejections, cache: RecordCache | None = None) -> Usable:
+    """The rows that `usable_table` returns, with their arrays; nothing is featurized twice, with or without a `cache`."""
+    if cache is not None or rejections.strict or isinstance(table.materials, Featurized):
+        table = usable_table(table, featurizer, rejections, cache)
+        return Usable(table, featurize_table(table, featurizer, cache))
+    refused: dict[int, InputError] = {}
+    parts = list(featurize_parts(table, featurizer, refused=refused.__setitem__))
+    _check_some_left(table, refused)
+    return Usable(_without(refused, table, rejections), Records.join(parts))
+
+
+def _without(refused: dict[int, InputError], table: Table, rejections: Rejections) -> Table:
+    """The other rows of `table`; those that are refused are rejected."""
     for index, error in sorted(refused.items()):
         rejections.add(error, **table.place(index), identifier=table.ids[index])
     return table.subset(_others(refused, len(table))) if refused else table

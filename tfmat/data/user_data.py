@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from tfmat.crystal import Material
 from tfmat.data.bounded import LIMITS, Limits
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurizing import RowsDone
@@ -20,8 +21,6 @@ from tfmat.data.structures import Collected, Reading, column_names, holds_struct
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
-
-Material = Literal["composition", "crystal"]
 
 
 @dataclass(frozen=True)

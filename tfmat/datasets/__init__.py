@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurizing import RowsDone
 from tfmat.data.grouped_splits import SplitSpec
@@ -27,7 +28,7 @@ from tfmat.datasets.packed import read_packed as read_packed
 from tfmat.datasets.registry import describe as describe
 from tfmat.datasets.registry import find, spellings
 from tfmat.datasets.registry import names as names
-from tfmat.datasets.source import Material, Source
+from tfmat.datasets.source import Source
 from tfmat.datasets.statistics import Statistics as Statistics
 from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError

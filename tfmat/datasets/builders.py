@@ -24,16 +24,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfmat.datasets import (
-    aflow_band_gap,
-    composition_benchmark,
-    exp_formation_enthalpy,
-    jarvis_dft_3d,
-    matbench_phonons,
-    materials_project,
-    mp_elasticity,
-    thermal_conductivity,
-)
+from tfmat.datasets.registry import FAMILIES, SOURCES
 from tfmat.datasets.source import Absent, Example, Files, Source
 from tfmat.errors import InputError
 
@@ -140,8 +131,6 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
 def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, Example]]:
     """Every `BEAM_PARTS`-th row. Each worker reads the file, which is little work, and encodes and writes its own rows, which is much."""
-    from tfmat.datasets.registry import SOURCES
-
     return itertools.islice(enumerate(SOURCES[name].checked(files, split)), part, None, BEAM_PARTS)
 
 
@@ -175,81 +164,23 @@ def check(path: Path, url: str, sha256: str | None) -> Path:
     return path
 
 
-class ExpFormationEnthalpy(_Builder):
-    """Measured formation enthalpies: package data of pymatgen."""
-
-    name = exp_formation_enthalpy.BUILDER
-    FAMILY = exp_formation_enthalpy
-    VERSION = tfds.core.Version(exp_formation_enthalpy.VERSION)
-    RELEASE_NOTES = exp_formation_enthalpy.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(exp_formation_enthalpy)
-
-
-class CompositionBenchmark(_Builder):
-    """18 benchmark sets and 13 Matbench sets of formulas, with CrabNet's splits and folds."""
-
-    name = composition_benchmark.BUILDER
-    FAMILY = composition_benchmark
-    VERSION = tfds.core.Version(composition_benchmark.VERSION)
-    RELEASE_NOTES = composition_benchmark.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(composition_benchmark)
+def _register(family: Any) -> None:
+    """Make the builder class of a module of datasets, which registers it with TFDS: ``mp_elasticity`` gets ``MpElasticity``."""
+    name = "".join(part.capitalize() for part in family.BUILDER.split("_"))
+    globals()[name] = type(
+        name,
+        (_Builder,),
+        {
+            "__module__": __name__,
+            "__doc__": family.DESCRIPTION,
+            "name": family.BUILDER,
+            "FAMILY": family,
+            "VERSION": tfds.core.Version(family.VERSION),
+            "RELEASE_NOTES": family.RELEASE_NOTES,
+            "BUILDER_CONFIGS": _configs(family),
+        },
+    )
 
 
-class MaterialsProject(_Builder):
-    """Crystals of MP-2018.6.1 and their 56 % subset."""
-
-    name = materials_project.BUILDER
-    FAMILY = materials_project
-    VERSION = tfds.core.Version(materials_project.VERSION)
-    RELEASE_NOTES = materials_project.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(materials_project)
-
-
-class JarvisDft3d(_Builder):
-    """Crystals of JARVIS-DFT in the splits of the JARVIS leaderboard."""
-
-    name = jarvis_dft_3d.BUILDER
-    FAMILY = jarvis_dft_3d
-    VERSION = tfds.core.Version(jarvis_dft_3d.VERSION)
-    RELEASE_NOTES = jarvis_dft_3d.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(jarvis_dft_3d)
-
-
-class MatbenchPhonons(_Builder):
-    """Matbench's phonon task in its five folds."""
-
-    name = matbench_phonons.BUILDER
-    FAMILY = matbench_phonons
-    VERSION = tfds.core.Version(matbench_phonons.VERSION)
-    RELEASE_NOTES = matbench_phonons.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(matbench_phonons)
-
-
-class MpElasticity(_Builder):
-    """Bulk and shear moduli of Materials Project crystals."""
-
-    name = mp_elasticity.BUILDER
-    FAMILY = mp_elasticity
-    VERSION = tfds.core.Version(mp_elasticity.VERSION)
-    RELEASE_NOTES = mp_elasticity.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(mp_elasticity)
-
-
-class ThermalConductivity(_Builder):
-    """Lattice thermal conductivity of crystals at 300 K."""
-
-    name = thermal_conductivity.BUILDER
-    FAMILY = thermal_conductivity
-    VERSION = tfds.core.Version(thermal_conductivity.VERSION)
-    RELEASE_NOTES = thermal_conductivity.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(thermal_conductivity)
-
-
-class AflowBandGap(_Builder):
-    """AFLOW band gaps known per formula only, on crystals."""
-
-    name = aflow_band_gap.BUILDER
-    FAMILY = aflow_band_gap
-    VERSION = tfds.core.Version(aflow_band_gap.VERSION)
-    RELEASE_NOTES = aflow_band_gap.RELEASE_NOTES
-    BUILDER_CONFIGS = _configs(aflow_band_gap)
+for _family in FAMILIES:
+    _register(_family)

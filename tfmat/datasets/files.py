@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.rejections import Rejection, summary
 from tfmat.data.user_data import UserData
 from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +31,19 @@ class FileDataset(Dataset):
     def summary(self) -> str:
         """One line on what is left out, empty where nothing is."""
         return summary(self.rejections, self.read) if self.rejections else ""
+
+    @property
+    def rejected(self) -> int:
+        """How many rows and files are left out because they cannot be read."""
+        return len(self.rejections)
+
+    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
+        """See `Dataset.provenance`; ``split`` is the method by which the file was split."""
+        return super().provenance(featurizer) | {"split": None if self.split is None else self.split.method}
+
+    def about(self, featurizer: Featurizer) -> dict[str, Any]:
+        """See `Dataset.about`; ``split`` is how `tfmat evaluate` splits the file again."""
+        return super().about(featurizer) | ({} if self.split is None else {"split": self.split.to_config()})
 
     def ids(self) -> dict[str, list[str]]:
         """Ids of each split, for `tfmat.data.write_split_file`."""

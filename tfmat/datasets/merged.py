@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfmat.crystal import Material
 from tfmat.data.featurized import Featurized
 from tfmat.data.grouped_splits import SplitSpec
 from tfmat.data.splits import SPLITS
@@ -18,8 +19,8 @@ from tfmat.data.table import Table
 from tfmat.data.user_data import UserData
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.files import FileDataset, split_user_data
-from tfmat.datasets.source import Material
 from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,9 +34,9 @@ class MergedDataset(FileDataset):
 
     sources: tuple[str, ...] = ()
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
         """As of any dataset, and the ``sources``."""
-        return super().provenance() | {"sources": list(self.sources)}
+        return super().provenance(featurizer) | {"sources": list(self.sources)}
 
 
 def merge(

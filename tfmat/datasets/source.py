@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from tfmat.crystal import Material
 from tfmat.errors import InputError
 from tfmat.target import Task
 
-Material = Literal["composition", "crystal"]
 Example = dict[str, Any]
 """``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
 Files = Mapping[str, Path]

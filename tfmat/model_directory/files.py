@@ -10,15 +10,17 @@ import contextlib
 import csv
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmat.architecture import Architecture, get
+from tfmat.architecture import Architecture, architectures, get
 from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
+from tfmat.featurizers.base import Featurizer
 from tfmat.target import Target
 
 if TYPE_CHECKING:
@@ -44,6 +46,35 @@ class StoredModel:
     architecture: Architecture
     targets: tuple[Target, ...]
     model: keras.Model
+
+    def featurizer(self, directory: Path) -> Featurizer:
+        """Its featurizer, with which the model of `directory` was trained.
+
+        Raises:
+            InputError: the installed one has another version.
+        """
+        stored, installed = self.config["featurizer"], self.architecture.featurizer
+        if (stored["name"], stored["version"]) != (installed.__name__, installed.version):
+            raise InputError(
+                f"trained with {stored['name']} version {stored['version']}; {installed.__name__} version {installed.version} is installed",
+                file=str(directory),
+                expected="the tfmat that trained it (see its card), or train it again",
+            )
+        return installed(**stored["config"])
+
+
+def model_folder(model: str | os.PathLike[str]) -> Path:
+    """The model directory that is meant: a folder, the content of a ``.keras`` file, or the preset of that name."""
+    from tfmat.model_directory.keras_file import SUFFIX, unpacked
+
+    path = Path(model)
+    if path.suffix == SUFFIX and path.is_file():
+        return unpacked(path)
+    if not path.is_dir():
+        for architecture in architectures().values():
+            if preset := architecture.presets.get(os.fspath(model)):
+                return preset()
+    return path
 
 
 def read_model(directory: Path) -> StoredModel:
@@ -74,9 +105,13 @@ def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> 
 
     # A compiled model would write its optimizer's state along, three times the size of the weights.
     keras.Model(model.input, model.output).save_weights(directory / WEIGHTS)
-    config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(directory / WEIGHTS)}
-    config["config_sha256"] = _config_sha256(config)
-    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (directory / CONFIG).write_text(config_text(config, directory / WEIGHTS), encoding="utf-8")
+
+
+def config_text(config: dict[str, Any], weights: Path) -> str:
+    """Content of ``config.json``: `config` with the checksums of itself and of the file of weights."""
+    config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(weights)}
+    return json.dumps(config | {"config_sha256": _config_sha256(config)}, indent=2) + "\n"
 
 
 def model_files(model: keras.Model, config: dict[str, Any]) -> dict[str, bytes]:
@@ -115,7 +150,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The config of a saved model, checked."""
     path = directory / CONFIG
     if not directory.is_dir():
-        raise InputError("no such model", file=str(directory), expected="a folder written by `tfmat train`, or a preset of `tfmat models`")
+        expected = "a folder written by `tfmat train`, or a preset of `tfmat models`, or a .keras file of `Predictor.save`"
+        raise InputError("no such model", file=str(directory), expected=expected)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,15 +1,62 @@
-"""What a result depends on besides data and seed: package versions and hardware."""
+"""What a model tells about its training: data, recipe, package versions and hardware."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from tfmat import __version__
+from tfmat.records import Records
+from tfmat.training.best_epoch import best_epoch
+from tfmat.training.distribution import description
+from tfmat.training.recipe import Recipe
+
+
+def data_info(training: Records) -> dict[str, Any]:
+    """What `Predictor.info` says about any training.
+
+    Args:
+        training: the featurized rows; their elements are those that the model knows.
+    """
+    return {
+        "training_rows": len(training),
+        "elements": sorted({int(z) for z in np.unique(training.values["species"])} - {0}),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def recipe_info(
+    recipe: Recipe,
+    history: Sequence[Mapping[str, float]],
+    *,
+    batch_size: int,
+    seed: int,
+    precision: str,
+    strategy: Any,
+) -> dict[str, Any]:
+    """What `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
+    info = {
+        "recipe": recipe.to_config(),
+        "epochs": len(history),
+        "batch_size": batch_size,
+        "seed": seed,
+        "training_seconds": round(sum(row["seconds"] for row in history), 1),
+    }
+    if precision != "float32":
+        info["precision"] = precision
+    if strategy is not None:
+        info["strategy"] = description(strategy)
+    if recipe.keep == "best":
+        info["best_epoch"] = best_epoch(history)
+    return info
 
 
 def versions() -> dict[str, str]:

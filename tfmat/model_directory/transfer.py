@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class TransferReport:
     different_shape: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def scaled(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """The targets, with the scale of each whose output layer was taken."""
+        scales = {target.name: self.scales.get(target.name, (target.mean, target.std)) for target in targets}
+        return tuple(dataclasses.replace(target, mean=scales[target.name][0], std=scales[target.name][1]) for target in targets)
 
     def to_config(self) -> dict[str, Any]:
         """Provenance for a model's ``config.json``: the weights that were loaded are counted, the others named."""

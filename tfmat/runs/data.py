@@ -15,7 +15,7 @@ from tfmat.runs.progress import SILENT, Progress
 from tfmat.runs.settings import known
 
 if TYPE_CHECKING:
-    from tfmat.architecture import Material
+    from tfmat.crystal import Material
     from tfmat.data.cache import RecordCache
     from tfmat.data.grouped_splits import SplitSpec
     from tfmat.data.rejections import Rejection

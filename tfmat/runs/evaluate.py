@@ -169,7 +169,7 @@ def rows_of(dataset: Dataset, split: str) -> Table:
     """Take the rows of one split, or of ``all``."""
     from tfmat.data.table import Table
 
-    return Table.join(list(dataset.splits.values())) if split == "all" else dataset.splits[split]
+    return Table.join(list(dataset.splits.values())) if split == "all" else dataset.table(split)
 
 
 def _warn_about_training_rows(

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tfmat.crystal import Crystal
     from tfmat.data.rejections import Rejection
     from tfmat.data.table import Table
-    from tfmat.predictor import Evaluation, Predictor
+    from tfmat.predictor import Predictor
     from tfmat.target import Target
+    from tfmat.training.evaluation import Evaluation
 
 FOLDER, SCORES, PREDICTIONS, WORST = "evaluations", "scores.json", "predictions.csv", "worst.jsonl"
 _AGAIN = "what `tfmat evaluate` writes: run it again"

@@ -70,7 +70,7 @@ def pack(
         check_free(Path(out))
     featurizer = family.default_featurizer(keywords)
     rejections = Rejections(strict=dataset.material != "crystal")
-    tables = {split: usable_table(table, featurizer, rejections, cache, report=report) for split, table in dataset.splits.items()}
+    tables = {split: usable_table(dataset.table(split), featurizer, rejections, cache, report=report) for split in dataset.splits}
     records = {split: featurize_table(table, featurizer, cache) for split, table in tables.items()}
     elements = keywords.get("elements", family.default_keywords().get("elements"))
     stored = [elements] if elements in PACKAGED else []

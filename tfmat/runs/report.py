@@ -32,8 +32,7 @@ def read_run(model: Path, name: str, evaluation: str | None = None, progress: Pr
         InputError: the model is not finished, or a file of it is missing or damaged.
     """
     from tfmat.analysis.report import Result, Run
-    from tfmat.architecture import model_folder
-    from tfmat.model_directory.files import CARD, read_config
+    from tfmat.model_directory.files import CARD, model_folder, read_config
     from tfmat.target import Target
 
     training = opened(model)

@@ -101,7 +101,7 @@ def prepare(
         folder.write_history(folder.finished_epochs)
     else:
         settings = dataclasses.replace(settings, init_sha256=predictor.info.get("init", {}).get("weights_sha256", ""))
-        for line in _beginning(predictor):
+        for line in beginning(predictor):
             progress.tell(line)
         folder.create(settings, overwrite=settings.overwrite)
     return predictor
@@ -205,7 +205,7 @@ def _list_rejected(rejected: Sequence[Rejection], folder: TrainingFolder, told: 
         progress.tell(f"{told} {path}, later in {folder.out / FILE_NAME}")
 
 
-def _beginning(predictor: Predictor) -> list[str]:
+def beginning(predictor: Predictor) -> list[str]:
     """Say how much of the initial weights was trained before, what is not trained, and on how many devices the rest is."""
     from tfmat.training.distribution import description, replicas
 

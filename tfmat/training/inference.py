@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
 import numpy as np
+
+from tfmat.batching.pipeline import Batches
+from tfmat.records import Records
 
 Forward = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -30,6 +33,31 @@ def forward(model: keras.Model) -> Forward:
     return lambda inputs: {
         name: output.numpy() for name, output in call({key: tf.convert_to_tensor(inputs[key]) for key in signature}).items()
     }
+
+
+def outputs_of(
+    run: Forward, records: Records, inputs: Collection[str], *, batch_size: int = 256, report: Callable[[int, int], None] | None = None
+) -> dict[str, np.ndarray]:
+    """What a network gives for featurized materials: target -> float32 (N, 1 or 2), scaled.
+
+    Args:
+        run: the network, see `forward`.
+        records: featurized materials.
+        inputs: names of the network's inputs.
+        batch_size: rows at a time.
+        report: progress callback, called as ``report(rows done, rows in all)``.
+    """
+    batches = Batches.of(records, {}, batch_size, inputs=inputs)
+    results: dict[str, np.ndarray] = {}
+    done = 0
+    for (arrays, *_), indices in zip(batches.epoch(0), batches.plan.epoch(0), strict=True):
+        for name, output in run(arrays).items():
+            column = results.setdefault(name, np.empty((len(records), output.shape[1]), np.float32))
+            column[indices] = output[: len(indices)]
+        done += len(indices)
+        if report is not None:
+            report(done, len(records))
+    return results
 
 
 def _forward_jax(model: keras.Model) -> Forward:

@@ -39,6 +39,7 @@ class Published:
         url: where it is published.
         state: state of the crystals that carry none: the fidelity that is predicted unless another one is asked for.
         fidelities: names of the fidelities of a multi-fidelity model, in order.
+        weights: how many numbers the model has learnt.
     """
 
     preset: str
@@ -50,6 +51,7 @@ class Published:
     url: str = MEGNET_URL
     state: tuple[float, ...] | None = None
     fidelities: tuple[str, ...] = ()
+    weights: int = 167_761
 
     @property
     def info(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ MEGNET = (
     *(
         Published(f"mf_2020/pbe_gllb_hse_exp/{number}", sha256, BAND_GAP,
                   "MAE 0.28 eV (PBE), 0.48 eV (GLLB-SC), 0.31 eV (HSE), 0.38 eV (measured)", _MULTI.format(number),
-                  citation=CHEN_2021, state=(3.0,), fidelities=("PBE", "GLLB-SC", "HSE", "measured"))
+                  citation=CHEN_2021, state=(3.0,), fidelities=("PBE", "GLLB-SC", "HSE", "measured"), weights=168_721)
         for number, sha256 in enumerate(_MULTI_SHA256)
     ),
 )  # fmt: skip
@@ -114,7 +116,7 @@ MEGNET = (
 
 MATGL_EFORM = Published(
     "matgl/MEGNet-MP-2018.6.1-Eform", "35381368b17a2783f9ee09af5556cf1d84b74bf786b82d3fadd4acb38c51d040", FORMATION_ENERGY,
-    "MAE 0.028 eV/atom", _mp(_2018, "60,000 of 69,239 crystals"), url=MATGL_URL,
+    "MAE 0.028 eV/atom", _mp(_2018, "60,000 of 69,239 crystals"), url=MATGL_URL, weights=181_169,
 )  # fmt: skip
 
 BY_SHA256: Mapping[str, Published] = {model.sha256: model for model in (*MEGNET, MATGL_EFORM)}

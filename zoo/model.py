@@ -1,0 +1,80 @@
+"""What the builders of the zoo return: a functional model that knows how it was built, also after it was saved and loaded."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+
+from tfmat import architecture as registry
+from tfmat.featurizers.base import Featurizer
+
+_NOT_KEYWORDS = ("targets", "weights", "name")
+Builder = TypeVar("Builder", bound=Callable[..., keras.Model])
+
+
+@keras.saving.register_keras_serializable("tfmat")
+class ZooModel(keras.Model):
+    """A functional `keras.Model` with the name of its architecture and the keywords of its builder.
+
+    They are saved with it, so that `tfmat.datasets.dataset.Dataset.to_tf` and `tfmat.Predictor.from_model` know what the model reads, after
+    ``keras.saving.load_model`` too.
+    """
+
+    _built_by = "{}"  # JSON: Keras would take a dictionary for something to be tracked
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture, e.g. ``megnet``."""
+        name: str = json.loads(self._built_by).get("architecture", "")
+        return name
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Keywords that the builder was given, without the targets."""
+        keywords: dict[str, Any] = json.loads(self._built_by).get("keywords", {})
+        return keywords
+
+    @property
+    def featurizer(self) -> Featurizer:
+        """What turns materials into the model's inputs; the builder's keywords that it has too (``cutoff``) are its own."""
+        return registry.get(self.architecture).default_featurizer(self.keywords)
+
+    def get_config(self) -> dict[str, Any]:
+        """As of any functional model, with ``built_by``."""
+        return super().get_config() | {"built_by": json.loads(self._built_by)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> ZooModel:
+        """See `get_config`."""
+        rest = {key: value for key, value in config.items() if key != "built_by"}
+        return super().from_config(rest, custom_objects)._remember(config["built_by"])
+
+    def _remember(self, built_by: dict[str, Any]) -> ZooModel:
+        self._built_by = json.dumps(built_by)
+        # "auto" then compiles without XLA under TensorFlow, where it would compile for seconds for every size of a batch.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        return self
+
+
+def zoo_model(architecture: str) -> Callable[[Builder], Builder]:
+    """Decorates the builder of the architecture called `architecture`: what it returns becomes a `ZooModel`."""
+
+    def decorate(build: Builder) -> Builder:
+        @functools.wraps(build)
+        def built(*arguments: Any, **keywords: Any) -> keras.Model:
+            model = build(*arguments, **keywords)
+            if isinstance(model, ZooModel):  # by the builder itself, from the keywords of saved weights
+                return model
+            given = inspect.signature(build).bind(*arguments, **keywords).arguments
+            told = {name: value for name, value in given.items() if name not in _NOT_KEYWORDS}
+            named = ZooModel(model.input, model.output, name=model.name)
+            return named._remember({"architecture": architecture, "keywords": told})
+
+        return built  # type: ignore[return-value]
+
+    return decorate
