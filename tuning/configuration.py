@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tfmat.architecture import Architecture
 from tfmat.errors import InputError
@@ -57,7 +57,7 @@ class Reader:
             InputError: the space or `vary` names what there is not, or the values do not fit each other.
         """
         reduced = Reduced(hp, self.vary, {*self.keywords, *self.fields})
-        values = self.space(reduced)
+        values = self.space(cast(Hyperparameters, reduced))
         for name in self.vary:
             if name not in reduced.offered:
                 raise InputError(f"{name!r} is not in the search space of {self.architecture.name}", expected=_one_of(reduced.offered))
@@ -129,25 +129,9 @@ class Reduced:
         self.used.append(name)
         return self._hp
 
-    def Choice(self, name: str, values: Sequence[Any], *, default: Any = None) -> Any:
-        """See `tfmat.tuning.spaces.Hyperparameters`, as of the other methods."""
-        return self._source(name).Choice(name, values, default=default)
-
-    def Int(
-        self, name: str, min_value: int, max_value: int, *, step: int | None = None, sampling: str = "linear", default: Any = None
-    ) -> Any:
-        """A whole number."""
-        return self._source(name).Int(name, min_value, max_value, step=step, sampling=sampling, default=default)
-
-    def Float(
-        self, name: str, min_value: float, max_value: float, *, step: float | None = None, sampling: str = "linear", default: Any = None
-    ) -> Any:
-        """A number."""
-        return self._source(name).Float(name, min_value, max_value, step=step, sampling=sampling, default=default)
-
-    def Boolean(self, name: str, *, default: bool = False) -> Any:
-        """Yes or no."""
-        return self._source(name).Boolean(name, default=default)
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        """``Choice``, ``Int``, ``Float`` and ``Boolean`` of `tfmat.tuning.spaces.Hyperparameters`."""
+        return lambda name, *bounds, **options: getattr(self._source(name), kind)(name, *bounds, **options)
 
 
 def rounded(value: Any) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tfmat.atomic import staged
+from tfmat.atomic import write_csv
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.tuning.configuration import Configuration
@@ -121,16 +120,14 @@ def write_trials(path: Path, results: Sequence[TrialResult], objective: str, err
     """
     names = list(dict.fromkeys(name for result in results for name in result.values))
     header = ["trial", "status", objective, *errors.values(), "epochs", "seconds", "parameters", "promoted from", "worker", *names, "error"]
-    with staged(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for result in results:
-            writer.writerow(
-                [
-                    *(result.name, result.status, "" if result.objective is None else f"{result.objective:.6g}"),
-                    *(f"{result.errors[target]:.6g}" if target in result.errors else "" for target in errors),
-                    *(result.epochs or "", f"{result.seconds:.1f}", result.parameters or "", result.promoted_from or "", result.worker),
-                    *(result.values.get(name, "") for name in names),
-                    result.error,
-                ]
-            )
+    rows = (
+        [
+            *(result.name, result.status, "" if result.objective is None else f"{result.objective:.6g}"),
+            *(f"{result.errors[target]:.6g}" if target in result.errors else "" for target in errors),
+            *(result.epochs or "", f"{result.seconds:.1f}", result.parameters or "", result.promoted_from or "", result.worker),
+            *(result.values.get(name, "") for name in names),
+            result.error,
+        ]
+        for result in results
+    )
+    write_csv(path, header, rows)

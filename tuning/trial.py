@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from tfmat.atomic import staged
 from tfmat.data.cache import RecordCache
 from tfmat.data.table import Table
 from tfmat.predictor import Predictor
@@ -139,12 +139,7 @@ def remove_checkpoints(folder_of: Callable[[str], Path], trials: list[str]) -> N
 
 def _copy(source: Path, target: Path) -> None:
     """A whole copy or none; none where `source` has been removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except FileNotFoundError:
-        return
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        content = source.read_bytes()
+        with staged(target, overwrite=True) as temporary:
+            temporary.write_bytes(content)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -18,10 +18,10 @@ from keras_tuner.src import config
 from tfmat.errors import InputError
 from tfmat.training.loop import Interrupted, Report
 from tfmat.tuning.configuration import Configuration, Reader, rounded, trial_values
-from tfmat.tuning.hparams import write_hparams
+from tfmat.tuning.objective import Objective
 from tfmat.tuning.oracles import ERROR, FOLDER, OBJECTIVE, Durable
 from tfmat.tuning.results import Status, TrialResult
-from tfmat.tuning.trial import Fitting
+from tfmat.tuning.trial import Fitting, Outcome
 
 PAUSE = 0.05
 """Before each request for a trial [s]: KerasTuner asks again and again without one while the oracle waits for other trials."""
@@ -130,6 +130,30 @@ class Tuner(BaseTuner):
         if watcher is None:
             return None
         return lambda epoch, epochs, step, steps, figures: watcher.report(epoch, until, step, steps, figures)
+
+
+def write_hparams(folder: Path, values: Mapping[str, Any], outcome: Outcome, objective: Objective) -> None:
+    """Write one trial's log.
+
+    Args:
+        folder: of the trial's log; those of a search lie beside each other.
+        values: of the hyper-parameters.
+        outcome: of the trial.
+        objective: names it, with its unit.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    title = f"{objective.name} [{objective.unit}]" if objective.unit else objective.name
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        api.hparams(dict(values), trial_id=folder.name)
+        for row in outcome.history:
+            for key, value in row.items():
+                if key not in ("epoch", "seconds"):
+                    tf.summary.scalar(key, value, step=int(row["epoch"]))
+        tf.summary.scalar(title, outcome.objective, step=outcome.epochs)
+    writer.close()
 
 
 def read_trial(reader: Reader, trial: Trial) -> Configuration:

@@ -22,11 +22,11 @@ from tfmat.predictor import Predictor
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
 from tfmat.tuning import search
-from tfmat.tuning.hparams import write_hparams
 from tfmat.tuning.objective import Objective
 from tfmat.tuning.oracles import GIVE_UP, Durable, oracle_for, planned_epochs
 from tfmat.tuning.results import TrialResult, best_of
 from tfmat.tuning.trial import Fitting, Outcome
+from tfmat.tuning.tuner import write_hparams
 
 
 def run(out, *, tuner="random", trials=4, epochs=2, space=space, **options):
