@@ -1,4 +1,4 @@
-"""From the values of a trial's hyper-parameters to a model and its recipe."""
+"""Turns the values of a trial's hyper-parameters into keywords of a builder and a recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Configuration:
     """What is trained.
 
     Attributes:
-        keywords: of the builder.
+        keywords: keywords of the builder.
         recipe: how it is trained.
     """
 
@@ -37,9 +37,9 @@ class Reader:
     Attributes:
         architecture: what is built.
         space: what is searched.
-        keywords: of the builder, which are not searched.
+        keywords: keywords of the builder that are not searched.
         base: recipe whose fields hold where the space sets none.
-        fields: of the recipe, which are not searched: they hold as they are in `base`.
+        fields: names of the fields of the recipe that are not searched: they hold as they are in `base`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Empty: all.
     """
 

@@ -27,9 +27,9 @@ ERROR = "tfmat/error"
 GIVE_UP = 5
 """A search ends if so many trials have failed and none has not."""
 FACTOR = 3
-"""Of Hyperband: one of so many trials goes on, and is trained so many times as long."""
+"""With Hyperband one of so many trials goes on, and is trained so many times as long."""
 FOLDER = "trials"
-"""Of KerasTuner's files, in the folder of the search."""
+"""Folder of KerasTuner's own files, in that of the search."""
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 
@@ -234,8 +234,8 @@ def oracle_for(tuner: str, hp: keras_tuner.HyperParameters, *, trials: int | Non
         tuner: one of `TUNERS`.
         hp: the space.
         trials: most trials; None: for ``hyperband`` all brackets once, for ``grid`` all combinations.
-        epochs: of the longest trial.
-        seed: of the values.
+        epochs: number of epochs of the longest trial.
+        seed: seed by which values are chosen.
     """
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "min"),
@@ -261,7 +261,7 @@ def planned_epochs(tuner: str, trials: int | None, epochs: int, combinations: in
     Args:
         tuner: one of `TUNERS`.
         trials: most trials.
-        epochs: of the longest trial.
+        epochs: number of epochs of the longest trial.
         combinations: values that there are; None: no end of them.
     """
     if tuner != "hyperband":

@@ -28,7 +28,7 @@ class TrialResult:
     Attributes:
         name: its number, with zeros in front.
         status: where it stands.
-        values: of its hyper-parameters.
+        values: values of its hyper-parameters.
         objective: validation error, see `tfmat.tuning.objective.Objective`; None if it has none.
         epochs: that its model was trained for, those of the trial that it goes on from included.
         seconds: that it took.
@@ -59,9 +59,9 @@ class SearchResult:
     Attributes:
         trials: all of them, in their order.
         best: the completed trial with the lowest objective.
-        configuration: of the best trial.
+        configuration: keywords and recipe of the best trial.
         objective: name of what was minimised.
-        unit: of it.
+        unit: its unit.
         folder: with ``best.json``, ``trials.csv`` and logs.
         fitting: what all trials had in common.
         logarithmic: hyper-parameters that are searched on a logarithmic scale.
@@ -92,12 +92,12 @@ class SearchResult:
             callbacks: of Keras, see `tfmat.Predictor.fit`.
             verbose: as of Keras' ``fit``.
         """
-        fitting = self.fitting
+        search, cache = self.fitting.search, self.fitting.cache
         if training is None:
-            training, validation = fitting.training, fitting.validation
-        predictor = fitting.create(self.configuration)
+            training, validation = search.training, search.validation
+        predictor = self.fitting.create(self.configuration)
         predictor.fit(
-            training, validation, recipe=self.configuration.recipe, epochs=fitting.epochs, seed=fitting.seed, cache=fitting.cache,
+            training, validation, recipe=self.configuration.recipe, epochs=search.epochs, seed=search.seed, cache=cache,
             callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         return predictor

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TUNERS = ("hyperband", "bayesian", "random", "grid")
 DEFAULT_TRIALS = 20
-"""Of the tuners that would otherwise go on for ever."""
+"""Most trials of the tuners that would otherwise go on for ever."""
 _LOGGER = logging.getLogger("tfmat")
 
 
@@ -50,8 +50,8 @@ class Search:
         hp: the space, a `keras_tuner.HyperParameters`.
         tuner: one of `TUNERS`.
         trials: most trials; None: as many as the tuner has.
-        epochs: of the longest trial.
-        seed: of the values, and of weights, shuffling and noise.
+        epochs: number of epochs of the longest trial.
+        seed: seed of the values, and of weights, shuffling and noise.
         strategy: ``none`` or ``mirrored``.
         init: model directory or preset whose weights every trial begins with.
         init_sha256: of these weights.
@@ -94,11 +94,11 @@ class Search:
             InputError: it cannot be built or trained.
         """
         from tfmat.training.loop import check_recipe
-        from tfmat.tuning.running import fitting_of
+        from tfmat.tuning.trial import Fitting
 
         architecture, configuration = self.reader.architecture, self.reader.read(type(self.hp)())
         try:
-            predictor = fitting_of(self, None).create(configuration)
+            predictor = Fitting(self).create(configuration)
             check_recipe(predictor.model, self.objective.targets, configuration.recipe, architecture.parts, validated=True)
         except InputError:
             raise
@@ -145,12 +145,12 @@ def search(
         out: results folder.
         tuner: ``hyperband``, ``bayesian``, ``random`` or ``grid``.
         trials: most trials. Default: 20; for ``hyperband`` all brackets once, for ``grid`` all combinations.
-        epochs: of the longest trial. Default: the recipe's.
-        seed: of the values, and of weights, shuffling and noise of all trials.
+        epochs: number of epochs of the longest trial. Default: the recipe's.
+        seed: seed of the values, and of weights, shuffling and noise of all trials.
         strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution`.
         space: what is searched. Default: the architecture's, see `tfmat.tuning.spaces`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Default: all.
-        keywords: of the builder, which are not searched.
+        keywords: keywords of the builder that are not searched.
         recipe: fields of `tfmat.training.recipe.Recipe` that are not searched, such as ``{"rates": (("backbone", 0.1),)}``.
         init: model directory or preset whose weights every trial begins with. Its builder keywords are kept, not searched.
         freeze: layers that are not trained, see `tfmat.Predictor.create`.

@@ -58,6 +58,9 @@ def test_a_trial_is_what_fit_does_and_the_best_one_can_be_trained_again(tmp_path
     predictor.fit(training, validation, recipe=Recipe.from_config(best["recipe"]), seed=best["seed"])
     assert predictor.info["validation"]["gap"]["MAE"] == pytest.approx(found.best.objective, rel=1e-6)
 
+    again = found.train()
+    assert again.info["validation"]["gap"]["MAE"] == pytest.approx(found.best.objective, rel=1e-6) and len(again.history) == 2
+
     first, second = rows(out)
     assert list(first) == [
         *("trial", "status", "validation MAE of gap [eV]", "epochs", "seconds", "parameters", "promoted from", "worker"),

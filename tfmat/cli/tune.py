@@ -222,7 +222,7 @@ def _summary(result: SearchResult) -> None:
     print(aligned([f"trial {best.name}", "best"], rows))
     told = f"{len(result.trials)} trials" + (f", {failed} of them failed" if failed else "")
     print(f"\n{result.folder}: {told}. Next:")
-    begun = [] if result.fitting.init is None else ["--init", result.fitting.init]
-    begun += [word for pattern in result.fitting.freeze for word in ("--freeze", pattern)]
+    begun = [] if result.fitting.search.init is None else ["--init", result.fitting.search.init]
+    begun += [word for pattern in result.fitting.search.freeze for word in ("--freeze", pattern)]
     print(f"  tfmat train {shlex.join(['--config', str(result.folder / 'best.json'), *begun])}")
     print(f"  tensorboard --logdir {shlex.quote(str(result.folder / 'logs'))}")
