@@ -14,6 +14,12 @@ SMALL = {"recurrent": [], "attention": False, "dim": 8, "conv_dim": 8, "kernel_s
 ROWS = ["Fe2O3,1.0", "NaCl,2.0", "TiO2,3.0", "MgO,2.5", "ZnO,1.5", "CaO,2.2", "Al2O3,0.4", "SiO2,1.9", "KCl,2.1", "LiF,3.3"]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """What is unpacked of a .keras file does not go into the user's own cache."""
+    monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def data(tmp_path):
     (tmp_path / "gaps.csv").write_text("\n".join(["formula,gap", *ROWS]) + "\n")

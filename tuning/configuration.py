@@ -1,11 +1,11 @@
-"""From the values of a trial's hyper-parameters to a model and its recipe."""
+"""Turns the values of a trial's hyper-parameters into keywords of a builder and a recipe."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tfmat.architecture import Architecture
 from tfmat.errors import InputError
@@ -22,7 +22,7 @@ class Configuration:
     """What is trained.
 
     Attributes:
-        keywords: of the builder.
+        keywords: keywords of the builder.
         recipe: how it is trained.
     """
 
@@ -37,9 +37,9 @@ class Reader:
     Attributes:
         architecture: what is built.
         space: what is searched.
-        keywords: of the builder, which are not searched.
+        keywords: keywords of the builder that are not searched.
         base: recipe whose fields hold where the space sets none.
-        fields: of the recipe, which are not searched: they hold as they are in `base`.
+        fields: names of the fields of the recipe that are not searched: they hold as they are in `base`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Empty: all.
     """
 
@@ -57,7 +57,7 @@ class Reader:
             InputError: the space or `vary` names what there is not, or the values do not fit each other.
         """
         reduced = Reduced(hp, self.vary, {*self.keywords, *self.fields})
-        values = self.space(reduced)
+        values = self.space(cast(Hyperparameters, reduced))
         for name in self.vary:
             if name not in reduced.offered:
                 raise InputError(f"{name!r} is not in the search space of {self.architecture.name}", expected=_one_of(reduced.offered))
@@ -129,25 +129,9 @@ class Reduced:
         self.used.append(name)
         return self._hp
 
-    def Choice(self, name: str, values: Sequence[Any], *, default: Any = None) -> Any:
-        """See `tfmat.tuning.spaces.Hyperparameters`, as of the other methods."""
-        return self._source(name).Choice(name, values, default=default)
-
-    def Int(
-        self, name: str, min_value: int, max_value: int, *, step: int | None = None, sampling: str = "linear", default: Any = None
-    ) -> Any:
-        """A whole number."""
-        return self._source(name).Int(name, min_value, max_value, step=step, sampling=sampling, default=default)
-
-    def Float(
-        self, name: str, min_value: float, max_value: float, *, step: float | None = None, sampling: str = "linear", default: Any = None
-    ) -> Any:
-        """A number."""
-        return self._source(name).Float(name, min_value, max_value, step=step, sampling=sampling, default=default)
-
-    def Boolean(self, name: str, *, default: bool = False) -> Any:
-        """Yes or no."""
-        return self._source(name).Boolean(name, default=default)
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        """``Choice``, ``Int``, ``Float`` and ``Boolean`` of `tfmat.tuning.spaces.Hyperparameters`."""
+        return lambda name, *bounds, **options: getattr(self._source(name), kind)(name, *bounds, **options)
 
 
 def rounded(value: Any) -> Any:

@@ -35,14 +35,14 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """Of the number, for tables and axes, without its unit."""
+        """What the number is called in tables and on axes, without its unit."""
         if len(self.targets) > 1:
             return "mean relative validation error"
         return f"validation {_score(self.targets[0]).replace('_', ' ')} of {self.targets[0].name}"
 
     @property
     def unit(self) -> str:
-        """Of the number; "" where it has none."""
+        """The unit of the number; "" where it has none."""
         return self.targets[0].unit if len(self.targets) == 1 and self.targets[0].task == "regression" else ""
 
     def errors(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

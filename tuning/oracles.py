@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
+import numpy as np
+import scipy.linalg
 import threadpoolctl
 from keras_tuner import oracles
 from keras_tuner.engine.trial import Trial, TrialStatus
+from sklearn.gaussian_process import GaussianProcessRegressor
 
 from tfmat.atomic import staged
 from tfmat.errors import InputError
 from tfmat.tuning.configuration import rounded
-from tfmat.tuning.gaussian_process import QuickProcess
 
 OBJECTIVE = "objective"
 """Name of the objective among the metrics of a trial."""
@@ -25,9 +27,9 @@ ERROR = "tfmat/error"
 GIVE_UP = 5
 """A search ends if so many trials have failed and none has not."""
 FACTOR = 3
-"""Of Hyperband: one of so many trials goes on, and is trained so many times as long."""
+"""With Hyperband one of so many trials goes on, and is trained so many times as long."""
 FOLDER = "trials"
-"""Of KerasTuner's files, in the folder of the search."""
+"""Folder of KerasTuner's own files, in that of the search."""
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 
@@ -147,6 +149,25 @@ class Random(Durable, oracles.RandomSearchOracle):
     """Random values."""
 
 
+class QuickProcess(GaussianProcessRegressor):
+    """The same predictions as scikit-learn's for one output, without its checks of the input, which take most of its time."""
+
+    def predict(self, X: np.ndarray, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Mean (N,) for the points X (N, D), and with `return_std` the standard deviation (N,).
+
+        C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, algorithm 2.1.
+        """
+        if return_cov or not hasattr(self, "X_train_"):
+            return super().predict(X, return_std=return_std, return_cov=return_cov)
+        kernel = self.kernel_(X, self.X_train_)
+        mean = kernel @ self.alpha_ * self._y_train_std + self._y_train_mean
+        if not return_std:
+            return mean
+        solved = scipy.linalg.solve_triangular(self.L_, kernel.T, lower=True, check_finite=False)
+        variance = self.kernel_.diag(X) - (solved**2).sum(axis=0)
+        return mean, np.sqrt(np.maximum(variance, 0.0)) * self._y_train_std
+
+
 class Bayesian(Durable, oracles.BayesianOptimizationOracle):
     """Values that a Gaussian process expects to be good."""
 
@@ -213,8 +234,8 @@ def oracle_for(tuner: str, hp: keras_tuner.HyperParameters, *, trials: int | Non
         tuner: one of `TUNERS`.
         hp: the space.
         trials: most trials; None: for ``hyperband`` all brackets once, for ``grid`` all combinations.
-        epochs: of the longest trial.
-        seed: of the values.
+        epochs: number of epochs of the longest trial.
+        seed: seed by which values are chosen.
     """
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "min"),
@@ -240,7 +261,7 @@ def planned_epochs(tuner: str, trials: int | None, epochs: int, combinations: in
     Args:
         tuner: one of `TUNERS`.
         trials: most trials.
-        epochs: of the longest trial.
+        epochs: number of epochs of the longest trial.
         combinations: values that there are; None: no end of them.
     """
     if tuner != "hyperband":

@@ -26,10 +26,10 @@ def objective_by_trial(results: Sequence[TrialResult], path: Path, *, objective:
     """The objective of each trial in their order, the best so far, and which trials failed.
 
     Args:
-        results: of all trials.
+        results: results of all trials.
         path: PNG file.
         objective: name on the axis.
-        unit: of it.
+        unit: its unit.
     """
     figure, (axis,) = new_figure()
     done = [(number, result.objective) for number, result in enumerate(results, 1) if result.objective is not None]
@@ -53,11 +53,11 @@ def objective_by_value(
     """The objective against the values of one hyper-parameter, coloured by the epochs of the trial where these differ.
 
     Args:
-        results: of all trials.
-        name: of the hyper-parameter.
+        results: results of all trials.
+        name: name of the hyper-parameter.
         path: PNG file.
         objective: name on the axis.
-        unit: of it.
+        unit: its unit.
         logarithmic: axis of a hyper-parameter that is searched on a logarithmic scale.
     """
     figure, (axis,) = new_figure()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tfmat.atomic import staged
+from tfmat.atomic import write_csv
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.tuning.configuration import Configuration
@@ -29,7 +28,7 @@ class TrialResult:
     Attributes:
         name: its number, with zeros in front.
         status: where it stands.
-        values: of its hyper-parameters.
+        values: values of its hyper-parameters.
         objective: validation error, see `tfmat.tuning.objective.Objective`; None if it has none.
         epochs: that its model was trained for, those of the trial that it goes on from included.
         seconds: that it took.
@@ -60,9 +59,9 @@ class SearchResult:
     Attributes:
         trials: all of them, in their order.
         best: the completed trial with the lowest objective.
-        configuration: of the best trial.
+        configuration: keywords and recipe of the best trial.
         objective: name of what was minimised.
-        unit: of it.
+        unit: its unit.
         folder: with ``best.json``, ``trials.csv`` and logs.
         fitting: what all trials had in common.
         logarithmic: hyper-parameters that are searched on a logarithmic scale.
@@ -93,12 +92,12 @@ class SearchResult:
             callbacks: of Keras, see `tfmat.Predictor.fit`.
             verbose: as of Keras' ``fit``.
         """
-        fitting = self.fitting
+        search, cache = self.fitting.search, self.fitting.cache
         if training is None:
-            training, validation = fitting.training, fitting.validation
-        predictor = fitting.create(self.configuration)
+            training, validation = search.training, search.validation
+        predictor = self.fitting.create(self.configuration)
         predictor.fit(
-            training, validation, recipe=self.configuration.recipe, epochs=fitting.epochs, seed=fitting.seed, cache=fitting.cache,
+            training, validation, recipe=self.configuration.recipe, epochs=search.epochs, seed=search.seed, cache=cache,
             callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         return predictor
@@ -121,16 +120,14 @@ def write_trials(path: Path, results: Sequence[TrialResult], objective: str, err
     """
     names = list(dict.fromkeys(name for result in results for name in result.values))
     header = ["trial", "status", objective, *errors.values(), "epochs", "seconds", "parameters", "promoted from", "worker", *names, "error"]
-    with staged(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for result in results:
-            writer.writerow(
-                [
-                    *(result.name, result.status, "" if result.objective is None else f"{result.objective:.6g}"),
-                    *(f"{result.errors[target]:.6g}" if target in result.errors else "" for target in errors),
-                    *(result.epochs or "", f"{result.seconds:.1f}", result.parameters or "", result.promoted_from or "", result.worker),
-                    *(result.values.get(name, "") for name in names),
-                    result.error,
-                ]
-            )
+    rows = (
+        [
+            *(result.name, result.status, "" if result.objective is None else f"{result.objective:.6g}"),
+            *(f"{result.errors[target]:.6g}" if target in result.errors else "" for target in errors),
+            *(result.epochs or "", f"{result.seconds:.1f}", result.parameters or "", result.promoted_from or "", result.worker),
+            *(result.values.get(name, "") for name in names),
+            result.error,
+        ]
+        for result in results
+    )
+    write_csv(path, header, rows)

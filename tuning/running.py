@@ -62,21 +62,13 @@ def run(
         oracle.began, oracle.ended = _listeners(oracle, folder, search, watcher)
         if watcher is not None:
             watcher.opened(results_of(oracle))
-    fitting = dataclasses.replace(fitting_of(search, cache), training=tables[0], validation=tables[1])
+    fitting = Fitting(dataclasses.replace(search, training=tables[0], validation=tables[1]), cache)
     with _plain_errors():
         if role == "chief":
             cluster.serve(oracle, waiting)
         else:
             Tuner(oracle, out, search.reader, fitting, watcher, folder.logs).search()
     return None if role == "worker" else _result(oracle, folder, search, fitting)
-
-
-def fitting_of(search: Search, cache: RecordCache | None) -> Fitting:
-    """What the trials of a search have in common."""
-    return Fitting(
-        search.reader.architecture.name, search.training, search.validation, search.objective, search.epochs, search.seed, search.strategy,
-        search.init, search.freeze, cache,
-    )  # fmt: skip
 
 
 def _listeners(

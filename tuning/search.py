@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat import architecture as registry
-from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.rejections import Rejections
+from tfmat.data.cache import RecordCache
 from tfmat.data.table import Table
 from tfmat.data.target_checks import check_targets
-from tfmat.data.usable import usable_table
 from tfmat.errors import InputError
 from tfmat.extras import require
 from tfmat.featurizers.base import Featurizer
+from tfmat.runs.data import usable_rows
+from tfmat.runs.progress import SILENT, Progress
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
 from tfmat.tuning.configuration import Reader
@@ -27,12 +28,13 @@ from tfmat.tuning.results import SearchResult
 from tfmat.tuning.spaces import Space, space_of
 
 if TYPE_CHECKING:
+    from tfmat.data.rejections import Rejection
     from tfmat.predictor import Predictor
     from tfmat.tuning.tuner import Watcher
 
 TUNERS = ("hyperband", "bayesian", "random", "grid")
 DEFAULT_TRIALS = 20
-"""Of the tuners that would otherwise go on for ever."""
+"""Most trials of the tuners that would otherwise go on for ever."""
 _LOGGER = logging.getLogger("tfmat")
 
 
@@ -48,8 +50,8 @@ class Search:
         hp: the space, a `keras_tuner.HyperParameters`.
         tuner: one of `TUNERS`.
         trials: most trials; None: as many as the tuner has.
-        epochs: of the longest trial.
-        seed: of the values, and of weights, shuffling and noise.
+        epochs: number of epochs of the longest trial.
+        seed: seed of the values, and of weights, shuffling and noise.
         strategy: ``none`` or ``mirrored``.
         init: model directory or preset whose weights every trial begins with.
         init_sha256: of these weights.
@@ -75,10 +77,7 @@ class Search:
         """How many trials a grid has; None for other tuners."""
         if self.tuner != "grid":
             return None
-        number = 1
-        for parameter in self.hp.space:
-            number *= len({parameter.default, *parameter.values})
-        return number
+        return math.prod(len({parameter.default, *parameter.values}) for parameter in self.hp.space)
 
     @property
     def featurizers(self) -> list[Featurizer]:
@@ -95,11 +94,11 @@ class Search:
             InputError: it cannot be built or trained.
         """
         from tfmat.training.loop import check_recipe
-        from tfmat.tuning.running import fitting_of
+        from tfmat.tuning.trial import Fitting
 
         architecture, configuration = self.reader.architecture, self.reader.read(type(self.hp)())
         try:
-            predictor = fitting_of(self, None).create(configuration)
+            predictor = Fitting(self).create(configuration)
             check_recipe(predictor.model, self.objective.targets, configuration.recipe, architecture.parts, validated=True)
         except InputError:
             raise
@@ -146,12 +145,12 @@ def search(
         out: results folder.
         tuner: ``hyperband``, ``bayesian``, ``random`` or ``grid``.
         trials: most trials. Default: 20; for ``hyperband`` all brackets once, for ``grid`` all combinations.
-        epochs: of the longest trial. Default: the recipe's.
-        seed: of the values, and of weights, shuffling and noise of all trials.
+        epochs: number of epochs of the longest trial. Default: the recipe's.
+        seed: seed of the values, and of weights, shuffling and noise of all trials.
         strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution`.
         space: what is searched. Default: the architecture's, see `tfmat.tuning.spaces`.
         vary: names of the hyper-parameters that are searched; the others keep their default. Default: all.
-        keywords: of the builder, which are not searched.
+        keywords: keywords of the builder that are not searched.
         recipe: fields of `tfmat.training.recipe.Recipe` that are not searched, such as ``{"rates": (("backbone", 0.1),)}``.
         init: model directory or preset whose weights every trial begins with. Its builder keywords are kept, not searched.
         freeze: layers that are not trained, see `tfmat.Predictor.create`.
@@ -172,7 +171,10 @@ def search(
         vary=vary, keywords=keywords, recipe=recipe, init=init, freeze=freeze,
     )  # fmt: skip
     ready.check()
-    return run(ready, _usable(ready, cache), Path(out), cache=cache, watcher=watcher)
+    tables, refused = usable_tables(ready, cache=cache)
+    if refused:
+        _LOGGER.warning("%d rows cannot be featurized and are left out; the first is %s", len(refused), refused[0])
+    return run(ready, tables, Path(out), cache=cache, watcher=watcher)
 
 
 def prepare(
@@ -238,16 +240,21 @@ def check_installed() -> None:
     require("tuning", "a search", "keras_tuner", "tensorboard", "sklearn")
 
 
-def _usable(ready: Search, cache: RecordCache | None) -> tuple[Table, Table]:
-    """The rows that all featurizers of the search accept, so that all trials have the same."""
-    tables, rejections = [], Rejections()
-    for table in (ready.training, ready.validation):
-        for featurizer in ready.featurizers:
-            if ready.reader.architecture.material == "crystal":
-                table = usable_table(table, featurizer, rejections, cache)
-            else:
-                featurize_table(table, featurizer, cache)
-        tables.append(table)
-    if rejections.found:
-        _LOGGER.warning("%d rows cannot be featurized and are left out; the first is %s", len(rejections.found), rejections.found[0])
-    return tables[0], tables[1]
+def usable_tables(
+    ready: Search, *, strict: bool = False, cache: RecordCache | None = None, progress: Progress = SILENT
+) -> tuple[tuple[Table, Table], list[Rejection]]:
+    """The training and validation rows that all featurizers of the search accept, so that all trials have the same; and the other rows.
+
+    Args:
+        ready: the search.
+        strict: a row that is not accepted is an error, as a formula always is.
+        cache: where featurized data is kept.
+        progress: follows the work.
+    """
+    strict = strict or ready.reader.architecture.material != "crystal"
+    tables, refused = [], []
+    for name, table in (("training", ready.training), ("validation", ready.validation)):
+        usable, left_out = usable_rows(table, ready.featurizers, name, strict=strict, cache=cache, progress=progress)
+        tables.append(usable)
+        refused += left_out
+    return (tables[0], tables[1]), refused

@@ -21,23 +21,19 @@ class Hyperparameters(Protocol):
 
     def Choice(self, name: str, values: Sequence[Any], *, default: Any = None) -> Any:
         """One of `values`."""
-        ...
 
     def Int(
         self, name: str, min_value: int, max_value: int, *, step: int | None = None, sampling: str = "linear", default: Any = None
     ) -> Any:
         """A whole number, both bounds included."""
-        ...
 
     def Float(
         self, name: str, min_value: float, max_value: float, *, step: float | None = None, sampling: str = "linear", default: Any = None
     ) -> Any:
         """A number, both bounds included."""
-        ...
 
     def Boolean(self, name: str, *, default: bool = False) -> Any:
         """Yes or no."""
-        ...
 
 
 class Values(TypedDict):

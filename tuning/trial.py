@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,59 +11,39 @@ from pathlib import Path
 
 import keras
 
+from tfmat.atomic import staged
 from tfmat.data.cache import RecordCache
-from tfmat.data.table import Table
 from tfmat.predictor import Predictor
 from tfmat.training.distribution import strategy_of
 from tfmat.training.loop import Report
 from tfmat.tuning.configuration import Configuration
-from tfmat.tuning.objective import Objective
+from tfmat.tuning.search import Search
 
 CHECKPOINT = "checkpoint.h5"
-"""In a trial's folder: the state of its run, while it or a trial that goes on from it may need it."""
+"""File in a trial's folder: the state of its run, while it or a trial that goes on from it may need it."""
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What all trials of a search have in common.
+    """How each trial of a search is run.
 
     Attributes:
-        architecture: name.
-        training: rows to learn.
-        validation: rows that the objective is measured on.
-        objective: what is measured, and the targets.
-        epochs: of a whole run, which the learning rate's schedule is made for.
-        seed: of weights, shuffling and noise, the same for all trials.
-        strategy: ``none`` or ``mirrored``, see `tfmat.training.distribution.strategy_of`.
-        init: model directory or preset whose weights every trial begins with.
-        freeze: layers that are not trained.
+        search: what all trials have in common. Its rows are those that every featurizer of the search accepts.
         cache: where featurized data is kept.
     """
 
-    architecture: str
-    training: Table
-    validation: Table
-    objective: Objective
-    epochs: int
-    seed: int = 0
-    strategy: str = "none"
-    init: str | None = None
-    freeze: tuple[str, ...] = ()
+    search: Search
     cache: RecordCache | None = None
 
     def create(self, configuration: Configuration) -> Predictor:
         """The untrained model of a trial."""
         keras.utils.clear_session()
         gc.collect()
+        search = self.search
         return Predictor.create(
-            self.architecture,
-            self.objective.targets,
-            keywords=configuration.keywords,
-            seed=self.seed,
-            init=self.init,
-            freeze=self.freeze,
-            strategy=strategy_of(self.strategy),
-        )
+            search.reader.architecture.name, search.objective.targets, keywords=configuration.keywords, seed=search.seed, init=search.init,
+            freeze=search.freeze, strategy=strategy_of(search.strategy),
+        )  # fmt: skip
 
     def run(
         self, configuration: Configuration, folder: Path, *, until: int, start: Path | None = None, report: Report | None = None
@@ -90,14 +69,15 @@ class Fitting:
         if start is not None and not checkpoint.exists():
             _copy(start / CHECKPOINT, checkpoint)
         predictor = self.create(configuration)
+        search = self.search
         predictor.fit(
-            self.training, self.validation, recipe=configuration.recipe, epochs=self.epochs, until=until, seed=self.seed,
+            search.training, search.validation, recipe=configuration.recipe, epochs=search.epochs, until=until, seed=search.seed,
             checkpoint=checkpoint, resume=True, cache=self.cache, report=report,
         )  # fmt: skip
         scores = predictor.info["validation"]
         return Outcome(
-            self.objective.value(scores),
-            self.objective.errors(scores),
+            search.objective.value(scores),
+            search.objective.errors(scores),
             len(predictor.history),
             time.monotonic() - began,
             int(predictor.model.count_params()),
@@ -126,7 +106,7 @@ class Outcome:
     history: list[dict[str, float]]
 
     def metrics(self, name: str) -> dict[str, float]:
-        """As KerasTuner keeps them, the objective as `name`; `tfmat.tuning.tuner.result_of` reads them."""
+        """The numbers as KerasTuner keeps them, the objective under `name`; `tfmat.tuning.tuner.result_of` reads them."""
         counts = {"epochs": float(self.epochs), "seconds": self.seconds, "parameters": float(self.parameters)}
         return {name: self.objective, **counts, **{f"error/{target}": error for target, error in self.errors.items()}}
 
@@ -139,12 +119,7 @@ def remove_checkpoints(folder_of: Callable[[str], Path], trials: list[str]) -> N
 
 def _copy(source: Path, target: Path) -> None:
     """A whole copy or none; none where `source` has been removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except FileNotFoundError:
-        return
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        content = source.read_bytes()
+        with staged(target, overwrite=True) as temporary:
+            temporary.write_bytes(content)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -18,13 +18,13 @@ from keras_tuner.src import config
 from tfmat.errors import InputError
 from tfmat.training.loop import Interrupted, Report
 from tfmat.tuning.configuration import Configuration, Reader, rounded, trial_values
-from tfmat.tuning.hparams import write_hparams
+from tfmat.tuning.objective import Objective
 from tfmat.tuning.oracles import ERROR, FOLDER, OBJECTIVE, Durable
 from tfmat.tuning.results import Status, TrialResult
-from tfmat.tuning.trial import Fitting
+from tfmat.tuning.trial import Fitting, Outcome
 
 PAUSE = 0.05
-"""Before each request for a trial [s]: KerasTuner asks again and again without one while the oracle waits for other trials."""
+"""Pause before each request for a trial [s]: without one KerasTuner asks again and again while the oracle waits for other trials."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STATUS: Mapping[str, Status] = {TrialStatus.COMPLETED: "completed", TrialStatus.FAILED: "failed"}
 
@@ -34,7 +34,7 @@ class Ended(keras_tuner.errors.FatalError):
 
 
 class Watcher(Protocol):
-    """Is told how the search goes."""
+    """Follows a search: it is told when trials begin, go on and end."""
 
     def opened(self, results: Sequence[TrialResult]) -> None:
         """The search begins, with the trials of an earlier run; not in a worker."""
@@ -45,7 +45,7 @@ class Watcher(Protocol):
         ...
 
     def report(self, epoch: int, epochs: int, step: int, steps: int, figures: Mapping[str, float]) -> None:
-        """As `tfmat.training.loop.Report`, of the trial that runs in this process."""
+        """A step of the trial that runs in this process, see `tfmat.training.loop.Report`."""
         ...
 
     def ended(self, result: TrialResult) -> None:
@@ -58,7 +58,7 @@ class Tuner(BaseTuner):
 
     Args:
         oracle: knows the state; KerasTuner replaces it by a client of the chief's in a worker.
-        folder: of the search.
+        folder: folder of the search.
         reader: makes a configuration of values.
         fitting: what the trials have in common.
         watcher: is told about steps and epochs.
@@ -77,7 +77,7 @@ class Tuner(BaseTuner):
         """The oracle keeps the state of the search: a tuner has none."""
 
     def pre_create_trial(self) -> None:
-        """Before a trial is asked for."""
+        """Wait a little before a trial is asked for."""
         time.sleep(PAUSE)
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
@@ -94,7 +94,7 @@ class Tuner(BaseTuner):
             raise keras_tuner.errors.FailedTrialError(self._error) from error
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """In a worker: tell the watcher. Elsewhere the oracle does."""
+        """Tell the watcher of a worker that a trial begins; elsewhere the oracle does."""
         if self._watcher is not None and self._is_worker():
             self._watcher.began(result_of(trial, self.tuner_id))
 
@@ -111,7 +111,7 @@ class Tuner(BaseTuner):
     def _run(self, trial: Trial) -> dict[str, float]:
         configuration = read_trial(self._reader, trial)
         values = trial.hyperparameters.values
-        until = int(values.get("tuner/epochs", self._fitting.epochs))
+        until = int(values.get("tuner/epochs", self._fitting.search.epochs))
         start = values.get("tuner/trial_id")
         outcome = self._fitting.run(
             configuration,
@@ -121,7 +121,7 @@ class Tuner(BaseTuner):
             report=self._report(until),
         )
         if self._logs is not None:
-            write_hparams(self._logs / trial.trial_id, trial_values(trial.hyperparameters), outcome, self._fitting.objective)
+            write_hparams(self._logs / trial.trial_id, trial_values(trial.hyperparameters), outcome, self._fitting.search.objective)
         return outcome.metrics(OBJECTIVE)
 
     def _report(self, until: int) -> Report | None:
@@ -130,6 +130,30 @@ class Tuner(BaseTuner):
         if watcher is None:
             return None
         return lambda epoch, epochs, step, steps, figures: watcher.report(epoch, until, step, steps, figures)
+
+
+def write_hparams(folder: Path, values: Mapping[str, Any], outcome: Outcome, objective: Objective) -> None:
+    """Write one trial's log.
+
+    Args:
+        folder: folder of the trial's log; those of a search lie beside each other.
+        values: values of the hyper-parameters.
+        outcome: what the trial gave.
+        objective: names it, with its unit.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    title = f"{objective.name} [{objective.unit}]" if objective.unit else objective.name
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        api.hparams(dict(values), trial_id=folder.name)
+        for row in outcome.history:
+            for key, value in row.items():
+                if key not in ("epoch", "seconds"):
+                    tf.summary.scalar(key, value, step=int(row["epoch"]))
+        tf.summary.scalar(title, outcome.objective, step=outcome.epochs)
+    writer.close()
 
 
 def read_trial(reader: Reader, trial: Trial) -> Configuration:
@@ -164,7 +188,7 @@ def results_of(oracle: Durable) -> list[TrialResult]:
 
 
 def one_line(error: BaseException) -> str:
-    """What a trial failed of."""
+    """Why a trial failed, in one line."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, InputError) or type(error).__name__ == "Diverged" else f"{type(error).__name__}: {text}"
 

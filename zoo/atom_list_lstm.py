@@ -19,7 +19,6 @@ from tfmat.featurizers.atom_list import AtomListFeaturizer, Order
 from tfmat.layers.lists import at_receivers, crystals_of, list_inputs, mean_of
 from tfmat.layers.neighbors import MeanOverSites
 from tfmat.layers.normalization import LayerNorm
-from tfmat.layers.outputs import model_of
 from tfmat.layers.precision import exact, weights_dtype
 from tfmat.layers.recurrent import StackedLSTM
 from tfmat.target import Target
@@ -132,7 +131,7 @@ def AtomListLSTM(
             crystal = LayerNorm(EPSILON, name="head_norm")(crystal)
     columns = 2 if uncertainty else 1
     outputs = {target: SummedDense(columns, floor=output == "relu", name=target)(crystal) for target in targets}
-    return model_of(inputs, outputs, name)
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _dense(name: str, units: int) -> Any:

@@ -19,7 +19,7 @@ from tfmat.layers.gaussians import GaussianExpansion
 from tfmat.layers.lists import Edges, list_inputs
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
 from tfmat.layers.normalization import LayerNorm
-from tfmat.layers.outputs import dense_outputs, model_of
+from tfmat.layers.outputs import dense_outputs
 from tfmat.layers.rematerialization import computed_again
 from tfmat.training.recipe import Recipe
 from tfmat.zoo.model import zoo_model
@@ -138,7 +138,7 @@ def Crysformer(
     crystal = MeanOverSites(name="crystal")(atoms, graph["sites"], graph["crystals"], inputs["batch_sites"])
     if head == "mlp":
         crystal = keras.layers.Dense(dim, "relu", dtype="float32", name="head")(crystal)
-    return model_of(inputs, dense_outputs(crystal, targets, uncertainty), name)
+    return keras.Model(inputs, dense_outputs(crystal, targets, uncertainty), name=name)
 
 
 @keras.saving.register_keras_serializable("tfmat")

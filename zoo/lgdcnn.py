@@ -16,7 +16,6 @@ from keras import ops
 from tfmat.architecture import Architecture, Reference, register
 from tfmat.featurizers import CompositionFeaturizer
 from tfmat.layers.elements import ElementEmbedding, torch_uniform
-from tfmat.layers.outputs import model_of
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.recurrent import BidirectionalRNN
 from tfmat.layers.sequence import MaskedConv1D, product
@@ -109,7 +108,7 @@ def LGDCNN(
 
     outputs = GatedMeanHead(targets, uncertainty, name="head", dtype=weights_dtype())(features, real)
     outputs = {target: keras.layers.Activation("linear", name=target, dtype=weights_dtype())(outputs[target]) for target in targets}
-    return model_of({"species": species, "fractions": fractions}, outputs, name)
+    return keras.Model({"species": species, "fractions": fractions}, outputs, name=name)
 
 
 @keras.saving.register_keras_serializable("tfmat")

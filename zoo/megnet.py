@@ -20,7 +20,7 @@ from tfmat.layers.gaussians import GaussianExpansion
 from tfmat.layers.joint_dense import JointDense
 from tfmat.layers.lists import Edges, at_receivers, at_senders, list_inputs, sum_of
 from tfmat.layers.neighbors import CrystalGraph
-from tfmat.layers.outputs import dense_outputs, model_of
+from tfmat.layers.outputs import dense_outputs
 from tfmat.layers.precision import exact, weights_dtype
 from tfmat.layers.set2set import Set2Set
 from tfmat.training.recipe import Recipe
@@ -169,7 +169,7 @@ def MEGNet(
         return pretrained(ARCHITECTURE, weights, targets, backbone | {"uncertainty": uncertainty}, name)
     inputs, features = megnet_features(**backbone)
     features = keras.layers.Activation(softplus2, name="readout_2_activation")(features)
-    return model_of(inputs, dense_outputs(features, targets, uncertainty), name)
+    return keras.Model(inputs, dense_outputs(features, targets, uncertainty), name=name)
 
 
 @keras.saving.register_keras_serializable("tfmat")

@@ -22,7 +22,7 @@ class ZooModel(keras.Model):
     """A functional `keras.Model` with the name of its architecture and the keywords of its builder.
 
     They are saved with it, so that `tfmat.datasets.dataset.Dataset.to_tf` and `tfmat.Predictor.from_model` know what the model reads, after
-    ``keras.saving.load_model`` too.
+    ``keras.saving.load_model`` too. Where the outputs are a value and a log-scale, (B, 2), it cannot be compiled with a loss of Keras.
     """
 
     _built_by = "{}"  # JSON: Keras would take a dictionary for something to be tracked
@@ -54,11 +54,37 @@ class ZooModel(keras.Model):
         rest = {key: value for key, value in config.items() if key != "built_by"}
         return super().from_config(rest, custom_objects)._remember(config["built_by"])
 
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *arguments: Any, **options: Any) -> None:
+        """Compile like any `keras.Model`; next to a log-scale, with losses from `tfmat.training.losses` or your own.
+
+        Raises:
+            ValueError: one of Keras' losses would train the log-scale to be the target, as it does the value.
+        """
+        if any(output.shape[-1] == 2 for output in self.outputs):
+            _check_losses(loss, self.name)
+        super().compile(optimizer, loss, *arguments, **options)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile a model that was saved; `keras.Model` does not where a subclass has its own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def _remember(self, built_by: dict[str, Any]) -> ZooModel:
         self._built_by = json.dumps(built_by)
         # "auto" then compiles without XLA under TensorFlow, where it would compile for seconds for every size of a batch.
         self.supports_jit = keras.backend.backend() != "tensorflow"
         return self
+
+
+def _check_losses(loss: Any, name: str) -> None:
+    """Refuse losses of Keras, alone or in a structure of losses, for the model called `name` that gives a log-scale too."""
+    for found in keras.tree.flatten(loss):
+        found = keras.losses.get(found) if isinstance(found, str) else found
+        function = getattr(found, "fn", found)  # Keras' loss objects hold a function
+        if (getattr(function, "__module__", None) or type(function).__module__).startswith("keras."):
+            kind = getattr(function, "__name__", type(function).__name__)
+            problem = f"{name} gives a value and a log-scale, and {kind} would train both to be the target"
+            raise ValueError(f"{problem}. Build it with uncertainty=False, or take a loss from tfmat.training.losses such as RobustL1()")
 
 
 def zoo_model(architecture: str) -> Callable[[Builder], Builder]:

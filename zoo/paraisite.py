@@ -13,7 +13,7 @@ import keras
 
 from tfmat.architecture import Architecture, register, with_keywords_of
 from tfmat.featurizers.bonds import BondFeaturizer
-from tfmat.layers.outputs import dense_outputs, model_of
+from tfmat.layers.outputs import dense_outputs
 from tfmat.training.recipe import Recipe
 from tfmat.zoo.megnet import PARTS, megnet_features
 from tfmat.zoo.model import zoo_model
@@ -60,7 +60,7 @@ def ParAIsite(
     inputs, features = megnet_features(**backbone)
     for number, width in enumerate(sizes, 1):
         features = keras.layers.Dense(width, "relu", name=f"head_{number}")(features)
-    return model_of(inputs, dense_outputs(features, targets, uncertainty), name)
+    return keras.Model(inputs, dense_outputs(features, targets, uncertainty), name=name)
 
 
 RECIPES = {

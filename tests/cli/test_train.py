@@ -159,6 +159,20 @@ def test_overwrite(tfmat: Command, model: pathlib.Path, table: pathlib.Path, tmp
 
 
 @pytest.mark.usefixtures("unplotted")
+def test_a_keras_file_is_a_model(tfmat: Command, model: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """For every command: its content is unpacked into the cache."""
+    predictor = Predictor.load(model)
+    predictor.save(tmp_path / "m.keras")
+    assert tfmat("predict", "m.keras", "Li2O").out == tfmat("predict", model, "Li2O").out
+    result = tfmat("evaluate", "m.keras", "--data", table, "--split", "all")
+    assert result.code == 0 and "gap" in result.out and "models/keras" in result.out
+    predictor.model.save(tmp_path / "plain.keras")
+    result = tfmat("predict", "plain.keras", "Li2O")
+    assert result.code == 2 and len(result.lines) == 1
+    assert "plain.keras: it does not say what it predicts in which units (no tfmat.json). Expected a file written by" in result.err
+    assert "a .keras file of Predictor.save" in " ".join(tfmat("evaluate", "--help").out.split())
+
+
 def test_evaluate_another_file(tfmat: Command, model: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
     shutil.copytree(model, tmp_path / "m")
     rows = table.read_text().splitlines()

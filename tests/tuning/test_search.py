@@ -22,11 +22,11 @@ from tfmat.predictor import Predictor
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
 from tfmat.tuning import search
-from tfmat.tuning.hparams import write_hparams
 from tfmat.tuning.objective import Objective
 from tfmat.tuning.oracles import GIVE_UP, Durable, oracle_for, planned_epochs
 from tfmat.tuning.results import TrialResult, best_of
 from tfmat.tuning.trial import Fitting, Outcome
+from tfmat.tuning.tuner import write_hparams
 
 
 def run(out, *, tuner="random", trials=4, epochs=2, space=space, **options):
@@ -57,6 +57,9 @@ def test_a_trial_is_what_fit_does_and_the_best_one_can_be_trained_again(tmp_path
     training, validation = tables()
     predictor.fit(training, validation, recipe=Recipe.from_config(best["recipe"]), seed=best["seed"])
     assert predictor.info["validation"]["gap"]["MAE"] == pytest.approx(found.best.objective, rel=1e-6)
+
+    again = found.train()
+    assert again.info["validation"]["gap"]["MAE"] == pytest.approx(found.best.objective, rel=1e-6) and len(again.history) == 2
 
     first, second = rows(out)
     assert list(first) == [

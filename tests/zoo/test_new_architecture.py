@@ -29,8 +29,8 @@ from tfmat.architecture import Architecture, register
 from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
 from tfmat.layers.lists import Edges, list_inputs, sum_of
 from tfmat.layers.neighbors import CrystalGraph, MeanOverSites
-from tfmat.layers.outputs import model_of
 from tfmat.training.recipe import Recipe
+from tfmat.zoo.model import zoo_model
 
 
 @keras.saving.register_keras_serializable("toys")
@@ -45,6 +45,7 @@ class Closeness(keras.layers.Layer):
         return keras.KerasTensor(sites.shape, self.compute_dtype)
 
 
+@zoo_model("toy")
 def Toy(
     targets: Sequence[str] = ("target",), *, cutoff: float = 4.0, dim: int = 8, uncertainty: bool = False, name: str = "toy"
 ) -> keras.Model:
@@ -66,7 +67,7 @@ def Toy(
     sites = keras.layers.Dense(dim, "tanh", name="hidden")(ops.concatenate([elements, closeness], axis=-1))
     crystal = MeanOverSites(name="crystal")(sites, graph["sites"], graph["crystals"], inputs["batch_sites"])
     outputs = {target: keras.layers.Dense(2 if uncertainty else 1, name=target)(crystal) for target in targets}
-    return model_of(inputs, outputs, name)
+    return keras.Model(inputs, outputs, name=name)
 
 
 ARCHITECTURE = register(

@@ -41,15 +41,12 @@ from tfmat.runs.data import (
     split_of,
     split_spec,
     targets_for,
-    usable_rows,
     with_values,
 )
 from tfmat.runs.folder import stem
 from tfmat.runs.settings import known, pairs
 
 if TYPE_CHECKING:
-    from tfmat.data.cache import RecordCache
-    from tfmat.data.table import Table
     from tfmat.datasets import Dataset
     from tfmat.tuning import Search, SearchResult
 
@@ -168,13 +165,19 @@ def _run(search: Search, settings: Settings, dataset: Dataset, out: Path) -> Non
     from tfmat.tuning import cluster
     from tfmat.tuning.oracles import planned_epochs
     from tfmat.tuning.running import run
+    from tfmat.tuning.search import usable_tables
 
     spec, role = split_of(dataset), cluster.role()
     targets = [target.to_config() for target in search.objective.targets]
     about = {"data": {"name": resolved(settings.data), "targets": targets, "split": spec.to_config() if spec else None}}
     plan = [] if role == "worker" else planned_epochs(search.tuner, search.trials, search.epochs, search.combinations)
     with _continuable(out, role), record_cache(settings.cache, dataset.material) as cache:
-        tables = (search.training, search.validation) if role == "chief" else _usable(search, settings, dataset, cache)
+        tables = (search.training, search.validation)
+        if role != "chief":
+            tables, refused = usable_tables(search, strict=settings.strict, cache=cache, progress=SHOWN)
+            if refused:
+                rows = len(search.training) + len(search.validation)
+                tell(refused_line(refused, rows, "rejected.csv of a model that is trained"))
         if role != "alone":
             tell(f"{role} at {cluster.address()}")
         if plan:
@@ -189,19 +192,6 @@ def _run(search: Search, settings: Settings, dataset: Dataset, out: Path) -> Non
 
 def _waiting(trials: list[str]) -> None:
     tell(f"no other trials are left; waiting for {', '.join(trials)}")
-
-
-def _usable(search: Search, settings: Settings, dataset: Dataset, cache: RecordCache | None) -> tuple[Table, Table]:
-    """The rows that all featurizers of the search accept, so that the errors of all trials are of the same rows."""
-    strict = settings.strict or dataset.material != "crystal"
-    found, refused, rows = [], [], len(search.training) + len(search.validation)
-    for name, table in (("training", search.training), ("validation", search.validation)):
-        usable, left_out = usable_rows(table, search.featurizers, name, strict=strict, cache=cache, progress=SHOWN)
-        found.append(usable)
-        refused += left_out
-    if refused:
-        tell(refused_line(refused, rows, "rejected.csv of a model that is trained"))
-    return found[0], found[1]
 
 
 @contextlib.contextmanager
@@ -232,7 +222,7 @@ def _summary(result: SearchResult) -> None:
     print(aligned([f"trial {best.name}", "best"], rows))
     told = f"{len(result.trials)} trials" + (f", {failed} of them failed" if failed else "")
     print(f"\n{result.folder}: {told}. Next:")
-    begun = [] if result.fitting.init is None else ["--init", result.fitting.init]
-    begun += [word for pattern in result.fitting.freeze for word in ("--freeze", pattern)]
+    begun = [] if result.fitting.search.init is None else ["--init", result.fitting.search.init]
+    begun += [word for pattern in result.fitting.search.freeze for word in ("--freeze", pattern)]
     print(f"  tfmat train {shlex.join(['--config', str(result.folder / 'best.json'), *begun])}")
     print(f"  tensorboard --logdir {shlex.quote(str(result.folder / 'logs'))}")

@@ -34,7 +34,7 @@ from tfmat.featurizers.composition import parse_formula
 Progress = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
-"""Of a crystal that is in memory already, or of which the formula alone is wanted."""
+"""The limits of a crystal that is in memory already, or of which the formula alone is wanted."""
 _LONGEST_NAME = 4096
 
 

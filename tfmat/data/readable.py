@@ -1,4 +1,4 @@
-"""From materials as a user hands them over to the rows of a prediction, those that cannot be featurized included."""
+"""Turns materials as a user hands them over into the rows of a prediction, those that cannot be featurized included."""
 
 from __future__ import annotations
 

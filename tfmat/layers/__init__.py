@@ -1,1 +1,1 @@
-"""Keras layers shared by the architectures, written with `keras.ops` alone: one file a family."""
+"""Keras layers shared by the architectures, written with `keras.ops` alone: one file per family."""

@@ -20,7 +20,6 @@ class SharesOutput(Protocol):
 
     def shares(self, *inputs: Any) -> Mapping[str, Any]:
         """What each slot adds to the first column of each output, target -> (B, A), for the layer's `inputs`."""
-        ...
 
 
 @runtime_checkable
@@ -35,7 +34,6 @@ class Attends(Protocol):
 
     def weights_of(self, *inputs: Any) -> Any:
         """The attention for the layer's `inputs`: (B, A, 1) of slots, or (S, 1) of a list of sites; over a material it sums to 1."""
-        ...
 
 
 @runtime_checkable
@@ -59,7 +57,6 @@ class FitsTarget(Protocol):
         Raises:
             InputError: the layer cannot give such values.
         """
-        ...
 
 
 @runtime_checkable
@@ -68,7 +65,6 @@ class OrdersSites(Protocol):
 
     def site_order(self, crystal: Crystal) -> np.ndarray:
         """The sites, numbered as in the crystal, in the order of the featurizer: int (A,)."""
-        ...
 
 
 @runtime_checkable
@@ -77,4 +73,3 @@ class GroupsSites(Protocol):
 
     def site_classes(self, crystal: Crystal) -> np.ndarray:
         """The row of each site of the crystal: int (A,)."""
-        ...
