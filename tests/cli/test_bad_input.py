@@ -224,7 +224,7 @@ def test_disk_full_while_saving(
         assert result.code == 2 and result.lines[-1] == "tfmat: disk full while writing p.csv; nothing was written"
         result = tfmat("evaluate", model)
         assert result.code == 2 and "disk full while writing" in result.lines[-1]
-        patch.setattr(tfmat_predictor, "write_model", full)
+        patch.setattr(tfmat_predictor.files, "write_model", full)
         result = tfmat("train", "lgdcnn", "--data", table, "--target", "gap", *TINY, "--epochs", "1", "--out", "deep/m")
     assert result.code == 2
     assert result.lines[-1] == "tfmat: disk full while writing deep/m; nothing was written"

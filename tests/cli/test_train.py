@@ -258,7 +258,7 @@ def test_disk_full_at_the_end_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(predictor_module, "write_model", full)
+        patch.setattr(predictor_module.files, "write_model", full)
         result = tfmat("train", "lgdcnn", "--data", table, *GAP, *TINY, "--epochs", "3", "--out", "x")
     assert result.code == 2
     assert result.lines[-1].startswith("tfmat: disk full while writing x; the run is kept up to its last checkpoint")
