@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -46,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"KERASTUNER_{name}", raising=False)
 
 
-BEGINNING = re.compile(r"tfmat: (searching |[\d,]+ trials of )")
+BEGINNING = re.compile(r"tfmat: (searching |[\d,]+ trials of at most )")
 
 
 @pytest.fixture
@@ -220,10 +221,9 @@ def test_a_search_says_what_it_is_going_to_do(
     """At once, before Keras is loaded, and again when the number of trials is known; whether there are several devices, too."""
     from tfmat.cli import run
 
-    tune = importlib.import_module("tfmat.cli.tune")  # `tfmat.cli.tune` is the command
     monkeypatch.chdir(tmp_path)
     began: list[str] = []
-    monkeypatch.setattr(tune, "load_tensorflow", lambda: began.append(capfd.readouterr().err))
+    monkeypatch.setattr(importlib.import_module("tfmat.cli.tune"), "load_tensorflow", lambda: began.append(capfd.readouterr().err))
     source = Predictor.create("tiny", [Target("gap", "eV")], keywords={"dim": 4}).save(tmp_path / "source")
     options = (*QUICK, "--tuner", "random", "--trials", "2", "--vary", "learning_rate", "--strategy", "mirrored", "--out", "s")
     transfer = ("--init", str(source), "--freeze", "hidden_1", "--rate", "hidden_2=0.1")
