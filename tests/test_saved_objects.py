@@ -9,6 +9,7 @@ import pytest
 
 from tfmat import zoo
 from tfmat.on_import import saved_objects
+from tfmat.target import Target
 from tfmat.zoo import LGDCNN
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -24,10 +25,11 @@ model.save(sys.argv[1])
 @pytest.mark.parametrize("imports", ["import tfmat, keras", "import keras, tfmat"])
 def test_a_model_is_loaded_in_another_process(tmp_path, imports):
     from tfmat.training.losses import RobustL1
+    from tfmat.training.metrics import PhysicalMAE
     from tfmat.training.optimizers import AdamW
 
     model = LGDCNN(("gap",), dim=8, conv_dim=8)
-    model.compile(AdamW(), loss={"gap": RobustL1()})
+    model.compile(AdamW(), loss={"gap": RobustL1()}, metrics={"gap": [PhysicalMAE(Target("gap", "eV", std=2.0))]})
     model.save(tmp_path / "m.keras")
     command = [sys.executable, "-c", LOAD.format(imports=imports), str(tmp_path / "m.keras")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -10,6 +10,7 @@ from keras import ops
 from tfmat.target import Target
 
 
+@keras.saving.register_keras_serializable("tfmat")
 class PhysicalMAE(keras.metrics.Mean):
     """Mean absolute error in the target's unit; for a binary target the share of wrong classes. Missing targets do not count.
 
@@ -32,3 +33,12 @@ class PhysicalMAE(keras.metrics.Mean):
         else:
             error = ops.abs(self.target.unscale(y_pred) - self.target.unscale(y_true))
         return super().update_state(error, sample_weight=ops.cast(present, y_pred.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """Keywords that rebuild the metric."""
+        return super().get_config() | {"target": self.target.to_config()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PhysicalMAE:
+        """See `get_config`."""
+        return cls(**(config | {"target": Target(**config["target"])}))
