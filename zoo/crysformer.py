@@ -36,6 +36,7 @@ def Crysformer(
     tolerance: float = 0.01,
     max_neighbors: int = 24,
     strict: bool = False,
+    angle_neighbors: int | None = None,
     blocks: int = 4,
     dim: int = 128,
     heads: int = 4,
@@ -85,6 +86,7 @@ def Crysformer(
         tolerance: neighbours this much farther than the k-th one are neighbours too [Å].
         max_neighbors: most slots.
         strict: exactly k neighbours.
+        angle_neighbors: angles are among so many nearest neighbours of a site; None for all.
         blocks: number of blocks.
         dim: D.
         heads: number of heads of every attention, a divisor of D.

@@ -18,9 +18,9 @@ NAMES = [name for name, architecture in architectures().items() if architecture.
 SETS = ["matbench_phonons", "mp2018_subset", "mp_elasticity", "thermal_conductivity/aflow"]
 
 
-def agreement(name, crystals):
+def agreement(name, crystals, **keywords):
     """Largest difference over the crystals that can be featurized, their number, and the spread of the outputs."""
-    predictor = Predictor.create(name, [Target("y")], keywords=SMALL[name], seed=1)
+    predictor = Predictor.create(name, [Target("y")], keywords=SMALL[name] | keywords, seed=1)
     rng = np.random.default_rng(0)
     for weight in predictor.model.trainable_weights:  # away from the zeros and ones of a fresh model
         weight.assign(np.asarray(weight) + rng.normal(0, 0.05, weight.shape).astype(np.float32))
@@ -51,6 +51,14 @@ def test_a_few_crystals_of_every_set(mirror, name, source):
     keras.utils.set_random_seed(0)
     difference, count, spread = agreement(name, some_crystals(source, 24))
     assert count >= 20 and spread > 1e-4
+    assert difference <= 1e-5
+
+
+@pytest.mark.mirror
+def test_angles_of_the_nearest_alone(mirror):
+    keras.utils.set_random_seed(0)
+    difference, count, spread = agreement("crysformer", some_crystals("matbench_phonons", 60), angle_neighbors=6)
+    assert count >= 50 and spread > 1e-4
     assert difference <= 1e-5
 
 

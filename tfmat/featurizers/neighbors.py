@@ -45,6 +45,8 @@ class NeighborFeaturizer:
         tolerance: how much farther than the k-th one a neighbour may be [Å]. Much larger than rounding.
         max_neighbors: number of slots, at least `k`; without effect if `strict`.
         strict: keep exactly `k` neighbours.
+        angle_neighbors: None, or the pairs are of bonds from so many nearest neighbours alone, and those at most `tolerance` farther than
+            the last of them.
         same: distances [Å] and cosines that differ by at most this within a crystal are one, where they join the same. 0 keeps every
             site, neighbour and pair of bonds.
     """
@@ -53,6 +55,7 @@ class NeighborFeaturizer:
     tolerance: float = 0.01
     max_neighbors: int = 24
     strict: bool = False
+    angle_neighbors: int | None = None
     same: float = 1e-4
 
     version: ClassVar[int] = 1
@@ -66,6 +69,8 @@ class NeighborFeaturizer:
             raise ValueError(
                 f"`max_neighbors` must be a whole number from `k` to 256. Received: max_neighbors={self.max_neighbors}, k={self.k}"
             )
+        if self.angle_neighbors is not None and (not isinstance(self.angle_neighbors, int) or not 1 <= self.angle_neighbors <= self.k):
+            raise ValueError(f"`angle_neighbors` must be a whole number from 1 to `k`. Received: {self.angle_neighbors}, k={self.k}")
         check_tolerance(self.same)
 
     @property
@@ -111,5 +116,8 @@ class NeighborFeaturizer:
         found = nearest_neighbors(crystals, self.k, self.tolerance)
         kept = found.ranks < self.slots
         centers, neighbors = found.centers[kept], found.neighbors[kept]
-        graphs = Graphs.of(crystals, centers, neighbors, found.distances[kept])
-        return quotient(replace(graphs, vectors=found.vectors[kept]), self.same)
+        graphs = replace(Graphs.of(crystals, centers, neighbors, found.distances[kept]), vectors=found.vectors[kept])
+        if self.angle_neighbors is not None:
+            last = graphs.distances[np.flatnonzero(found.ranks[kept] == self.angle_neighbors - 1)]
+            graphs = replace(graphs, paired=graphs.distances <= last[centers] + self.tolerance)
+        return quotient(graphs, self.same)

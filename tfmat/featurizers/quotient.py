@@ -61,6 +61,7 @@ class Graphs:
         senders: int64 (M,), sites that they come from.
         distances: float64 (M,) [Å].
         vectors: float64 (M, 3), from the receiver to the sender [Å]; None where pairs of bonds do not matter.
+        paired: bool (M,), bonds that pairs are made of; None for all.
     """
 
     sites: np.ndarray
@@ -70,6 +71,7 @@ class Graphs:
     senders: np.ndarray
     distances: np.ndarray
     vectors: np.ndarray | None = None
+    paired: np.ndarray | None = None
 
     @classmethod
     def of(cls, crystals: Sequence[Crystal], centers: np.ndarray, neighbors: np.ndarray, distances: np.ndarray) -> Graphs:
@@ -99,8 +101,8 @@ class Graphs:
         first_site, first_bond = (_starts(np.diff(offsets)[crystals]) for offsets in (self.sites, self.bonds))
         moves = np.repeat(first_site[:-1] - self.sites[crystals], np.diff(first_bond))
         receivers, senders = self.receivers[bonds] + moves, self.senders[bonds] + moves
-        vectors = None if self.vectors is None else self.vectors[bonds]
-        taken = Graphs(first_site, first_bond, self.species[sites], receivers, senders, self.distances[bonds], vectors)
+        vectors, paired = (None if values is None else values[bonds] for values in (self.vectors, self.paired))
+        taken = Graphs(first_site, first_bond, self.species[sites], receivers, senders, self.distances[bonds], vectors, paired)
         return taken, sites, bonds
 
 
@@ -198,7 +200,8 @@ def _refined(graphs: Graphs, same: float) -> Records:
 def _first_classes(graphs: Graphs, same: float) -> _Classes:
     """By element, and by the elements at the ends and the length."""
     sites = _ranks(np.repeat(np.arange(len(graphs)), np.diff(graphs.sites)), graphs.species)
-    order, starts = _clusters(_packed(sites[graphs.receivers], sites[graphs.senders]), graphs.distances, same)
+    kinds = (sites[graphs.receivers], sites[graphs.senders], *(() if graphs.paired is None else (graphs.paired.astype(np.int64),)))
+    order, starts = _clusters(_packed(*kinds), graphs.distances, same)
     bonds = np.empty(len(order), np.int64)
     bonds[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
     return _Classes(sites, bonds)
@@ -222,7 +225,12 @@ def _all_pairs(graphs: Graphs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert graphs.vectors is not None  # else there are no pairs
     arriving = graphs.arriving()
     first, last = arriving[graphs.senders], arriving[graphs.senders + 1]
+    if graphs.paired is not None:
+        last = np.where(graphs.paired, last, first)
     counts, senders = last - first, _ranges(first, last)
+    if graphs.paired is not None:
+        kept = graphs.paired[senders]
+        counts, senders = np.diff(_starts(kept)[_starts(counts)]), senders[kept]
     cosines = np.zeros(len(senders))
     for component in (graphs.vectors.T / graphs.distances).copy():
         products = component[senders]
