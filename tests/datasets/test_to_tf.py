@@ -13,7 +13,7 @@ import tfmat
 from tfmat import architecture
 
 BUILDERS = {
-    "lgdcnn": {"recurrent": (), "attention": False, "dim": 8, "conv_dim": 8, "conv_blocks": 1},
+    "lgdcnn": {"recurrent": (), "attention": False, "dim": 8, "conv_dim": 8, "conv_blocks": 1, "uncertainty": False},
     "megnet": {"blocks": 1, "cutoff": 5.0},
     "paraisite": {"blocks": 1, "head_dims": (8,)},
     "crysformer": {"blocks": 1, "dim": 16},
