@@ -17,12 +17,10 @@ from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.readable import featurize_readable
-from tfmat.data.table import Table
-from tfmat.data.target_checks import check_targets
-from tfmat.data.usable import Usable
-from tfmat.data.user_data import check_material
+from tfmat.data.featurize import RowsDone, Usable
+from tfmat.data.prediction_rows import prediction_rows
+from tfmat.data.read.user_data import check_material
+from tfmat.data.table import Table, check_targets
 from tfmat.datasets.dataset import Dataset, usable_rows
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
@@ -267,7 +265,7 @@ class Predictor:
             InputError: a table, or a folder as a whole, cannot be read.
         """
         kind = self.architecture.material
-        read = featurize_readable(materials, self.featurizer, kind=kind, model=self.architecture.name)
+        read = prediction_rows(materials, self.featurizer, kind=kind, model=self.architecture.name)
         columns = self._in_units(read.records, batch_size=batch_size, report=report)
         frame = read.frame(columns, sites=kind == "crystal", elements=self.info.get("elements"))
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Crystal, Material
-from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
-from tfmat.data.bounded import LIMITS
-from tfmat.data.checks import crystal_from_record
-from tfmat.data.crystals import kind_of
-from tfmat.data.featurized import Example
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.folder import structure_files
-from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
+from tfmat.data.featurize import RowsDone
+from tfmat.data.packed import FeaturizedMaterial
+from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
+from tfmat.data.read.bounded import LIMITS
+from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
+from tfmat.data.read.crystal import crystal_from_record
+from tfmat.data.read.folder import structure_files
+from tfmat.data.read.parse import kind_of
+from tfmat.data.read.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
+from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
-from tfmat.data.user_data import read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
@@ -136,7 +136,7 @@ def _entries(materials: Any, kind: Material, formula_column: str | None) -> list
     """What is handed over, one material, file or folder after the other."""
     if is_frame(materials):
         return list(materials[_column(list(materials.columns), kind, formula_column)])
-    one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, Example, GivenMaterial))
+    one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, FeaturizedMaterial, GivenMaterial))
     if one or _comes_from(materials, "pymatgen", "ase") or not hasattr(materials, "__iter__"):
         return [materials]
     return list(materials)

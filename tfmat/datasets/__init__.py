@@ -15,16 +15,15 @@ from typing import Any
 
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.grouped_splits import SplitSpec
-from tfmat.data.user_data import UserData, read_user_data
+from tfmat.data.featurize import RowsDone
+from tfmat.data.read.user_data import UserData, read_user_data
+from tfmat.data.splits import SplitSpec
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
 from tfmat.datasets.dataset import Listing as Listing
-from tfmat.datasets.files import split_user_data
-from tfmat.datasets.merged import merge, merge_files
-from tfmat.datasets.packed import is_packed as is_packed
-from tfmat.datasets.packed import read_packed as read_packed
+from tfmat.datasets.files import merge, merge_files, split_user_data
+from tfmat.datasets.packed_file import is_packed as is_packed
+from tfmat.datasets.packed_file import read_packed as read_packed
 from tfmat.datasets.registry import describe as describe
 from tfmat.datasets.registry import find, spellings
 from tfmat.datasets.registry import names as names
@@ -66,9 +65,9 @@ def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, i
     Returns:
         Its folder, for ``tfds.builder_from_directory``.
     """
-    from tfmat.datasets import prepared
+    from tfmat.datasets import tfds
 
-    return prepared.build(_find(name)[0], overwrite=overwrite, progress=progress)
+    return tfds.build(_find(name)[0], overwrite=overwrite, progress=progress)
 
 
 def open_data(
@@ -87,7 +86,7 @@ def open_data(
 
     Args:
         data: a name, else the path of a CSV or JSON lines file, of a folder of structure files, or of a packed dataset. Several are merged,
-            see `tfmat.datasets.merged.merge`.
+            see `tfmat.datasets.files.merge`.
         targets: the targets wanted. Default: all of a dataset; of a file see `tfmat.data.read_user_data`.
         split: for files only, see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
         seed: of a split that is given by name.
@@ -95,7 +94,7 @@ def open_data(
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
-        stated: for several: units are stated elsewhere, see `tfmat.datasets.merged.merge`.
+        stated: for several: units are stated elsewhere, see `tfmat.datasets.files.merge`.
     """
     wanted = [targets] if isinstance(targets, str) else targets
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]

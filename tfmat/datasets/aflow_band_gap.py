@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfmat.datasets.crystals import hash_part, read_lines
+from tfmat.datasets.crystal_files import hash_part, read_lines
 from tfmat.datasets.source import Download, Example, Files, Source
 from tfmat.datasets.thermal_conductivity import paraisite_file
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmat.data.readers import read_table
+from tfmat.data.read.cells import read_table
 from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset, data_dir

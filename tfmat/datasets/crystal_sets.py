@@ -10,7 +10,7 @@ import numpy as np
 from tfmat.crystal import Crystals
 from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.crystals import join, reduced_formula, table_of
+from tfmat.datasets.crystal_files import join, reduced_formula, table_of
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.registry import prepared_directory
 from tfmat.datasets.source import Absent, Files, Source
@@ -51,7 +51,7 @@ def _tables(source: Source) -> dict[str, Table]:
     files = _at_hand(source)
     if files is not None:
         return {split: table_of(source.checked(files, split), source.units, source.name) for split in source.splits}
-    from tfmat.datasets.prepared import build, read
+    from tfmat.datasets.tfds import build, read
 
     build(source)
     return {split: read(source, split) for split in source.splits}

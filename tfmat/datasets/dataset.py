@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfmat.crystal import Material
-from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.cache import RecordCache
+from tfmat.data.featurize import Usable, featurize_table, featurize_usable
 from tfmat.data.rejections import Rejections
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
-from tfmat.data.usable import Usable, featurize_usable
 from tfmat.errors import InputError
 from tfmat.target import Target, Task
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from tfmat.datasets.crystals import jarvis_crystal, read_array, read_json, read_lines
+from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
 from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
 from tfmat.datasets.source import Absent, Download, Example, Files, Source

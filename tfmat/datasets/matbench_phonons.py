@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfmat.datasets.crystals import pymatgen_crystal, read_json, read_lines
+from tfmat.datasets.crystal_files import pymatgen_crystal, read_json, read_lines
 from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
 from tfmat.datasets.source import Absent, Download, Example, Files, Source

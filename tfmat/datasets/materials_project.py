@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfmat.datasets.crystals import crystal, jarvis_crystal, read_array, read_lines
+from tfmat.datasets.crystal_files import crystal, jarvis_crystal, read_array, read_lines
 from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.source import Absent, Download, Example, Files, Source
 from tfmat.errors import InputError

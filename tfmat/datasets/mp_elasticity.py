@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.datasets.crystals import crystal, hash_part, read_lines
+from tfmat.datasets.crystal_files import crystal, hash_part, read_lines
 from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
 from tfmat.datasets.source import Absent, Download, Example, Files, Source

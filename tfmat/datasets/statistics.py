@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfmat.crystal import Crystals
-from tfmat.data.featurized import Featurized
+from tfmat.data.packed import Featurized
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.elements import SYMBOLS

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfmat.datasets.crystals import hash_part, read_lines
+from tfmat.datasets.crystal_files import hash_part, read_lines
 from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.source import Absent, Download, Example, Files, Source
 

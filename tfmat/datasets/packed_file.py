@@ -20,7 +20,7 @@ import numpy as np
 
 from tfmat import __version__
 from tfmat.atomic import staged
-from tfmat.data.featurized import Featurized
+from tfmat.data.packed import Featurized
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
@@ -136,7 +136,7 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
 
 
 def read_packed(path: str | os.PathLike[str]) -> Dataset:
-    """The dataset of a packed file, its materials as `tfmat.data.featurized.Featurized`; the element tables in it are made known.
+    """The dataset of a packed file, its materials as `tfmat.data.packed.Featurized`; the element tables in it are made known.
 
     Its name is the path, so that a model that is trained from it can be evaluated on it.
 

@@ -15,13 +15,12 @@ from typing import Any
 
 from tfmat import architecture as registry
 from tfmat.atomic import check_free
-from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.featurizing import RowsDone
+from tfmat.data.cache import RecordCache
+from tfmat.data.featurize import RowsDone, featurize_table, usable_table
+from tfmat.data.read.user_data import check_material
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.usable import usable_table
-from tfmat.data.user_data import check_material
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.packed import Floats, read_packed, write_packed
+from tfmat.datasets.packed_file import Floats, read_packed, write_packed
 from tfmat.elements import PACKAGED
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor

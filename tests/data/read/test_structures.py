@@ -12,8 +12,8 @@ from structure_cases import HALITE, SYMMETRY, as_dict, cif, poscar, random_sites
 
 from tfmat.crystal import Crystals
 from tfmat.data import Limits, check_material, read_user_data, write_rejections
-from tfmat.data.checks import lattice_vectors
-from tfmat.data.crystals import kind_of, parse_structure, stem_of
+from tfmat.data.read.crystal import lattice_vectors
+from tfmat.data.read.parse import kind_of, parse_structure, stem_of
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib
+import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from tfmat.crystal import Crystals
+from tfmat.data.cache import RecordCache
+from tfmat.data.packed import Featurized
+from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table, as_crystals, locate
 from tfmat.data.workers import Request, Workers, cores
 from tfmat.errors import InputError
-from tfmat.featurizers.base import Featurizer
+from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.records import Records
 
 FORMULAS = 65_536
@@ -186,7 +192,7 @@ def _elsewhere(
                 source = os.path.join(folder, f"{first}.npz")
                 _save(source, _slice(crystals, first, first + CRYSTALS).records)
                 arguments = {"featurizer": what, "path": source, "each": refused is not None}
-                yield (first, source), Request("tfmat.data.featurizing:featurize_file", arguments)
+                yield (first, source), Request("tfmat.data.featurize:featurize_file", arguments)
 
         for (first, path), answer in workers.map(tasks(), ahead=2):
             if isinstance(answer, InputError):
@@ -229,3 +235,200 @@ def _load(path: str) -> Records:
         arrays = {name: stored[name] for name in stored.files}
     values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
     return Records(values, {name.removeprefix("offsets."): array for name, array in arrays.items() if name.startswith("offsets.")})
+
+
+_LOGGER = logging.getLogger("tfmat")
+_KEYS = {"index", "problem", "expected"}
+
+
+def featurize_table(
+    table: Table,
+    featurizer: Featurizer,
+    cache: RecordCache | None = None,
+    *,
+    processes: int | None = None,
+    report: RowsDone | None = None,
+) -> Records:
+    """Featurize all materials of `table`, or take them from `cache`.
+
+    Args:
+        table: the materials.
+        featurizer: what to do with them.
+        cache: where to look and to keep the result.
+        processes: for crystals: how many work at once. Default: one a core, if the work is expected to take some seconds.
+        report: progress callback.
+
+    Raises:
+        InputError: a material cannot be featurized; it names the file and the row. They are featurized already, by another one.
+    """
+    if isinstance(table.materials, Featurized):
+        return table.materials.records_for(featurizer)
+    if cache:
+        found = stored_records(table, featurizer, cache)
+        if found is not None:
+            return found
+        key = cache.key(featurizer, table)
+        try:
+            with cache.building(key, {"source": table.source, "featurizer": configuration(featurizer)}) as writer:
+                for part in featurize_parts(table, featurizer, processes=processes, report=report):
+                    writer.append(part)
+            found = cache.load(key)
+            if found is not None:
+                return found
+        except OSError as error:
+            _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
+    return Records.join(list(featurize_parts(table, featurizer, processes=processes, report=report)))
+
+
+def stored_records(table: Table, featurizer: Featurizer, cache: RecordCache) -> Records | None:
+    """The records of `table` if `cache` holds them; an entry that does not fit is removed."""
+    key = cache.key(featurizer, table)
+    found = cache.load(key)
+    if found is None or (len(found) == len(table) and set(found.values) == set(featurizer.spec)):
+        return found
+    _LOGGER.warning("cache entry %s does not fit and will be rebuilt", cache.path(key))
+    cache.clear([key])
+    return None
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Featurized rows.
+
+    Attributes:
+        table: the rows.
+        records: their arrays, which a model reads.
+    """
+
+    table: Table
+    records: Records
+
+
+def usable_table(
+    table: Table,
+    featurizer: Featurizer,
+    rejections: Rejections,
+    cache: RecordCache | None = None,
+    *,
+    processes: int | None = None,
+    report: RowsDone | None = None,
+) -> Table:
+    """Featurize all materials of `table`, and leave out those that cannot be featurized (a crystal without a bond, say).
+
+    The records of the usable rows are kept in `cache`, where `featurize_table` finds them for the table that is returned, and so is
+    what was refused: the same table is not featurized again.
+
+    Args:
+        table: the materials.
+        featurizer: what to do with them.
+        rejections: takes the others, with file, row and id; if it is strict, the first one is an error.
+        cache: where to look and to keep the result.
+        processes: see `featurize_table`.
+        report: progress callback.
+
+    Returns:
+        `table` itself if no row is refused.
+
+    Raises:
+        InputError: no row is usable; with strict rejections, a row is not.
+    """
+    if rejections.strict or not len(table) or isinstance(table.materials, Featurized):
+        if len(table):
+            featurize_table(table, featurizer, cache, processes=processes, report=report)
+        return table
+    refused = _remembered(table, featurizer, cache)
+    if refused is None:
+        if cache is not None and stored_records(table, featurizer, cache) is not None:
+            return table
+        refused = _featurize(table, featurizer, cache, processes, report)
+        if cache is not None and refused:
+            about = {"source": table.source, "featurizer": {"name": f"refused by {type(featurizer).__name__}"}}
+            cache.save(_key(table, featurizer, cache), _to_records(refused), about)
+    return _without(refused, table, rejections)
+
+
+def featurize_usable(table: Table, featurizer: Featurizer, rejections: Rejections, cache: RecordCache | None = None) -> Usable:
+    """The rows that `usable_table` returns, with their arrays; nothing is featurized twice, with or without a `cache`."""
+    if cache is not None or rejections.strict or isinstance(table.materials, Featurized):
+        table = usable_table(table, featurizer, rejections, cache)
+        return Usable(table, featurize_table(table, featurizer, cache))
+    refused: dict[int, InputError] = {}
+    parts = list(featurize_parts(table, featurizer, refused=refused.__setitem__))
+    _check_some_left(table, refused)
+    return Usable(_without(refused, table, rejections), Records.join(parts))
+
+
+def _without(refused: dict[int, InputError], table: Table, rejections: Rejections) -> Table:
+    """The other rows of `table`; those that are refused are rejected."""
+    for index, error in sorted(refused.items()):
+        rejections.add(error, **table.place(index), identifier=table.ids[index])
+    return table.subset(_others(refused, len(table))) if refused else table
+
+
+def _featurize(
+    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: RowsDone | None
+) -> dict[int, InputError]:
+    """What is refused; the records of the other rows are in the cache then."""
+    refused: dict[int, InputError] = {}
+    if cache is not None:
+        about = {"source": table.source, "featurizer": configuration(featurizer)}
+
+        def key() -> str:
+            return cache.key(featurizer, table.subset(_others(refused, len(table))) if refused else table)
+
+        try:
+            with cache.building(key, about) as writer:
+                for part in featurize_parts(table, featurizer, processes=processes, report=report, refused=refused.__setitem__):
+                    writer.append(part)
+                _check_some_left(table, refused)
+            return refused
+        except OSError as error:
+            _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
+            refused.clear()
+    for _ in featurize_parts(table, featurizer, processes=processes, report=report, refused=refused.__setitem__):
+        pass
+    _check_some_left(table, refused)
+    return refused
+
+
+def _others(refused: dict[int, InputError], rows: int) -> np.ndarray:
+    return np.delete(np.arange(rows), list(refused))
+
+
+def _check_some_left(table: Table, refused: dict[int, InputError]) -> None:
+    if len(refused) < len(table):
+        return
+    first = refused[0]
+    problem = first.problem if len(table) == 1 else f"none of {len(table):,} rows can be used; the first because: {first.problem}"
+    raise InputError(problem, expected=first.expected, **table.place(0))
+
+
+def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:
+    return hashlib.sha256(f"refused {cache.key(featurizer, table)}".encode()).hexdigest()
+
+
+def _to_records(refused: dict[int, InputError]) -> Records:
+    """Positions int64, and text as UTF-8."""
+    return Records.stack(
+        [
+            {"index": np.asarray([index], np.int64), "problem": _encoded(error.problem), "expected": _encoded(error.expected or "")}
+            for index, error in sorted(refused.items())
+        ]
+    )
+
+
+def _encoded(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(errors="replace"), np.uint8)
+
+
+def _remembered(table: Table, featurizer: Featurizer, cache: RecordCache | None) -> dict[int, InputError] | None:
+    """What was refused before; `None` where that is not known."""
+    records = cache.load(_key(table, featurizer, cache)) if cache is not None else None
+    if records is None or set(records.values) != _KEYS or not 0 < len(records) < len(table):
+        return None
+    found = {}
+    for position in range(len(records)):
+        example = records[position]
+        problem, expected = (example[name].tobytes().decode() for name in ("problem", "expected"))
+        found[int(example["index"][0])] = InputError(problem, expected=expected or None)
+    return found if all(0 <= index < len(table) for index in found) else None

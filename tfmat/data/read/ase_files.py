@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Crystal, check_lattice
-from tfmat.data.bounded import Limits, decode, read_bytes
-from tfmat.data.checks import make_crystal, too_many_sites
-from tfmat.data.structures import Reading
+from tfmat.data.read.bounded import Limits, decode, read_bytes
+from tfmat.data.read.crystal import make_crystal, too_many_sites
+from tfmat.data.read.structures import Reading
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 from tfmat.extras import require
@@ -58,7 +58,7 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | I
 
 def _request(path: Path, limits: Limits) -> Request:
     arguments = {"path": str(path), "kind": str(ase_format(path.name)), "limits": dataclasses.asdict(limits)}
-    return Request("tfmat.data.ase_files:parse_frames", arguments)
+    return Request("tfmat.data.read.ase_files:parse_frames", arguments)
 
 
 def _frame(frame: dict[str, Any]) -> Crystal | InputError:

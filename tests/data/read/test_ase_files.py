@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tfmat.crystal import Crystal
-from tfmat.data.ase_files import ase_format, read_ase_files
-from tfmat.data.bounded import Limits
-from tfmat.data.structures import Reading
+from tfmat.data.read.ase_files import ase_format, read_ase_files
+from tfmat.data.read.bounded import Limits
+from tfmat.data.read.structures import Reading
 from tfmat.errors import InputError
 
 needs_ase = pytest.mark.skipif(importlib.util.find_spec("ase") is None, reason="needs ase")

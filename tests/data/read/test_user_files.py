@@ -139,13 +139,13 @@ def test_a_fit_on_a_folder_of_cifs(tmp_path):
 
 
 def test_many_json_crystals_stay_out_of_memory(tmp_path, monkeypatch):
-    from tfmat.data import structures
+    from tfmat.data import cache as cache_module
 
     lines = [json.dumps(record(id=f"m{i}", y=i)) for i in range(3000)]
     path = write(tmp_path / "data.jsonl", "\n".join(lines))
     expected = read_user_data(path).table
-    monkeypatch.setattr(structures.Spool.__init__, "__defaults__", (1000,))
-    monkeypatch.setattr("tfmat.data.store.CHECKED_BYTES", 1000)
+    monkeypatch.setattr(cache_module.Spool.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr("tfmat.data.cache.CHECKED_BYTES", 1000)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     spooled = read_user_data(path).table
     assert isinstance(spooled.materials.records.values["frac_coords"].base, np.memmap)
@@ -155,17 +155,17 @@ def test_many_json_crystals_stay_out_of_memory(tmp_path, monkeypatch):
 
 
 def test_files_with_the_same_content_are_parsed_once(tmp_path, monkeypatch):
-    from tfmat.data import crystals, parsed
+    from tfmat.data.read import parse
 
-    monkeypatch.setattr(parsed, "WORTH", 2)
+    monkeypatch.setattr(parse, "WORTH", 2)
     path, cache = crystal_folder(tmp_path), RecordCache(tmp_path / "cache")
     first = read_user_data(path, cache=cache)
     assert [entry.featurizer for entry in cache.entries()] == ["parsed crystals"]
     asked = []
-    original = crystals.parse_arguments
+    original = parse.parse_arguments
     monkeypatch.setattr("tfmat.data.workers.Workers.submit", lambda self, request: asked.append(request) or 1 / 0)
     again = read_user_data(path, cache=cache)
-    assert asked == [] and original is crystals.parse_arguments
+    assert asked == [] and original is parse.parse_arguments
     assert again.table.content_hash() == first.table.content_hash()
     assert [str(rejection) for rejection in again.rejections] == [str(rejection) for rejection in first.rejections]
     with pytest.raises(ZeroDivisionError):

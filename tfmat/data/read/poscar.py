@@ -7,8 +7,8 @@ import re
 import numpy as np
 
 from tfmat.crystal import Crystal, check_lattice
-from tfmat.data.bounded import Limits
-from tfmat.data.checks import make_crystal
+from tfmat.data.read.bounded import Limits
+from tfmat.data.read.crystal import make_crystal
 from tfmat.errors import InputError
 
 

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data.bounded import LIMITS, Limits, iterate_lines
-from tfmat.data.cache import RecordCache
-from tfmat.data.checks import crystal_from_record
-from tfmat.data.crystals import kind_of, parse_arguments
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.parsed import Parsed
-from tfmat.data.readers import FORMULA_COLUMNS, Cells, check_header, fits, parse_line, table_kind
+from tfmat.data.cache import RecordCache, Spool
+from tfmat.data.featurize import RowsDone
+from tfmat.data.read.bounded import LIMITS, Limits, iterate_lines
+from tfmat.data.read.cells import FORMULA_COLUMNS, Cells, check_header, fits, parse_line, table_kind
+from tfmat.data.read.crystal import crystal_from_record
+from tfmat.data.read.parse import Parsed, kind_of, parse_arguments
 from tfmat.data.rejections import Rejections
-from tfmat.data.store import Spool
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 
@@ -110,7 +108,7 @@ class Collected:
 
 def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
     """Processes that parse CIF and POSCAR text, see `Reading`."""
-    return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.cif")
+    return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.read.cif")
 
 
 def holds_structures(path: Path, limits: Limits = LIMITS) -> bool:
@@ -258,7 +256,7 @@ def _about(error: InputError) -> InputError:
 def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str, disordered: bool = False) -> Request:
     """What a worker is to parse."""
     arguments = parse_arguments(path=None if path is None else str(path), text=text, kind=kind, limits=limits, disordered=disordered)
-    return Request("tfmat.data.crystals:parse_in_worker", arguments)
+    return Request("tfmat.data.read.parse:parse_in_worker", arguments)
 
 
 def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: Limits) -> Iterator[tuple[Entry, Source]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from structure_cases import HALITE, cif
 
-from tfmat.data.crystals import parse_structure
+from tfmat.data.read.parse import parse_structure
 from tfmat.errors import InputError
 
 COLUMNS = "_atom_site_label", "_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z"

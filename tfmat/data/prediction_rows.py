@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfmat.crystal import Crystal, Crystals, Material
-from tfmat.data.domain import known_elements
-from tfmat.data.featurized import Featurized
-from tfmat.data.featurizing import featurize_each
+from tfmat.data.featurize import featurize_each
 from tfmat.data.materials import GivenMaterial, read_materials
+from tfmat.data.packed import Featurized
+from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
 from tfmat.records import Records
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Readable:
+class PredictionRows:
     """Materials as rows of a prediction, and the records of those that can be featurized.
 
     Attributes:
@@ -69,7 +69,7 @@ class Readable:
         return frame
 
 
-def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Material, model: str) -> Readable:
+def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, model: str) -> PredictionRows:
     """Read and featurize what can be.
 
     Args:
@@ -79,7 +79,7 @@ def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Material
         model: its name, for errors.
     """
     if isinstance(materials, Featurized):
-        return Readable(materials, materials.records_for(featurizer), np.arange(len(materials)), [None] * len(materials))
+        return PredictionRows(materials, materials.records_for(featurizer), np.arange(len(materials)), [None] * len(materials))
     if isinstance(materials, Crystals):
         given = None
         values: Sequence[Any] = materials
@@ -98,7 +98,7 @@ def featurize_readable(materials: Any, featurizer: Featurizer, *, kind: Material
         errors[offered[position]] = str(InputError(error.problem, expected=error.expected))
     named = given is not None and any(material.identifier is not None for material in given)
     identifiers = [material.identifier or "" for material in given or ()] if named else None
-    return Readable(values, records, offered[kept], errors, identifiers, _labels(materials, given))
+    return PredictionRows(values, records, offered[kept], errors, identifiers, _labels(materials, given))
 
 
 def _labels(materials: Any, given: Sequence[GivenMaterial] | None) -> Any:
@@ -125,3 +125,25 @@ def name_of(material: Any) -> str:
 def _no_crystal(text: str, model: str) -> InputError:
     problem = f"{' '.join(text[:60].split())!r} is no crystal, and {model} predicts crystals"
     return InputError(problem, expected="a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'")
+
+
+def known_elements(records: Records | None, elements: Sequence[int] | None) -> tuple[np.ndarray, list[str]]:
+    """Which materials hold elements of the training set alone.
+
+    Args:
+        records: featurized materials (N); None for none.
+        elements: atomic numbers that occurred in training; None: all that there are.
+
+    Returns:
+        Bool (N,), and the other elements of each material as text, such as ``Tc, Pm``.
+    """
+    if records is None:
+        return np.zeros(0, bool), []
+    known = np.zeros(len(SYMBOLS), bool)
+    known[list(range(len(SYMBOLS)) if elements is None else elements)] = True
+    species, offsets = records.values["species"], records.offsets["species"]
+    inside, unseen = np.logical_and.reduceat(known[species], offsets[:-1]), [""] * len(records)
+    for place in np.flatnonzero(~inside):
+        present = np.unique(species[offsets[place] : offsets[place + 1]])
+        unseen[place] = ", ".join(SYMBOLS[z] for z in present if not known[z])
+    return inside, unseen

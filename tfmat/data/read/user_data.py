@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Material
-from tfmat.data.bounded import LIMITS, Limits
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.folder import read_folder
-from tfmat.data.readers import FORMULA_COLUMNS, Cells, check_targets, choose_targets, formula_column_of, read_cells, read_targets
+from tfmat.data.featurize import RowsDone
+from tfmat.data.read.bounded import LIMITS, Limits
+from tfmat.data.read.cells import FORMULA_COLUMNS, Cells, check_any_value, choose_targets, formula_column_of, read_cells, read_targets
+from tfmat.data.read.folder import read_folder
+from tfmat.data.read.structures import Collected, Reading, column_names, holds_structures, read_structures
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.structures import Collected, Reading, column_names, holds_structures, read_structures
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
@@ -195,7 +195,7 @@ def _finish(
         columns = {name: [column[i] for i in kept] for name, column in cells.columns.items()}
         cells = replace(cells, columns=columns, rows=cells.rows[kept])
     if require_targets:
-        check_targets(table.targets, cells.source)
+        check_any_value(table.targets, cells.source)
     return UserData(table, cells, material, tuple(rejections.found), read)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.data.bounded import LIMITS, Limits, check_file, decode, read_bytes
+from tfmat.data.read.bounded import LIMITS, Limits, check_file, decode, read_bytes
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.data.table import locate as locate
@@ -88,7 +88,7 @@ def build_table(
     names = choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
     values = read_targets(cells, names, Rejections(strict=True))[0]
     if require_targets:
-        check_targets(values, cells.source)
+        check_any_value(values, cells.source)
     return Table(materials, values, ids, cells.rows, cells.source)
 
 
@@ -114,7 +114,7 @@ def read_targets(cells: Cells, names: Sequence[str], rejections: Rejections) -> 
     return values, good
 
 
-def check_targets(values: Mapping[str, np.ndarray], source: str) -> None:
+def check_any_value(values: Mapping[str, np.ndarray], source: str) -> None:
     """Refuse a target column without a single value."""
     for name, column in values.items():
         if np.isnan(column).all():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import OVERLAP, Crystal, check_lattice, lattice_from_parameters
-from tfmat.data.bounded import LIMITS, Limits
+from tfmat.data.read.bounded import LIMITS, Limits
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 

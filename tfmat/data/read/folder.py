@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfmat.data.bounded import Limits, decode, read_bytes, refuse_pickle
-from tfmat.data.crystals import kind_of, stem_of
-from tfmat.data.readers import FORMULA_COLUMNS, is_number
+from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
+from tfmat.data.read.cells import FORMULA_COLUMNS, is_number
+from tfmat.data.read.parse import kind_of, stem_of
+from tfmat.data.read.structures import Collected, Entry, Reading, Source, collect, request
 from tfmat.data.rejections import Rejections
-from tfmat.data.structures import Collected, Entry, Reading, Source, collect, request
 from tfmat.errors import InputError
 
 ID_PROP = "id_prop.csv"

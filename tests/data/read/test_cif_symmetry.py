@@ -6,7 +6,7 @@ import spglib
 from structure_cases import cif
 
 from tfmat.crystal import lattice_from_parameters
-from tfmat.data.crystals import parse_structure
+from tfmat.data.read.parse import parse_structure
 from tfmat.errors import InputError
 
 POSITION = np.array([0.0713, 0.1591, 0.2877])

@@ -17,7 +17,7 @@ from tfmat.records import Records
 
 
 @dataclass(frozen=True)
-class Example:
+class FeaturizedMaterial:
     """One featurized material.
 
     Attributes:
@@ -31,7 +31,7 @@ class Example:
         return "-".join(sorted(SYMBOLS[z] for z in np.unique(self.arrays["species"]) if z))
 
 
-class Featurized(Sequence[Example]):
+class Featurized(Sequence[FeaturizedMaterial]):
     """Featurized materials, which take the place of formulas or crystals in a `tfmat.data.Table`.
 
     Args:
@@ -47,14 +47,14 @@ class Featurized(Sequence[Example]):
         return len(self.records)
 
     @overload
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> FeaturizedMaterial: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+    def __getitem__(self, index: slice) -> list[FeaturizedMaterial]: ...
+    def __getitem__(self, index: int | slice) -> FeaturizedMaterial | list[FeaturizedMaterial]:
         """One example (a view), or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return Example(self.records[index])
+        return FeaturizedMaterial(self.records[index])
 
     def subset(self, indices: np.ndarray) -> Featurized:
         """The examples at these positions, in that order, copied."""

@@ -15,15 +15,15 @@ from tfmat.architecture import get
 from tfmat.batching.pipeline import Batches
 from tfmat.cli import run
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data.cache import featurize_table
+from tfmat.data.featurize import featurize_table
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.packed import BLOCK, MAGIC, read_packed
+from tfmat.datasets.packed_file import BLOCK, MAGIC, read_packed
 from tfmat.elements import element_table
 from tfmat.errors import InputError
 from tfmat.featurizers import BondFeaturizer, NeighborFeaturizer
 from tfmat.predictor import Predictor
-from tfmat.runs.packed import pack, train
+from tfmat.runs.packed_training import pack, train
 from tfmat.target import Target
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -35,7 +35,7 @@ sys.modules |= dict.fromkeys(refused)  # each import of them fails
 import keras
 assert keras.backend.backend() == "jax"
 from tfmat.datasets import read_packed
-from tfmat.runs.packed import train
+from tfmat.runs.packed_training import train
 from tfmat.training.recipe import Recipe
 recipe = Recipe(learning_rate=1e-2, epochs=6, ema=0.9, fraction_jitter=0.02)
 predictor = train(sys.argv[1], "lgdcnn", sys.argv[2], keywords=json.loads(sys.argv[3]), recipe=recipe, batch_size=8)

@@ -43,7 +43,7 @@ def read_hdf5(path: str | os.PathLike[str], group: str) -> Content:
         InputError: no such file, not HDF5, damaged, or without that group.
     """
     with Workers(1, seconds=SECONDS, memory_bytes=MEMORY) as workers:
-        request = Request("tfmat.data.hdf5_content:load", {"path": os.fspath(path), "group": group})
+        request = Request("tfmat.data.read.hdf5_content:load", {"path": os.fspath(path), "group": group})
         try:
             found = workers.submit(request).result()
         except InputError as error:

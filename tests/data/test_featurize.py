@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data import featurizing
-from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.featurizing import featurize_each, featurize_parts
+from tfmat.data import featurize
+from tfmat.data.cache import RecordCache
+from tfmat.data.featurize import featurize_each, featurize_parts, featurize_table, usable_table
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.table import Table
-from tfmat.data.usable import usable_table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
 from tfmat.records import Records
@@ -174,6 +173,6 @@ def test_damaged_memory_is_made_again(tmp_path):
 
 
 def test_the_limit_of_attempts(monkeypatch, seen):
-    monkeypatch.setattr(featurizing, "ATTEMPTS", 2)
+    monkeypatch.setattr(featurize, "ATTEMPTS", 2)
     _, kept, errors = featurize_each(LightFeaturizer(), crystals(50, range(0, 50, 5)).materials)
     assert len(kept) == 40 and len(errors) == 10

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tfmat.data.readers import locate, read_table
+from tfmat.data.read.cells import locate, read_table
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer

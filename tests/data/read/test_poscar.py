@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Structure
 from structure_cases import poscar
 
-from tfmat.data.crystals import parse_structure
+from tfmat.data.read.parse import parse_structure
 from tfmat.errors import InputError
 
 HALF = ["0 0 0", "0.5 0.5 0", "0.5 0 0.5", "0 0.5 0.5", "0.5 0.5 0.5", "0 0 0.5", "0 0.5 0", "0.5 0 0"]

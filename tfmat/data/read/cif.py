@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Crystal
-from tfmat.data import symmetry
-from tfmat.data.bounded import Limits
-from tfmat.data.checks import lattice_vectors, make_crystal
-from tfmat.data.cif_sites import COORDS, Sites, number, read_sites
-from tfmat.data.symmetry import Operations
+from tfmat.data.read import symmetry
+from tfmat.data.read.bounded import Limits
+from tfmat.data.read.cif_sites import COORDS, Sites, number, read_sites
+from tfmat.data.read.crystal import lattice_vectors, make_crystal
+from tfmat.data.read.symmetry import Operations
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 
