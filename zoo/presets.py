@@ -103,7 +103,7 @@ def _intact(directory: Path) -> bool:
 
 def _mirrored(model: Published, name: str) -> Path | None:
     """A file of the folder ``weights`` of ``TFMAT_DATA_DIR``, if it is the published one."""
-    from tfmat.datasets.dataset import data_dir
+    from tfmat.datasets.source import data_dir
     from tfmat.model_directory.files import file_sha256
 
     folder = data_dir()

@@ -261,17 +261,28 @@ def read_records(directory: Path) -> Records:
     """The records of a folder; large arrays are mapped. Raises `OSError` or `ValueError` where it is damaged."""
     entry = read_entry(directory)
     arrays = {name: _read(directory / f"{name}.npy", checksum) for name, checksum in entry["checksums"].items()}
-    values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
-    offsets = {name.removeprefix("offsets."): array for name, array in arrays.items() if name.startswith("offsets.")}
-    if not values:
+    records = from_arrays(arrays)
+    if not records.values:
         raise ValueError("it holds no arrays")
-    records = Records(values, offsets)
-    for name, offset in offsets.items():
-        if offset.ndim != 1 or not offset.size or offset[0] != 0 or offset[-1] != len(values[name]) or np.any(np.diff(offset) < 0):
+    for name, offset in records.offsets.items():
+        if offset.ndim != 1 or not offset.size or offset[0] != 0 or offset[-1] != len(records.values[name]) or np.any(np.diff(offset) < 0):
             raise ValueError(f"the offsets of {name!r} do not fit")
     if len(records) != entry["rows"]:
         raise ValueError(f"{len(records)} rows instead of {entry['rows']}")
     return records
+
+
+def to_arrays(records: Records) -> dict[str, np.ndarray]:
+    """The arrays of `records` by the names under which they are stored: ``values.KEY`` and ``offsets.KEY``."""
+    return {f"{kind}.{key}": array for kind in ("values", "offsets") for key, array in getattr(records, kind).items()}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Records:
+    """The records of such arrays."""
+    values, offsets = (
+        {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)} for kind in ("values.", "offsets.")
+    )
+    return Records(values, offsets)
 
 
 def _read(path: Path, checksum: int) -> np.ndarray:

@@ -18,28 +18,29 @@ from typing import Any, cast
 import numpy as np
 
 from tfmat.crystal import Crystals
-from tfmat.data.cache import RecordCache
+from tfmat.data.cache import RecordCache, from_arrays, to_arrays
 from tfmat.data.packed import Featurized
 from tfmat.data.rejections import Rejections
-from tfmat.data.table import Table, as_crystals, locate
+from tfmat.data.table import Table, as_crystals, locate, materials_at
 from tfmat.data.workers import Request, Workers, cores
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.records import Records
 
+_LOGGER = logging.getLogger("tfmat")
 FORMULAS = 65_536
-"""Formulas featurized at a time."""
+"""Number of formulas that are featurized at a time."""
 CRYSTALS = 256
-"""Crystals featurized at a time."""
+"""Number of crystals that are featurized at a time."""
 TRIAL = 32
-"""So many crystals are featurized and timed first, to decide whether other processes are worth their start."""
+"""Number of crystals that are featurized and timed first, to decide whether other processes are worth their start."""
 WORTH_SECONDS = 8.0
-"""Expected work from which on other processes help."""
-
+"""Other processes help from this much expected work on [s]."""
 BLOCK = 1024
-"""So many materials are searched at a time for those that a featurizer refuses."""
+"""Number of materials that are searched at a time for those that a featurizer refuses."""
 ATTEMPTS = 32
-"""So many of them are found in a block by featurizing again what is before and after them; then the rest is featurized one by one."""
+"""Number of refused materials in a block that are found by featurizing again what is before and after them. Then the rest of the block is
+featurized one by one."""
 
 RowsDone = Callable[[int, int], None]
 """The progress callback of all work on rows: called as ``report(rows done, rows in all)``; 0 in all where that is not known beforehand."""
@@ -111,7 +112,7 @@ def _block(
             continue
         try:
             if len(piece):
-                yield featurizer.featurize(_chosen(materials, piece)), piece
+                yield featurizer.featurize(materials if len(piece) == len(materials) else materials_at(materials, piece)), piece
         except InputError as error:
             if len(piece) == 1:
                 errors[int(piece[0])] = error
@@ -122,12 +123,6 @@ def _block(
                 attempts -= 1
                 errors[int(piece[error.index])] = error
                 pieces += [piece[error.index + 1 :], piece[: error.index]]
-
-
-def _chosen(materials: Sequence[Any], positions: np.ndarray) -> Sequence[Any]:
-    if len(positions) == len(materials):
-        return materials
-    return materials.subset(positions) if isinstance(materials, Crystals) else [materials[i] for i in positions.tolist()]
 
 
 def _parts(table: Table, featurizer: Featurizer, processes: int | None, refused: Refused | None) -> Iterator[tuple[int, Records | None]]:
@@ -225,20 +220,12 @@ def featurize_file(featurizer: dict[str, Any], path: str, each: bool = False) ->
 
 
 def _save(path: str, records: Records) -> None:
-    arrays = {f"values.{key}": value for key, value in records.values.items()}
-    arrays |= {f"offsets.{key}": value for key, value in records.offsets.items()}
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, allow_pickle=False, **to_arrays(records))
 
 
 def _load(path: str) -> Records:
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
-    return Records(values, {name.removeprefix("offsets."): array for name, array in arrays.items() if name.startswith("offsets.")})
-
-
-_LOGGER = logging.getLogger("tfmat")
-_KEYS = {"index", "problem", "expected"}
+        return from_arrays({name: stored[name] for name in stored.files})
 
 
 def featurize_table(
@@ -263,21 +250,24 @@ def featurize_table(
     """
     if isinstance(table.materials, Featurized):
         return table.materials.records_for(featurizer)
-    if cache:
-        found = stored_records(table, featurizer, cache)
-        if found is not None:
-            return found
-        key = cache.key(featurizer, table)
-        try:
-            with cache.building(key, {"source": table.source, "featurizer": configuration(featurizer)}) as writer:
-                for part in featurize_parts(table, featurizer, processes=processes, report=report):
-                    writer.append(part)
+    found = None
+    if cache is not None:
+        found, key = stored_records(table, featurizer, cache), cache.key(featurizer, table)
+        if found is None and _store(featurize_parts(table, featurizer, processes=processes, report=report), key, table, featurizer, cache):
             found = cache.load(key)
-            if found is not None:
-                return found
-        except OSError as error:
-            _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
-    return Records.join(list(featurize_parts(table, featurizer, processes=processes, report=report)))
+    return Records.join(list(featurize_parts(table, featurizer, processes=processes, report=report))) if found is None else found
+
+
+def _store(parts: Iterator[Records], key: str | Callable[[], str], table: Table, featurizer: Featurizer, cache: RecordCache) -> bool:
+    """Whether the parts could be written to the cache, as the entry of `key`; if not, that is logged."""
+    try:
+        with cache.building(key, {"source": table.source, "featurizer": configuration(featurizer)}) as writer:
+            for part in parts:
+                writer.append(part)
+        return True
+    except OSError as error:
+        _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
+        return False
 
 
 def stored_records(table: Table, featurizer: Featurizer, cache: RecordCache) -> Records | None:
@@ -340,7 +330,7 @@ def usable_table(
     if refused is None:
         if cache is not None and stored_records(table, featurizer, cache) is not None:
             return table
-        refused = _featurize(table, featurizer, cache, processes, report)
+        refused = _refused(table, featurizer, cache, processes=processes, report=report)
         if cache is not None and refused:
             about = {"source": table.source, "featurizer": {"name": f"refused by {type(featurizer).__name__}"}}
             cache.save(_key(table, featurizer, cache), _to_records(refused), about)
@@ -353,54 +343,42 @@ def featurize_usable(table: Table, featurizer: Featurizer, rejections: Rejection
         table = usable_table(table, featurizer, rejections, cache)
         return Usable(table, featurize_table(table, featurizer, cache))
     refused: dict[int, InputError] = {}
-    parts = list(featurize_parts(table, featurizer, refused=refused.__setitem__))
-    _check_some_left(table, refused)
+    parts = list(_accepted(table, featurizer, refused))
     return Usable(_without(refused, table, rejections), Records.join(parts))
+
+
+def _accepted(table: Table, featurizer: Featurizer, refused: dict[int, InputError], **options: Any) -> Iterator[Records]:
+    """The parts of `featurize_parts`, with its `options`; `refused` takes the other rows by position. Not all may be refused."""
+    yield from featurize_parts(table, featurizer, refused=refused.__setitem__, **options)
+    if refused and len(refused) == len(table):
+        first = refused[0]
+        problem = first.problem if len(table) == 1 else f"none of {len(table):,} rows can be used; the first because: {first.problem}"
+        raise InputError(problem, expected=first.expected, **table.place(0))
 
 
 def _without(refused: dict[int, InputError], table: Table, rejections: Rejections) -> Table:
     """The other rows of `table`; those that are refused are rejected."""
     for index, error in sorted(refused.items()):
         rejections.add(error, **table.place(index), identifier=table.ids[index])
-    return table.subset(_others(refused, len(table))) if refused else table
+    return _others(refused, table)
 
 
-def _featurize(
-    table: Table, featurizer: Featurizer, cache: RecordCache | None, processes: int | None, report: RowsDone | None
-) -> dict[int, InputError]:
-    """What is refused; the records of the other rows are in the cache then."""
+def _others(refused: dict[int, InputError], table: Table) -> Table:
+    return table.subset(np.delete(np.arange(len(table)), list(refused))) if refused else table
+
+
+def _refused(table: Table, featurizer: Featurizer, cache: RecordCache | None, **options: Any) -> dict[int, InputError]:
+    """The materials that cannot be featurized; the records of the other rows are in the cache then."""
     refused: dict[int, InputError] = {}
-    if cache is not None:
-        about = {"source": table.source, "featurizer": configuration(featurizer)}
 
-        def key() -> str:
-            return cache.key(featurizer, table.subset(_others(refused, len(table))) if refused else table)
+    def key() -> str:
+        return cache.key(featurizer, _others(refused, table))  # type: ignore[union-attr]
 
-        try:
-            with cache.building(key, about) as writer:
-                for part in featurize_parts(table, featurizer, processes=processes, report=report, refused=refused.__setitem__):
-                    writer.append(part)
-                _check_some_left(table, refused)
-            return refused
-        except OSError as error:
-            _LOGGER.warning("featurized data could not be kept in %s (%s)", cache.directory, error)
-            refused.clear()
-    for _ in featurize_parts(table, featurizer, processes=processes, report=report, refused=refused.__setitem__):
-        pass
-    _check_some_left(table, refused)
+    if cache is None or not _store(_accepted(table, featurizer, refused, **options), key, table, featurizer, cache):
+        refused.clear()
+        for _ in _accepted(table, featurizer, refused, **options):
+            pass
     return refused
-
-
-def _others(refused: dict[int, InputError], rows: int) -> np.ndarray:
-    return np.delete(np.arange(rows), list(refused))
-
-
-def _check_some_left(table: Table, refused: dict[int, InputError]) -> None:
-    if len(refused) < len(table):
-        return
-    first = refused[0]
-    problem = first.problem if len(table) == 1 else f"none of {len(table):,} rows can be used; the first because: {first.problem}"
-    raise InputError(problem, expected=first.expected, **table.place(0))
 
 
 def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:
@@ -408,27 +386,23 @@ def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:
 
 
 def _to_records(refused: dict[int, InputError]) -> Records:
-    """Positions int64, and text as UTF-8."""
-    return Records.stack(
-        [
-            {"index": np.asarray([index], np.int64), "problem": _encoded(error.problem), "expected": _encoded(error.expected or "")}
-            for index, error in sorted(refused.items())
-        ]
-    )
-
-
-def _encoded(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(errors="replace"), np.uint8)
+    """What `_remembered` reads: positions int64, problems and what was expected as text in UTF-8."""
+    rows = []
+    for index, error in sorted(refused.items()):
+        rows.append(
+            {name: np.frombuffer((getattr(error, name) or "").encode(errors="replace"), np.uint8) for name in ("problem", "expected")}
+        )
+        rows[-1]["index"] = np.asarray([index], np.int64)
+    return Records.stack(rows)
 
 
 def _remembered(table: Table, featurizer: Featurizer, cache: RecordCache | None) -> dict[int, InputError] | None:
     """What was refused before; `None` where that is not known."""
     records = cache.load(_key(table, featurizer, cache)) if cache is not None else None
-    if records is None or set(records.values) != _KEYS or not 0 < len(records) < len(table):
+    if records is None or set(records.values) != {"index", "problem", "expected"} or not 0 < len(records) < len(table):
         return None
     found = {}
-    for position in range(len(records)):
-        example = records[position]
+    for example in map(records.__getitem__, range(len(records))):
         problem, expected = (example[name].tobytes().decode() for name in ("problem", "expected"))
         found[int(example["index"][0])] = InputError(problem, expected=expected or None)
     return found if all(0 <= index < len(table) for index in found) else None

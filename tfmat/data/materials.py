@@ -20,7 +20,7 @@ from tfmat.data.featurize import RowsDone
 from tfmat.data.packed import FeaturizedMaterial
 from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
 from tfmat.data.read.bounded import LIMITS
-from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
+from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, read_cells, read_table
 from tfmat.data.read.crystal import crystal_from_record
 from tfmat.data.read.folder import structure_files
 from tfmat.data.read.parse import kind_of
@@ -291,8 +291,7 @@ def _table(path: Path, formula_column: str | None, kind: Material, progress: Pro
             data = read_user_data(path, require_targets=False, report=report)
             table, rejections.found = data.table, list(data.rejections)
         else:
-            cells = read_cells(path, rejections=rejections)
-            table = build_table(cells, formula_column=formula_column, require_targets=False)
+            table = read_table(read_cells(path, rejections=rejections), formula_column=formula_column, require_targets=False)
     rows = table.rows.tolist()
     found = [(row, GivenMaterial(table.materials[i], table.ids[i], f"{path}, row {row}: ")) for i, row in enumerate(rows)]
     found += [(rejection.row or 0, _rejected(rejection)) for rejection in rejections.found]

@@ -55,7 +55,7 @@ class Table:
         """The rows at integer positions `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Table(
-            self.materials.subset(chosen) if isinstance(self.materials, (Crystals, Featurized)) else [self.materials[i] for i in chosen],
+            materials_at(self.materials, chosen),
             {name: values[chosen] for name, values in self.targets.items()},
             [self.ids[i] for i in chosen],
             self.rows[chosen],
@@ -99,6 +99,11 @@ class Table:
 def locate(error: InputError, table: Table) -> InputError:
     """An error that carries the position of a material in `table` as one that tells file and row."""
     return error.located(file=table.source) if error.index is None else error.located(**table.place(error.index))
+
+
+def materials_at(materials: Sequence[Any], positions: np.ndarray) -> Sequence[Any]:
+    """The materials at integer `positions`, in that order."""
+    return materials.subset(positions) if isinstance(materials, (Crystals, Featurized)) else [materials[i] for i in positions]
 
 
 def _joined(materials: Sequence[Sequence[Any]]) -> Sequence[Any]:

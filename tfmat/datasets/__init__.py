@@ -20,10 +20,10 @@ from tfmat.data.read.user_data import UserData, read_user_data
 from tfmat.data.splits import SplitSpec
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
-from tfmat.datasets.dataset import Listing as Listing
 from tfmat.datasets.files import merge, merge_files, split_user_data
 from tfmat.datasets.packed_file import is_packed as is_packed
 from tfmat.datasets.packed_file import read_packed as read_packed
+from tfmat.datasets.registry import Listing as Listing
 from tfmat.datasets.registry import describe as describe
 from tfmat.datasets.registry import find, spellings
 from tfmat.datasets.registry import names as names

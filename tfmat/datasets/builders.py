@@ -11,7 +11,6 @@ A crystal is stored as ``species`` int32 (A,), ``lattice`` float64 (3, 3) [Å] a
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import socket
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from tfmat.datasets.fetch import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
 from tfmat.datasets.source import Absent, Example, Files, Source
 from tfmat.errors import InputError
@@ -153,14 +153,10 @@ def reach(url: str) -> None:
 
 def check(path: Path, url: str, sha256: str | None) -> Path:
     """`path`, whose SHA-256 is the expected one; otherwise the file is deleted, so that the next try downloads it again."""
-    if sha256 is not None:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            path.unlink()
-            raise InputError(f"{url} is damaged or another file: its SHA-256 is {digest.hexdigest()}", expected=sha256)
+    digest = None if sha256 is None else sha256_of(path)
+    if digest != sha256:
+        path.unlink()
+        raise InputError(f"{url} is damaged or another file: its SHA-256 is {digest}", expected=sha256)
     return path
 
 

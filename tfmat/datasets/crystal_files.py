@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -151,29 +152,18 @@ def reduced_formula(species: np.ndarray) -> str:
 
 def table_of(examples: Iterable[Example], targets: Iterable[str], source: str) -> Table:
     """A table with the crystals in flat arrays; at least one row, numbered from 1."""
-    ids: list[str] = []
-    values: dict[str, list[float]] = {name: [] for name in targets}
-    columns: dict[str, list[np.ndarray]] = {"species": [], "lattice": [], "frac_coords": []}
-    for row in examples:
-        ids.append(row["id"])
-        for name, column in values.items():
-            column.append(row[name])
-        for name, arrays in columns.items():
-            arrays.append(row[name])
-    if not ids:
+    rows = list(examples)
+    if not rows:
         raise InputError("it holds no row", file=source)
-    offsets = {name: np.cumsum([0, *map(len, arrays)], dtype=np.int64) for name, arrays in columns.items()}
-    crystals = Crystals(Records({name: np.concatenate(arrays) for name, arrays in columns.items()}, offsets))
-    targets_ = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
-    return Table(crystals, targets_, ids, np.arange(1, len(ids) + 1, dtype=np.int64), source)
+    crystals = Crystals(Records.stack([{name: row[name] for name in ("species", "lattice", "frac_coords")} for row in rows]))
+    values = {name: np.asarray([row[name] for row in rows], dtype=np.float64) for name in targets}
+    return Table(crystals, values, [row["id"] for row in rows], np.arange(1, len(rows) + 1, dtype=np.int64), source)
 
 
 def join(tables: Sequence[Table]) -> Table:
     """Tables of crystals with the same targets, one after the other, with their rows numbered anew."""
-    records = Records.join([table.materials.records for table in tables if isinstance(table.materials, Crystals)])
-    targets = {name: np.concatenate([table.targets[name] for table in tables]) for name in tables[0].targets}
-    ids = [name for table in tables for name in table.ids]
-    return Table(Crystals(records), targets, ids, np.arange(1, len(ids) + 1, dtype=np.int64), tables[0].source)
+    joined = Table.join(tables)
+    return dataclasses.replace(joined, rows=np.arange(1, len(joined) + 1, dtype=np.int64))
 
 
 def hash_part(examples: Sequence[Example], split: str) -> Iterator[Example]:

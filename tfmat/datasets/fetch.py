@@ -133,13 +133,17 @@ def _problem(stderr: str) -> str:
     return lines[-1][:300]
 
 
-def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
-    digest = hashlib.sha256()
+def sha256_of(path: Path, start: int = 0) -> str:
+    """SHA-256 of what a file holds from the byte `start` on."""
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != archive.sha256:
-        problem = f"is damaged or another file: its SHA-256 is {digest.hexdigest()}"
+        stream.seek(start)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
+    digest = sha256_of(path)
+    if digest != archive.sha256:
+        problem = f"is damaged or another file: its SHA-256 is {digest}"
         raise InputError(problem, expected=archive.sha256, file=str(path))
     try:
         with new_directory(folder, overwrite=True) as temporary:

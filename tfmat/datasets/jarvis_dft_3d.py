@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
-from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "jarvis_dft_3d"
@@ -63,14 +62,14 @@ LEADERBOARD = Archive(
 
 
 def _files(task: str, download: Download | None) -> Files:
-    name, folder = f"dft_3d_{task}.json.zip", data_dir()
-    if folder is not None:
-        splits = folder / "structures" / name
-        found = [folder / "structures" / stored for stored in _STRUCTURES if (folder / "structures" / stored).is_file()]
-        if not splits.is_file() or not found:
-            missing = f"structures/{_STRUCTURES[0]}, from {DOWNLOAD}" if splits.is_file() else f"structures/{name}"
+    name = f"dft_3d_{task}.json.zip"
+    if data_dir() is not None:
+        splits = mirrored(f"structures/{name}")
+        structures = next(filter(None, (mirrored(f"structures/{stored}") for stored in _STRUCTURES)), None)
+        if splits is None or structures is None:
+            missing = f"structures/{name}" if splits is None else f"structures/{_STRUCTURES[0]}, from {DOWNLOAD}"
             raise Absent(f"{BUILDER}/{task} is not complete in TFMAT_DATA_DIR", expected=f"{missing}, or {BUILDER}/subset")
-        return {"splits": splits, "structures": found[0]}
+        return {"splits": splits, "structures": structures}
     if download is None:
         raise Absent(f"{BUILDER}/{task} has not been downloaded", expected=f"tfmat datasets build {BUILDER}/{task}")
     return {"structures": download(DOWNLOAD), "splits": fetch(LEADERBOARD) / name}
@@ -92,9 +91,8 @@ def _examples(task: str, files: Files, split: str) -> Iterator[Example]:
 
 
 def _subset_files(download: Download | None) -> Files:
-    folder = data_dir()
-    path = folder / "structures" / "jarvis_dft3d_subset.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored("structures/jarvis_dft3d_subset.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{BUILDER}/subset is not on this machine and is not distributed",
             expected=f"TFMAT_DATA_DIR set to a folder with structures/jarvis_dft3d_subset.jsonl.gz, or another configuration of {BUILDER}",

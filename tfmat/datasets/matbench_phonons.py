@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tfmat.datasets.crystal_files import pymatgen_crystal, read_json, read_lines
-from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir
 from tfmat.errors import InputError
 
 BUILDER = "matbench_phonons"

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.datasets.crystal_files import crystal, jarvis_crystal, read_array, read_lines
-from tfmat.datasets.dataset import data_dir
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "materials_project"
@@ -41,17 +40,10 @@ def split_ids(*, subset: bool) -> dict[str, str]:
         return {row["id"]: spelled[row["split"]] for row in csv.DictReader(stream) if not subset or row["in_subset"] == "1"}
 
 
-def _mirrored(folder: Path) -> Files | None:
-    files = {split: folder / "mp2018" / f"{stored}.jsonl.gz" for split, stored in _FILES.items()}
-    return files if all(path.is_file() for path in files.values()) else None
-
-
 def _megnet_file(download: Download | None, name: str) -> Files:
-    folder = data_dir()
-    if folder is not None:
-        found = [folder / "mp2018" / name for name in _MEGNET if (folder / "mp2018" / name).is_file()]
-        if found:
-            return {"all": found[0]}
+    if found := [path for path in map(mirrored, (f"mp2018/{stored}" for stored in _MEGNET)) if path is not None]:
+        return {"all": found[0]}
+    if data_dir() is not None:
         raise Absent(f"{name} is not in TFMAT_DATA_DIR", expected=f"mp2018/{_MEGNET[0]} in that folder, from {DOWNLOAD}")
     if download is None:
         raise Absent(f"{name} has not been downloaded", expected=f"tfmat datasets build {name}")
@@ -63,8 +55,8 @@ def _full_files(download: Download | None) -> Files:
 
 
 def _subset_files(download: Download | None) -> Files:
-    folder = data_dir()
-    return (_mirrored(folder) if folder is not None else None) or _megnet_file(download, "mp2018_subset")
+    files = {split: path for split, stored in _FILES.items() if (path := mirrored(f"mp2018/{stored}.jsonl.gz")) is not None}
+    return files if len(files) == len(_FILES) else _megnet_file(download, "mp2018_subset")
 
 
 def _full_examples(files: Files, split: str) -> Iterator[Example]:

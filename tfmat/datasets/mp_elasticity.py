@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfmat.datasets.crystal_files import crystal, hash_part, read_lines
-from tfmat.datasets.dataset import data_dir
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Example, Files, Source, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "mp_elasticity"
@@ -40,9 +39,8 @@ MATMINER = Archive(
 
 
 def _union_files(download: Download | None) -> Files:
-    folder = data_dir()
-    path = folder / "structures" / "mp_elasticity_union.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored("structures/mp_elasticity_union.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{BUILDER} is not on this machine and is not distributed",
             expected=f"TFMAT_DATA_DIR set to a folder with structures/mp_elasticity_union.jsonl.gz, or {BUILDER}/elastic_tensor_2015",

@@ -8,7 +8,6 @@ is a factor for its numbers. What the dataset and the featurizer are is JSON in 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from tfmat.data.packed import Featurized
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
+from tfmat.datasets.fetch import sha256_of
 from tfmat.elements import bring, element_table
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
@@ -82,7 +82,7 @@ def write_packed(
             for name in tables:
                 _write(file, f"element_tables/{name}", element_table(name))
         with temporary.open("r+b") as stream:
-            stream.write(MAGIC + _sha256(temporary).encode() + b"\n")
+            stream.write(MAGIC + sha256_of(temporary, BLOCK).encode() + b"\n")
     return Path(path)
 
 
@@ -120,12 +120,6 @@ def _write(group: Any, name: str, values: np.ndarray) -> Any:
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(BLOCK)
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_packed(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a packed dataset, by how it begins."""
     try:
@@ -149,7 +143,7 @@ def read_packed(path: str | os.PathLike[str]) -> Dataset:
             head = stream.read(BLOCK)
         if not head.startswith(MAGIC):
             raise InputError("no packed dataset", file=str(path), expected="a file written by tfmat datasets pack")
-        if head[len(MAGIC) :].split(b"\n")[0] != _sha256(source).encode():
+        if head[len(MAGIC) :].split(b"\n")[0] != sha256_of(source, BLOCK).encode():
             raise InputError("truncated or changed: its checksum does not match", file=str(path), expected="the original file")
         with h5py.File(source, "r") as file:
             return _dataset(file, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,18 @@ from tfmat.target import Task
 Example = dict[str, Any]
 """``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
 Files = Mapping[str, Path]
+
+
+def data_dir() -> Path | None:
+    """The folder of ``TFMAT_DATA_DIR``, or `None` where it is unset or empty."""
+    chosen = os.environ.get("TFMAT_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def mirrored(name: str) -> Path | None:
+    """The file `name` (``structures/a.csv``) below the folder of ``TFMAT_DATA_DIR``, or `None` where there is no such file."""
+    folder = data_dir()
+    return folder / name if folder is not None and (folder / name).is_file() else None
 
 
 class Download(Protocol):

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.datasets.crystal_files import hash_part, read_lines
-from tfmat.datasets.dataset import data_dir
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Example, Files, Source, mirrored
 
 BUILDER = "thermal_conductivity"
 DESCRIPTION = "Crystals with their lattice thermal conductivity at 300 K."
@@ -25,9 +24,8 @@ _STORED = {"train": "train", "validation": "val", "test": "test"}
 
 def paraisite_file(stem: str, name: str) -> Path:
     """A file of the folder ``paraisite`` of ``TFMAT_DATA_DIR``, the only place these sets are read from."""
-    folder = data_dir()
-    path = folder / "paraisite" / f"{stem}.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored(f"paraisite/{stem}.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{name} is not on this machine, and tfmat cannot fetch it: it is published without a licence, and as pickles, which can run "
             "any program when they are read",

@@ -162,10 +162,10 @@ def test_files_with_the_same_content_are_parsed_once(tmp_path, monkeypatch):
     first = read_user_data(path, cache=cache)
     assert [entry.featurizer for entry in cache.entries()] == ["parsed crystals"]
     asked = []
-    original = parse.parse_arguments
+    original = parse.request
     monkeypatch.setattr("tfmat.data.workers.Workers.submit", lambda self, request: asked.append(request) or 1 / 0)
     again = read_user_data(path, cache=cache)
-    assert asked == [] and original is parse.parse_arguments
+    assert asked == [] and original is parse.request
     assert again.table.content_hash() == first.table.content_hash()
     assert [str(rejection) for rejection in again.rejections] == [str(rejection) for rejection in first.rejections]
     with pytest.raises(ZeroDivisionError):

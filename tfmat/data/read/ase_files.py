@@ -13,11 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfmat.crystal import Crystal, check_lattice
-from tfmat.data.read.bounded import Limits, decode, read_bytes
-from tfmat.data.read.crystal import make_crystal, too_many_sites
+from tfmat.data.read.bounded import Limits, read_text
+from tfmat.data.read.crystal import from_json, make_crystal, to_json, too_many_sites
 from tfmat.data.read.structures import Reading
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
@@ -46,7 +44,8 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | I
     except InputError as missing:
         return [[missing.located(file=str(path))] for path in paths]
     limits, found = how.limits, list[list[Crystal | InputError]]()
-    tasks = ((path, _request(path, limits)) for path in paths)
+    arguments = {"limits": dataclasses.asdict(limits)}
+    tasks = ((path, Request(f"{__name__}:parse_frames", arguments | {"path": str(path), "kind": ase_format(path.name)})) for path in paths)
     with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="ase.io") as workers:
         for path, answer in workers.map(tasks):
             frames = [answer] if isinstance(answer, InputError) else [_frame(frame) for frame in answer]
@@ -56,16 +55,8 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | I
     return found
 
 
-def _request(path: Path, limits: Limits) -> Request:
-    arguments = {"path": str(path), "kind": str(ase_format(path.name)), "limits": dataclasses.asdict(limits)}
-    return Request("tfmat.data.read.ase_files:parse_frames", arguments)
-
-
 def _frame(frame: dict[str, Any]) -> Crystal | InputError:
-    if "problem" in frame:
-        return InputError(frame["problem"], expected=frame["expected"])
-    lattice, coords = np.asarray(frame["lattice"], np.float64), np.asarray(frame["frac_coords"], np.float64)
-    return Crystal(np.asarray(frame["species"], np.int32), lattice, coords)
+    return InputError(**frame) if "problem" in frame else from_json(frame)
 
 
 def parse_frames(path: str, kind: str, limits: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,18 +65,12 @@ def parse_frames(path: str, kind: str, limits: dict[str, Any]) -> list[dict[str,
     After a frame that ASE cannot read, the rest of the file is not read.
     """
     bounds = Limits(**limits)
-    content = read_bytes(Path(path), bounds.file_bytes, bounds)
-    if b"\0" in content[:4096]:
-        raise InputError("is not a text file", expected=f"{kind} text")
-    text = decode(content, Path(path), kind)
+    text = read_text(Path(path), bounds, kind)
     if not text.strip():
         raise InputError("is empty", expected=f"{kind} text")
     found = []
     for frame in _frames(text, kind, bounds):
-        if isinstance(frame, InputError):
-            found.append({"problem": frame.problem, "expected": frame.expected})
-        else:
-            found.append({name: getattr(frame, name).tolist() for name in ("species", "lattice", "frac_coords")})
+        found.append({"problem": frame.problem, "expected": frame.expected} if isinstance(frame, InputError) else to_json(frame))
     if not found:
         raise InputError("holds no frame", expected="at least one crystal")
     return found

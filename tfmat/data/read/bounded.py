@@ -139,6 +139,26 @@ def iterate_lines(path: Path, limits: Limits = LIMITS, *, blank: bool = False) -
                 yield number, line
 
 
+def read_text(path: Path, limits: Limits, kind: str, encoding: str | None = None) -> str:
+    """The text of a structure file.
+
+    Args:
+        path: the file.
+        limits: ``file_bytes`` is its largest size.
+        kind: of text, for errors.
+        encoding: of what is not UTF-8; `None` refuses that.
+    """
+    content = read_bytes(path, limits.file_bytes, limits)
+    if b"\0" in content[:4096]:
+        raise InputError("is not a text file", expected=f"{kind} text")
+    try:
+        return decode(content, path, kind)
+    except InputError:
+        if encoding is None:
+            raise
+        return content.decode(encoding)
+
+
 def decode(content: bytes, path: Path, kind: str) -> str:
     """UTF-8 text, with or without a byte order mark."""
     try:

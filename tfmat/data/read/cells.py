@@ -43,7 +43,7 @@ class Cells:
 
 
 def read_table(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Cells,
     *,
     targets: Sequence[str] | None = None,
     formula_column: str | None = None,
@@ -57,7 +57,7 @@ def read_table(
     formula is found by the featurizer (`locate` then tells where it stands).
 
     Args:
-        path: ends in ``.csv``, ``.csv.gz``, ``.jsonl`` or ``.jsonl.gz``; UTF-8.
+        path: ends in ``.csv``, ``.csv.gz``, ``.jsonl`` or ``.jsonl.gz``; UTF-8. Or the cells of such a file.
         targets: columns to read as targets. Default: ``target`` if there is such a column, else the only numeric one.
         formula_column: default: ``formula``, else ``composition``.
         id_column: default: ``id`` if there is such a column; otherwise the rows' numbers are the ids.
@@ -66,35 +66,28 @@ def read_table(
     Raises:
         InputError: with file and, where there is one, row.
     """
-    return build_table(
-        read_cells(path), targets=targets, formula_column=formula_column, id_column=id_column, require_targets=require_targets
-    )
-
-
-def build_table(
-    cells: Cells,
-    *,
-    targets: Sequence[str] | None = None,
-    formula_column: str | None = None,
-    id_column: str | None = None,
-    require_targets: bool = True,
-) -> Table:
-    """A `Table` from the cells of a file; the keywords are those of `read_table`."""
-    formula_column = formula_column or formula_column_of(cells)
-    materials = _column(cells, formula_column)
-    if id_column is None and "id" in cells.columns:
-        id_column = "id"
-    ids = [str(value) for value in (_column(cells, id_column) if id_column else cells.rows)]
-    names = choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
+    cells = path if isinstance(path, Cells) else read_cells(path)
+    materials, ids, names = formula_rows(cells, targets, formula_column, id_column, require_targets)
     values = read_targets(cells, names, Rejections(strict=True))[0]
     if require_targets:
         check_any_value(values, cells.source)
     return Table(materials, values, ids, cells.rows, cells.source)
 
 
-def formula_column_of(cells: Cells) -> str:
-    """The column of formulas: ``formula``, else ``composition``."""
-    return next((name for name in FORMULA_COLUMNS if name in cells.columns), FORMULA_COLUMNS[0])
+def formula_rows(
+    cells: Cells, targets: Sequence[str] | None, formula_column: str | None, id_column: str | None, require_targets: bool
+) -> tuple[list[Any], list[str], tuple[str, ...]]:
+    """The formulas, ids and names of the target columns; the arguments are those of `read_table`."""
+    formula_column = formula_column or next((name for name in FORMULA_COLUMNS if name in cells.columns), FORMULA_COLUMNS[0])
+    materials = _column(cells, formula_column)
+    id_column = id_column_of(cells, id_column)
+    ids = [str(value) for value in (_column(cells, id_column) if id_column else cells.rows)]
+    return materials, ids, choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
+
+
+def id_column_of(cells: Cells, id_column: str | None) -> str | None:
+    """The column of ids: the one asked for, else ``id`` where there is one."""
+    return "id" if id_column is None and "id" in cells.columns else id_column
 
 
 def choose_targets(cells: Cells, targets: Sequence[str] | None, taken: Iterable[str], *, require_targets: bool = True) -> tuple[str, ...]:

@@ -95,6 +95,17 @@ def crystal_from_record(record: Mapping[str, Any], limits: Limits = LIMITS) -> C
         raise InputError(problem, expected="cell, species and frac, or pymatgen's as_dict") from None
 
 
+def to_json(crystal: Crystal) -> dict[str, Any]:
+    """The arrays of a crystal as lists, which a worker process sends; see `from_json`."""
+    return {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+
+
+def from_json(arrays: Mapping[str, Any]) -> Crystal:
+    """The crystal that `to_json` has written; it was checked before that."""
+    lattice, coords = np.asarray(arrays["lattice"], np.float64), np.asarray(arrays["frac_coords"], np.float64)
+    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords)
+
+
 def _ordered(site: Mapping[str, Any], index: int) -> str:
     """The one element of a site of pymatgen's ``as_dict``."""
     kinds = site["species"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
 from tfmat.data.read.cells import FORMULA_COLUMNS, is_number
-from tfmat.data.read.parse import kind_of, stem_of
-from tfmat.data.read.structures import Collected, Entry, Reading, Source, collect, request
+from tfmat.data.read.parse import kind_of, request, stem_of
+from tfmat.data.read.structures import Collected, Entry, Reading, Source, collect
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from tfmat.crystal import Crystal, Crystals
 from tfmat.data.cache import RecordCache
-from tfmat.data.read.bounded import LIMITS, Limits, decode, read_bytes
+from tfmat.data.read.bounded import LIMITS, Limits, read_bytes, read_text
 from tfmat.data.read.cif import read_cif, read_cif_formula
-from tfmat.data.read.crystal import Disordered
+from tfmat.data.read.crystal import Disordered, to_json
 from tfmat.data.read.poscar import read_poscar
 from tfmat.data.workers import Request
 from tfmat.errors import InputError
@@ -50,11 +50,10 @@ def stem_of(name: str) -> str:
     return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
 
 
-def parse_arguments(
-    *, path: str | None = None, text: str | None = None, kind: str, limits: Limits, disordered: bool = False
-) -> dict[str, Any]:
-    """Arguments of `parse_in_worker`, JSON-able: a file's `path`, or the `text`."""
-    return {"path": path, "text": text, "kind": kind, "limits": dataclasses.asdict(limits), "disordered": disordered}
+def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str, disordered: bool = False) -> Request:
+    """The call of `parse_in_worker` for a file's `path`, or for `text`."""
+    where = {"path": None if path is None else str(path), "text": text}
+    return Request(f"{__name__}:parse_in_worker", where | {"kind": kind, "limits": dataclasses.asdict(limits), "disordered": disordered})
 
 
 def parse_in_worker(
@@ -63,13 +62,7 @@ def parse_in_worker(
     """Parse, and return the crystal's arrays as lists; where `disordered` ones are read, the formula of such a one."""
     bounds = Limits(**limits)
     if path is not None:
-        content = read_bytes(Path(path), bounds.file_bytes, bounds)
-        if b"\0" in content[:4096]:
-            raise InputError("is not a text file", expected="CIF or POSCAR text")
-        try:
-            text = decode(content, Path(path), kind.upper())
-        except InputError:
-            text = content.decode("latin-1")  # author names in CIF files
+        text = read_text(Path(path), bounds, "CIF or POSCAR", encoding="latin-1")  # author names in CIF files
     if not (text or "").strip():
         raise InputError("is empty", expected=f"{kind.upper()} text")
     try:
@@ -78,7 +71,7 @@ def parse_in_worker(
         if not disordered:
             raise
         return read_cif_formula(text or "", bounds)
-    return {"species": crystal.species.tolist(), "lattice": crystal.lattice.tolist(), "frac_coords": crystal.frac_coords.tolist()}
+    return to_json(crystal)
 
 
 def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:

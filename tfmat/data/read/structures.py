@@ -17,8 +17,8 @@ from tfmat.data.cache import RecordCache, Spool
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits, iterate_lines
 from tfmat.data.read.cells import FORMULA_COLUMNS, Cells, check_header, fits, parse_line, table_kind
-from tfmat.data.read.crystal import crystal_from_record
-from tfmat.data.read.parse import Parsed, kind_of, parse_arguments
+from tfmat.data.read.crystal import crystal_from_record, from_json
+from tfmat.data.read.parse import Parsed, kind_of, request
 from tfmat.data.rejections import Rejections
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
@@ -238,10 +238,9 @@ def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
 
 
 def _crystal(answer: Any) -> Crystal | InputError:
-    """What a worker answered, as arrays."""
+    """What a worker answered, or what was known before."""
     if isinstance(answer, dict):
-        lattice, coords = np.asarray(answer["lattice"], np.float64), np.asarray(answer["frac_coords"], np.float64)
-        return Crystal(np.asarray(answer["species"], np.int32), lattice, coords)
+        return from_json(answer)
     if not isinstance(answer, (Crystal, InputError)):
         raise TypeError(f"not a crystal: {type(answer)}")
     return answer
@@ -251,12 +250,6 @@ def _about(error: InputError) -> InputError:
     """An error about a structure file, to be located in the table that names the file."""
     name = f"{Path(error.file).name}: " if error.file else ""
     return InputError(f"{name}{error.problem}", expected=error.expected)
-
-
-def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str, disordered: bool = False) -> Request:
-    """What a worker is to parse."""
-    arguments = parse_arguments(path=None if path is None else str(path), text=text, kind=kind, limits=limits, disordered=disordered)
-    return Request("tfmat.data.read.parse:parse_in_worker", arguments)
 
 
 def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: Limits) -> Iterator[tuple[Entry, Source]]:

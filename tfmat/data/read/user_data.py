@@ -14,7 +14,16 @@ from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import FORMULA_COLUMNS, Cells, check_any_value, choose_targets, formula_column_of, read_cells, read_targets
+from tfmat.data.read.cells import (
+    FORMULA_COLUMNS,
+    Cells,
+    check_any_value,
+    choose_targets,
+    formula_rows,
+    id_column_of,
+    read_cells,
+    read_targets,
+)
 from tfmat.data.read.folder import read_folder
 from tfmat.data.read.structures import Collected, Reading, column_names, holds_structures, read_structures
 from tfmat.data.rejections import Rejection, Rejections
@@ -117,18 +126,10 @@ def _formulas(
     rejections: Rejections,
 ) -> UserData:
     read = len(cells.rows) + len(rejections.found)
-    formula_column = formula_column or formula_column_of(cells)
-    (materials,) = (cells.columns[name] for name in choose_targets(cells, [formula_column], ()))
-    if id_column is None and "id" in cells.columns:
-        id_column = "id"
-    ids = [str(row) for row in cells.rows]
-    if id_column:
-        choose_targets(cells, [id_column], ())
-        ids = [str(cell) for cell in cells.columns[id_column]]
-    names = choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
+    materials, ids, names = formula_rows(cells, targets, formula_column, id_column, require_targets)
     values, good = read_targets(cells, names, rejections)
     _check_formulas(materials, ids, cells, good, rejections)
-    if id_column:
+    if id_column_of(cells, id_column):
         _check_ids(ids, cells, good, rejections)
     return _finish(materials, ids, values, cells, good, rejections, read, "composition", require_targets)
 
