@@ -1,4 +1,4 @@
-"""From a user's file to featurized examples: readers, splits and the cache of featurized records."""
+"""What leads from a user's file to featurized examples: readers, tables, splits, and the cache of featurized records."""
 
 from tfmat.data.cache import CacheEntry as CacheEntry
 from tfmat.data.cache import RecordCache as RecordCache

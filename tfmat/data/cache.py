@@ -53,7 +53,7 @@ class CacheEntry:
 
 
 class RecordCache:
-    """A folder with one folder of ``.npy`` files a featurized table: renamed into place when complete, never unpickled.
+    """A folder with one folder of ``.npy`` files per featurized table: renamed into place when complete, never unpickled.
 
     Two processes that build the same entry both work, and the first one's result stays. A killed process leaves a folder whose name ends
     in ``.tmp``, which nobody reads and which a later `save` removes after a day and `clear` at once.
@@ -302,7 +302,7 @@ class Spool:
     """Collects records in memory and, from `limit` bytes on, in a temporary folder that is mapped in the end.
 
     Args:
-        limit: [bytes].
+        limit: most bytes that are held in memory.
     """
 
     def __init__(self, limit: int = 128 * 2**20) -> None:

@@ -1,4 +1,4 @@
-"""Featurizing a table part by part, over all cores where that is worth it."""
+"""Featurize a table: part by part, over all cores where that is worth it, into the cache, without the rows for which it is impossible."""
 
 from __future__ import annotations
 
@@ -49,20 +49,15 @@ Refused = Callable[[int, InputError], None]
 
 
 def featurize_parts(
-    table: Table,
-    featurizer: Featurizer,
-    *,
-    processes: int | None = None,
-    report: RowsDone | None = None,
-    refused: Refused | None = None,
+    table: Table, featurizer: Featurizer, *, processes: int | None = None, report: RowsDone | None = None, refused: Refused | None = None
 ) -> Iterator[Records]:
     """Records of consecutive parts of `table`; at least one part, unless all materials are refused.
 
     Args:
         table: the materials. Formulas are featurized here; crystals in other processes if that is worth it.
-        featurizer: what to do with them.
-        processes: how many work on crystals; 1 stays in this process. Default: one a core, if more than some seconds are expected.
-        report: progress callback.
+        featurizer: turns them into arrays.
+        processes: how many work on crystals; 1 stays in this process. Default: one per core, if the work is expected to take some seconds.
+        report: called with the rows done and the rows in all.
         refused: called for each material that cannot be featurized, which is then left out. Default: the first one is an error.
 
     Raises:
@@ -78,11 +73,13 @@ def featurize_parts(
 
 
 def featurize_each(featurizer: Featurizer, materials: Sequence[Any]) -> tuple[Records | None, np.ndarray, dict[int, InputError]]:
-    """Featurize what can be featurized. A bad material costs little: at worst, the others of its block are featurized again, together.
+    """Featurize the materials for which that is possible.
+
+    A bad material costs little: at worst, the others of its block are featurized again, together.
 
     Args:
-        featurizer: what to do with them.
-        materials: any materials.
+        featurizer: turns them into arrays.
+        materials: formulas or crystals.
 
     Returns:
         The records of the good ones (`None` where there are none), their positions int64 in order, and the error of each other position.
@@ -204,8 +201,8 @@ def featurize_file(featurizer: dict[str, Any], path: str, each: bool = False) ->
     """Featurize the crystals of a file in a worker process; the result takes their place.
 
     Args:
-        featurizer: module, name and config.
-        path: of the crystals, and then of the records.
+        featurizer: its class, as ``module`` and ``name``, and its ``config``.
+        path: the file of the crystals, which the records replace.
         each: leave out those that cannot be featurized. Default: the first one is an error.
 
     Returns:
@@ -229,21 +226,16 @@ def _load(path: str) -> Records:
 
 
 def featurize_table(
-    table: Table,
-    featurizer: Featurizer,
-    cache: RecordCache | None = None,
-    *,
-    processes: int | None = None,
-    report: RowsDone | None = None,
+    table: Table, featurizer: Featurizer, cache: RecordCache | None = None, *, processes: int | None = None, report: RowsDone | None = None
 ) -> Records:
     """Featurize all materials of `table`, or take them from `cache`.
 
     Args:
         table: the materials.
-        featurizer: what to do with them.
+        featurizer: turns them into arrays.
         cache: where to look and to keep the result.
-        processes: for crystals: how many work at once. Default: one a core, if the work is expected to take some seconds.
-        report: progress callback.
+        processes: for crystals: how many work at once. Default: one per core, if the work is expected to take some seconds.
+        report: called with the rows done and the rows in all.
 
     Raises:
         InputError: a material cannot be featurized; it names the file and the row. They are featurized already, by another one.
@@ -283,7 +275,7 @@ def stored_records(table: Table, featurizer: Featurizer, cache: RecordCache) -> 
 
 @dataclass(frozen=True)
 class Usable:
-    """Featurized rows.
+    """Rows that a featurizer accepts, and what it made of them.
 
     Attributes:
         table: the rows.
@@ -310,11 +302,11 @@ def usable_table(
 
     Args:
         table: the materials.
-        featurizer: what to do with them.
+        featurizer: turns them into arrays.
         rejections: takes the others, with file, row and id; if it is strict, the first one is an error.
         cache: where to look and to keep the result.
         processes: see `featurize_table`.
-        report: progress callback.
+        report: called with the rows done and the rows in all.
 
     Returns:
         `table` itself if no row is refused.

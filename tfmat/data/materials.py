@@ -31,7 +31,7 @@ from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
-Progress = Callable[[str], AbstractContextManager[RowsDone | None]]
+ShowsReading = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
 """The limits of a crystal that is in memory already, or of which the formula alone is wanted."""
@@ -64,7 +64,7 @@ def read_materials(
     *,
     formula_column: str | None = None,
     workers: Workers | None = None,
-    progress: Progress = lambda description: contextlib.nullcontext(),
+    progress: ShowsReading = lambda description: contextlib.nullcontext(),
 ) -> list[GivenMaterial]:
     """The materials that are meant, in order; those that cannot be read are among them, with the reason.
 
@@ -77,7 +77,7 @@ def read_materials(
             file may hold a crystal of any size, and a CIF a disordered one.
         formula_column: of tables. Default: ``formula``, else ``composition``.
         workers: that parse structure files. Default: some are started if there is something to parse.
-        progress: see `Progress`.
+        progress: see `ShowsReading`.
 
     Raises:
         InputError: a table, or a folder as a whole, cannot be read.
@@ -230,7 +230,7 @@ def _holds_one_structure(source: Path | str) -> bool:
 
 
 def _parsed(
-    sources: Sequence[Path | str], how: Reading, progress: Progress, description: str = "reading structure files"
+    sources: Sequence[Path | str], how: Reading, progress: ShowsReading, description: str = "reading structure files"
 ) -> list[list[GivenMaterial]]:
     """The materials of each structure file or text, those that cannot be read included."""
     others = [source for source in sources if isinstance(source, Path) and kind_of(source.name) is None]
@@ -271,7 +271,7 @@ def _of_file(path: Path, crystal: Crystal | str | InputError, frame: str = "") -
     return GivenMaterial(crystal, name, place)
 
 
-def _folder(folder: Path, how: Reading, progress: Progress) -> list[GivenMaterial]:
+def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMaterial]:
     """All structure files of a folder, whatever its id_prop.csv says."""
     rejections = Rejections()
     names = [name for several in structure_files(folder, rejections).values() for name in several]
@@ -282,7 +282,7 @@ def _folder(folder: Path, how: Reading, progress: Progress) -> list[GivenMateria
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 
-def _table(path: Path, formula_column: str | None, kind: Material, progress: Progress) -> list[GivenMaterial]:
+def _table(path: Path, formula_column: str | None, kind: Material, progress: ShowsReading) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
     wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
     rejections = Rejections()

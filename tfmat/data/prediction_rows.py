@@ -70,11 +70,11 @@ class PredictionRows:
 
 
 def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, model: str) -> PredictionRows:
-    """Read and featurize what can be.
+    """Read and featurize materials; those for which that is not possible are rows with an error.
 
     Args:
-        materials: see `tfmat.data.materials.read_materials`; or what a packed file holds.
-        featurizer: what to do with them.
+        materials: what `tfmat.data.materials.read_materials` takes, `Crystals`, or what a packed file holds.
+        featurizer: turns them into arrays.
         kind: what the model takes.
         model: its name, for errors.
     """

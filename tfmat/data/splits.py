@@ -85,14 +85,7 @@ def _draw(material: Any, salt: str) -> float:
 
 
 Method = Literal["random", "hash", "formula", "chemical_system", "column", "file"]
-SPELLINGS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPELLINGS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 """What a column or file of splits may hold (in any case), and what is meant."""
 _FRACTION_STEP = 1e-5
 
@@ -136,7 +129,7 @@ class SplitSpec:
 
     @classmethod
     def parse(cls, text: str, *, seed: int = 0, folds: int = 0, fold: int = 0) -> SplitSpec:
-        """From what a user types: a method, ``column:NAME`` or ``file:PATH``; ``chemical-system`` is ``chemical_system``."""
+        """Read what a user types: a method, ``column:NAME`` or ``file:PATH``; ``chemical-system`` means ``chemical_system``."""
         method, _, rest = text.partition(":")
         method = method.strip().lower().replace("-", "_")
         if rest and method not in ("column", "file"):
@@ -145,12 +138,12 @@ class SplitSpec:
         return cls(method, seed=seed, folds=folds, fold=fold, **chosen)  # type: ignore[arg-type]
 
     def to_config(self) -> dict[str, Any]:
-        """JSON-able, for `from_config`."""
+        """The settings as values that JSON can hold, for `from_config`."""
         return asdict(self) | {"fractions": list(self.fractions)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SplitSpec:
-        """From `to_config`."""
+        """Read what `to_config` gave."""
         try:
             return cls(**config)
         except TypeError as error:
@@ -161,7 +154,7 @@ class SplitSpec:
 
         Args:
             materials: formulas or crystals.
-            ids: one a material.
+            ids: one per material.
             column: of ``column``: its cells.
 
         Returns:
@@ -184,7 +177,7 @@ class SplitSpec:
 
 
 def assigned_rows(cells: Sequence[Any], where: str) -> dict[str, np.ndarray]:
-    """Rows by what `cells` say. An `InputError` for an unknown word carries the ``index`` of its row."""
+    """The rows of each split, by what `cells` say. An `InputError` for an unknown word carries the ``index`` of its row."""
     names = []
     for index, cell in enumerate(cells):
         name = SPELLINGS.get(str(cell).strip().lower())

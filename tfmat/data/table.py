@@ -24,7 +24,7 @@ class Table:
     Attributes:
         materials: formulas, `Crystals`, a list of `Crystal` or pymatgen objects, or `Featurized` ones.
         targets: name -> float64 (N,), NaN where a value is missing.
-        ids: one identifier a material.
+        ids: one identifier per material.
         rows: int64 (N,), where each stands in `source`, as a spreadsheet counts: the header is row 1. In JSON lines, the line.
         source: the file or dataset.
         origins: of rows that were merged from several files or datasets, the name of each row's; None: all are from `source`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tfmat.datasets.registry import Listing as Listing
 from tfmat.datasets.registry import describe as describe
 from tfmat.datasets.registry import find, spellings
 from tfmat.datasets.registry import names as names
-from tfmat.datasets.source import Source
+from tfmat.datasets.source import RowsWritten, Source
 from tfmat.datasets.statistics import Statistics as Statistics
 from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError
@@ -54,7 +54,7 @@ def info(name: str) -> Statistics:
     return statistics(open_data(name))
 
 
-def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, int], None] | None = None) -> Path:
+def build(name: str, *, overwrite: bool = False, progress: RowsWritten | None = None) -> Path:
     """Download a dataset and build it with TFDS, with progress on stderr. Needs the extra ``datasets``.
 
     Args:
@@ -104,12 +104,14 @@ def open_data(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name!r} is given twice", expected="each dataset or file once")
-        if _is_own(name):
+        check_name(name)
+        known = find(name) is not None
+        if not known and not is_packed(name):
             parts[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
         elif split is not None:
             raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
         else:
-            parts[name] = (load(name) if _is_name(name) else read_packed(name)).select(wanted)
+            parts[name] = (load(name) if known else read_packed(name)).select(wanted)
     spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
     if len(names) > 1:
         return merge(parts, split=spec, seed=seed, material=material, stated=stated)
@@ -149,23 +151,11 @@ def read_files(paths: Sequence[str], **options: Any) -> UserData:
     return found[paths[0]] if len(paths) == 1 else merge_files(found)
 
 
-def _is_own(data: str) -> bool:
-    """Whether `data` is a user's file or folder, not a name or a packed dataset."""
-    if _is_name(data):
-        return False
-    check_name(data)
-    return not is_packed(data)
-
-
 def check_name(data: str) -> None:
     """Refuse what is neither the name of a dataset nor the path of a file or folder, without reading anything."""
-    if not _is_name(data) and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
+    if find(data) is None and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
         expected = "one listed by tfmat datasets, a CSV or JSON lines file, or a folder of CIF or POSCAR files"
         raise InputError(f"{data!r} is neither a dataset nor a file or folder{_hint(data)}", expected=expected)
-
-
-def _is_name(name: str) -> bool:
-    return find(name) is not None
 
 
 def _find(name: str) -> tuple[Source, int | None]:

@@ -16,7 +16,7 @@ import socket
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,9 @@ import tensorflow_datasets as tfds
 
 from tfmat.datasets.fetch import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
-from tfmat.datasets.source import Absent, Example, Files, Source
+from tfmat.datasets.source import Absent, Example, Files, RowsWritten, Source
 from tfmat.errors import InputError
 
-Progress = Callable[[str, int, int], None]
-"""Is told split, rows written so far, and rows of the split, at most ten times a second."""
 BEAM_PARTS = 64
 """Into how many parts a split is divided under Apache Beam."""
 
@@ -46,7 +44,7 @@ def _configs(family: Any) -> list[Config]:
 
 
 def features(source: Source) -> Any:
-    """What is stored of a row, with units in the documentation."""
+    """The TFDS features of a row, with units in their documentation."""
     # Bytes, because TFDS would otherwise store float64 with the precision of float32.
     exact = {"dtype": np.float64, "encoding": tfds.features.Encoding.BYTES}
     columns: dict[str, Any] = {"id": tfds.features.Text(doc="identifier in the source")}
@@ -79,12 +77,12 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
     FAMILY: Any
     VERSION = tfds.core.Version("1.0.0")
-    progress: Progress | None = None
+    progress: RowsWritten | None = None
     _beam = False
 
     @property
     def source(self) -> Source:
-        """Of this configuration."""
+        """What is known of the dataset of this configuration."""
         return self.builder_config.source
 
     def _info(self) -> Any:

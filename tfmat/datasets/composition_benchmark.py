@@ -83,11 +83,6 @@ ALIASES = {"elasticity_log10_g_vrh": "elasticity_log10(G_VRH)", "elasticity_log1
 """Other spellings that need no quoting in a shell."""
 
 
-def _keep(path: str) -> str:
-    folder, _, name = path.removeprefix("data/").partition("/")
-    return f"{folder}/{name}" if folder in ("benchmark_data", "matbench", "matbench_cv") and name.endswith(".csv") else ""
-
-
 def _stored(one: _Set) -> dict[str, str]:
     """Stored split -> file below the folder ``composition``, without ``.gz``."""
     if one in _BENCHMARK:
@@ -105,16 +100,9 @@ CRABNET = Archive(
     kind="sdist",
     sha256="f9e9e4a0efec531203d8a23ab15f8a84ff10bbe7cce2b51c7047affd3bede201",
     size=46_636_286,
-    keep=_keep,
+    folder="data",
     members=sorted({file for one in _SETS.values() for file in _stored(one).values()}),
 )
-
-
-def names(*, folds: bool = False) -> list[str]:
-    """Names that `load` knows; with `folds` also ``<name>/fold0`` to ``<name>/fold4`` of the Matbench sets."""
-    if not folds:
-        return list(_SETS)
-    return [*_SETS, *(f"{one.name}/fold{k}" for one in _MATBENCH_SETS for k in range(FOLDS))]
 
 
 def load(name: str) -> Dataset:

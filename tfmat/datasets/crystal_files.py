@@ -49,7 +49,7 @@ def example(record: Mapping[str, Any], targets: Mapping[str, str]) -> Example:
 
 
 def jarvis_crystal(atoms: Mapping[str, Any]) -> Example:
-    """From the dictionary of an ``Atoms`` of jarvis-tools."""
+    """The arrays of a crystal that is given as the dictionary of an ``Atoms`` of jarvis-tools."""
     lattice = np.asarray(atoms["lattice_mat"], dtype=np.float64)
     coords = np.asarray(atoms["coords"], dtype=np.float64)
     if atoms.get("cartesian"):
@@ -58,7 +58,7 @@ def jarvis_crystal(atoms: Mapping[str, Any]) -> Example:
 
 
 def pymatgen_crystal(structure: Mapping[str, Any]) -> Example:
-    """From the dictionary of an ordered pymatgen ``Structure``."""
+    """The arrays of a crystal that is given as the dictionary of an ordered ``Structure`` of pymatgen."""
     symbols = []
     for site in structure["sites"]:
         (species,) = site["species"]  # an ordered site has one

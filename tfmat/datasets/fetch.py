@@ -26,7 +26,6 @@ from tfmat.datasets.source import Absent
 from tfmat.errors import InputError
 
 TIMEOUT = 1800  # [s]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Archive:
         kind: source distribution or wheel.
         sha256: of the file.
         size: of the file [B].
-        keep: path in the archive (below the top folder of a source distribution) -> path in the cache folder, for the files wanted; ``""``
-            for the others.
-        members: paths in the cache folder that must be there after unpacking.
+        folder: the folder in the archive (below the top folder of a source distribution) that holds the files wanted.
+        members: these files, by their paths below that folder, which are those in the cache folder too. All must be there.
     """
 
     package: str
@@ -51,11 +49,16 @@ class Archive:
     kind: Literal["sdist", "wheel"]
     sha256: str
     size: int
-    keep: Callable[[str], str]
+    folder: str
     members: Collection[str]
 
     def __str__(self) -> str:
         return f"{self.package} {self.version}"
+
+    def keep(self, path: str) -> str:
+        """The path in the cache folder of a file of the archive; ``""`` if it is not wanted."""
+        name = path.removeprefix(f"{self.folder}/")
+        return name if name != path and name in self.members else ""
 
 
 def cache_root() -> Path:
@@ -69,7 +72,7 @@ def folder_of(archive: Archive) -> Path:
     return cache_root() / "sources" / f"{archive.package}-{archive.version}"
 
 
-def fetch(archive: Archive, *, download: bool = True, progress: Progress | None = None) -> Path:
+def fetch(archive: Archive, *, download: bool = True, progress: Callable[[str], None] | None = None) -> Path:
     """The folder with the files of `archive`, downloaded and unpacked if it is not there yet.
 
     A file of the right name beside that folder, put there by hand, is used instead of a download.

@@ -1,4 +1,4 @@
-"""A user's own file or folder as a dataset."""
+"""Users' files and folders as datasets, alone or merged with others; every merged row keeps the name of the one that it comes from."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class FileDataset(Dataset):
         return len(self.rejections)
 
     def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
-        """See `Dataset.provenance`; ``split`` is the method by which the file was split."""
+        """Give what `Dataset.provenance` gives; ``split`` is the method by which the file was split."""
         return super().provenance(featurizer) | {"split": None if self.split is None else self.split.method}
 
     def about(self, featurizer: Featurizer) -> dict[str, Any]:
-        """See `Dataset.about`; ``split`` is how `tfmat evaluate` splits the file again."""
+        """Give what `Dataset.about` gives; ``split`` is how `tfmat evaluate` splits the file again."""
         return super().about(featurizer) | ({} if self.split is None else {"split": self.split.to_config()})
 
     def ids(self) -> dict[str, list[str]]:
@@ -103,7 +103,7 @@ class MergedDataset(FileDataset):
     sources: tuple[str, ...] = ()
 
     def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
-        """As of any dataset, and the ``sources``."""
+        """Give what any dataset gives, and the ``sources``."""
         return super().provenance(featurizer) | {"sources": list(self.sources)}
 
 

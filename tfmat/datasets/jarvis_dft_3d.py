@@ -22,7 +22,6 @@ LICENCE = "splits MIT (jarvis_leaderboard); the terms of the data not verified"
 _STORED = {"train": "train", "validation": "val", "test": "test"}
 # No checksum of this file is published: its rows are checked against the ids of the official splits instead.
 _STRUCTURES = ("jdft_3d-8-18-2021.json", "jdft_3d-8-18-2021.json.zip", "jdft_3d-8-18-2021.json.gz")
-_FOLDER = "jarvis_leaderboard/benchmarks/AI/SinglePropertyPrediction/"
 
 # task of the leaderboard: target, unit, what it is, rows of the three splits
 _TASKS = {
@@ -40,15 +39,6 @@ _SUBSET = {
 }
 
 
-def _keep(path: str) -> str:
-    name = path.removeprefix(_FOLDER)
-    return name if name in _members() else ""
-
-
-def _members() -> tuple[str, ...]:
-    return tuple(f"dft_3d_{task}.json.zip" for task in _TASKS)
-
-
 LEADERBOARD = Archive(
     package="jarvis_leaderboard",
     version="2024.10.30",
@@ -56,8 +46,8 @@ LEADERBOARD = Archive(
     kind="wheel",
     sha256="62cd3012987e83880583801a5ed46c0b999781505f246d91554cde6fd62d81ff",
     size=72_100_374,
-    keep=_keep,
-    members=_members(),
+    folder="jarvis_leaderboard/benchmarks/AI/SinglePropertyPrediction",
+    members=tuple(f"dft_3d_{task}.json.zip" for task in _TASKS),
 )
 
 
@@ -106,13 +96,7 @@ def _subset_examples(files: Files, split: str) -> Iterator[Example]:
 
 
 _COMMON: dict[str, Any] = dict(
-    builder=BUILDER,
-    version=VERSION,
-    material="crystal",
-    citation=CITATION,
-    licence=LICENCE,
-    url=URL,
-    official_split=True,
+    builder=BUILDER, version=VERSION, material="crystal", citation=CITATION, licence=LICENCE, url=URL, official_split=True
 )
 
 

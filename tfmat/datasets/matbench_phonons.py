@@ -22,10 +22,6 @@ FOLDS = 5
 _FOLD_FILE = "matbench_v0.1_validation.json"
 
 
-def _keep(path: str) -> str:
-    return _FOLD_FILE if path == f"matbench/{_FOLD_FILE}" else ""
-
-
 MATBENCH = Archive(
     package="matbench",
     version="0.6",
@@ -33,7 +29,7 @@ MATBENCH = Archive(
     kind="wheel",
     sha256="90b131032c3c2afe37c57b8891efefca05efe2d14296ae1f22445f7ddfb14c01",
     size=9_855_934,
-    keep=_keep,
+    folder="matbench",
     members=(_FOLD_FILE,),
 )
 

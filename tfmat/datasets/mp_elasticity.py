@@ -22,10 +22,6 @@ _KEYS = {name: name for name in UNITS}
 _TABLE = "elastic_tensor.csv"
 
 
-def _keep(path: str) -> str:
-    return _TABLE if path == f"matminer/datasets/{_TABLE}" else ""
-
-
 MATMINER = Archive(
     package="matminer",
     version="0.4.0",
@@ -33,7 +29,7 @@ MATMINER = Archive(
     kind="sdist",
     sha256="1a6bdfb198b36d836bab4fbcdffb2dc4fda8a740c3dc08cbb21ea43b817fec86",
     size=8_370_663,
-    keep=_keep,
+    folder="matminer/datasets",
     members=(_TABLE,),
 )
 
@@ -71,7 +67,7 @@ def _table_examples(files: Files, split: str) -> Iterator[Example]:
 
 
 def _poscar(text: str) -> Example:
-    """Of VASP 5, in fractional coordinates."""
+    """Read a POSCAR of VASP 5 in fractional coordinates."""
     lines = text.split("\n")
     scale, lattice = float(lines[1]), np.asarray([[float(cell) for cell in line.split()] for line in lines[2:5]])
     counts = [int(cell) for cell in lines[6].split()]

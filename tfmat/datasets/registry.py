@@ -35,7 +35,7 @@ FAMILIES = (
 """One module for each TFDS builder."""
 
 SOURCES: dict[str, Source] = {source.name: source for family in FAMILIES for source in family.SOURCES}
-"""In the order in which they are listed."""
+"""Name -> dataset, in the order in which they are listed."""
 
 _SPELLINGS = {name: name for name in SOURCES} | {source.tfds_name: name for name, source in SOURCES.items()} | composition_benchmark.ALIASES
 
@@ -68,7 +68,7 @@ def describe() -> list[Listing]:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """One line of the list of datasets, known without reading any data. Attributes without a word here are those of `Source`.
+    """One line of the list of datasets, known without reading any data. The attributes that are not described here are those of `Source`.
 
     Attributes:
         present: whether it can be loaded now, without a download.

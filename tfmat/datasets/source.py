@@ -29,6 +29,10 @@ def mirrored(name: str) -> Path | None:
     return folder / name if folder is not None and (folder / name).is_file() else None
 
 
+RowsWritten = Callable[[str, int, int], None]
+"""Is called with a split, the number of its rows that are written, and of all its rows, at most ten times a second."""
+
+
 class Download(Protocol):
     """Gets a file from a URL and, where its SHA-256 is known, checks it."""
 
@@ -95,11 +99,11 @@ class Source:
 
     @property
     def tfds_name(self) -> str:
-        """As passed to ``tfds.load``."""
+        """The name that ``tfds.load`` takes."""
         return f"{self.builder}/{self.config}"
 
     def task(self, target: str) -> Task:
-        """Of a target."""
+        """``regression`` or ``binary``."""
         return self.tasks.get(target, "regression")
 
     def meaning(self, target: str) -> str:

@@ -19,8 +19,8 @@ from tfmat.target import Task
 
 
 @dataclass(frozen=True)
-class Values:
-    """Of one target over all splits; in its unit, NaN where there is no value at all.
+class TargetStatistics:
+    """What the values of one target are like over all splits. All are in its unit, and NaN where there is no value.
 
     Attributes:
         unit: ``""`` where it is dimensionless or unknown.
@@ -49,7 +49,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a dataset.
+    """What the rows of a dataset are like.
 
     Attributes:
         name: of the dataset.
@@ -67,7 +67,7 @@ class Statistics:
     title: str
     material: str
     splits: Mapping[str, int]
-    targets: Mapping[str, Values]
+    targets: Mapping[str, TargetStatistics]
     elements: Mapping[str, int]
     sites: tuple[int, float, int] | None
     components: tuple[int, float, int]
@@ -75,7 +75,7 @@ class Statistics:
 
     @property
     def rows(self) -> int:
-        """Of all splits."""
+        """Number of rows of all splits."""
         return sum(self.splits.values())
 
 
@@ -127,7 +127,7 @@ def _scan(table: Table, present: Counter[str], formulas: set[object]) -> np.ndar
     return counts
 
 
-def _values(dataset: Dataset, name: str) -> Values:
+def _values(dataset: Dataset, name: str) -> TargetStatistics:
     column = np.concatenate([table.targets[name] for table in dataset.splits.values()])
     known = column[~np.isnan(column)]
     summary = [float("nan")] * 6
@@ -141,7 +141,7 @@ def _values(dataset: Dataset, name: str) -> Values:
             float(known.std()),
             float(np.abs(known - mean).mean()),
         ]
-    return Values(dataset.units[name], dataset.tasks[name], known.size, column.size - known.size, *summary)
+    return TargetStatistics(dataset.units[name], dataset.tasks[name], known.size, column.size - known.size, *summary)
 
 
 def _range(values: np.ndarray) -> tuple[int, float, int]:

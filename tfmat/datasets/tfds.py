@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy as np
 from tfmat.crystal import Crystals
 from tfmat.data.table import Table
 from tfmat.datasets.registry import prepared_directory, tfds_directory
-from tfmat.datasets.source import Source
+from tfmat.datasets.source import RowsWritten, Source
 from tfmat.errors import InputError
 from tfmat.records import Records
 
 _BATCH = 1024
 
 
-def build(source: Source, *, overwrite: bool = False, progress: Callable[[str, int, int], None] | None = None, **config: Any) -> Path:
+def build(source: Source, *, overwrite: bool = False, progress: RowsWritten | None = None, **config: Any) -> Path:
     """Download and build a dataset in the folder of TFDS, with progress on stderr: TFDS's bars on a terminal, lines otherwise.
 
     A build that fails or is killed leaves nothing that would be taken for a dataset, and what had been built before as it was.
@@ -55,7 +55,7 @@ def build(source: Source, *, overwrite: bool = False, progress: Callable[[str, i
         raise problem from None
 
 
-def _prepare(source: Source, folder: Path, progress: Callable[[str, int, int], None] | None, config: Mapping[str, Any]) -> Path:
+def _prepare(source: Source, folder: Path, progress: RowsWritten | None, config: Mapping[str, Any]) -> Path:
     tfds = _tfds()
     logging.getLogger("tfmat").warning("Building %s (%s rows) in %s", source.name, f"{source.rows:,}", folder)
     (tfds.enable_progress_bar if progress is None and sys.stderr.isatty() else tfds.disable_progress_bar)()

@@ -33,11 +33,11 @@ def ase_format(name: str) -> str | None:
 
 
 def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | InputError]]:
-    """The frames of each file, in other processes and within limits; a file that cannot be read has one error, in place of a frame.
+    """Read the frames of each file, in other processes and within limits; a file that cannot be read has one error, in place of a frame.
 
     Args:
         paths: names that `ase_format` knows.
-        how: see there; nothing is cached.
+        how: limits, processes and so on, see `Reading`; nothing is cached.
     """
     try:
         require("ase", "reading such files", "ase")

@@ -23,17 +23,17 @@ _CHUNK = MIB
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still read.
+    """The largest files and crystals that are read.
 
     Attributes:
-        sites: of one crystal.
-        file_bytes: of one structure file, decompressed.
-        line_bytes: of one line of JSON or cell of CSV, decompressed.
-        table_bytes: of a CSV or JSON lines file whose rows are formulas (it is read as a whole), decompressed.
-        total_bytes: of a JSON lines or CSV file of crystals (it is streamed), decompressed.
+        sites: most sites of one crystal.
+        file_bytes: most bytes of one structure file, decompressed.
+        line_bytes: most bytes of one line of JSON or cell of CSV, decompressed.
+        table_bytes: most bytes of a CSV or JSON lines file whose rows are formulas (it is read as a whole), decompressed.
+        total_bytes: most bytes of a JSON lines or CSV file of crystals (it is streamed), decompressed.
         ratio: gzip must not have packed more tightly than this, once 64 MiB are unpacked; real data has about 3 to 20.
-        seconds: for parsing one structure.
-        memory_bytes: address space of a process that parses structures.
+        seconds: longest time for parsing one structure [s].
+        memory_bytes: largest address space of a process that parses structures.
     """
 
     sites: int = 1000
@@ -61,7 +61,7 @@ def refuse_pickle(path: Path, head: bytes = b"") -> None:
 
 
 def check_file(path: Path) -> os.stat_result:
-    """Size and kind of a regular file that is no pickle."""
+    """Size and kind of an ordinary file; anything else and every pickle is refused."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def check_file(path: Path) -> os.stat_result:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the name says so."""
+    """Tell whether a file is compressed with gzip, by its name."""
     return path.name.lower().endswith(".gz")
 
 

@@ -121,7 +121,7 @@ def read_cells(path: str | os.PathLike[str], *, rejections: Rejections | None = 
         path: the file.
         rejections: takes rows that cannot be read (another number of cells than columns, a line that is no JSON object). Default: the
             first one is an error.
-        limits: see there.
+        limits: ``table_bytes`` is the largest file that is read.
     """
     path = Path(path)
     rejections = rejections if rejections is not None else Rejections(strict=True)
@@ -143,19 +143,23 @@ def table_kind(path: Path) -> str:
     return "CSV" if name.removesuffix(".gz").endswith(".csv") else "JSON lines"
 
 
-def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
-    if "\0" in text:
-        raise InputError("holds a NUL character", expected="CSV text", file=source, row=text[: text.index("\0")].count("\n") + 1)
-    records: list[list[str]] = []
-    rows: list[int] = []
-    number = 0
+def csv_records(text: str, source: str, expected: str) -> list[tuple[int, list[str]]]:
+    """Number (from 1) and cells of every row of CSV text that is not blank; `expected` is for errors."""
+    number, found = 0, []
     try:
         for number, record in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
             if any(cell.strip() for cell in record):
-                records.append(record)
-                rows.append(number)
+                found.append((number, record))
     except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", expected="comma-separated cells", file=source, row=number + 1) from None
+        raise InputError(f"is not valid CSV ({error})", expected=expected, file=source, row=number + 1) from None
+    return found
+
+
+def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
+    if "\0" in text:
+        raise InputError("holds a NUL character", expected="CSV text", file=source, row=text[: text.index("\0")].count("\n") + 1)
+    found = csv_records(text, source, "comma-separated cells")
+    rows, records = [number for number, _ in found], [record for _, record in found]
     header, first = check_header(records[0], rows[0], source), rows[0]
     if len(records) == 1:
         columns = ", ".join(_quote(name) for name in header[:12])
@@ -168,7 +172,7 @@ def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
 
 
 def check_header(record: list[str], row: int, source: str) -> list[str]:
-    """The names of the columns, each one once."""
+    """The names of the columns, of which none may stand twice."""
     header = [name.strip() for name in record]
     for name in header:
         if header.count(name) > 1:
@@ -177,7 +181,7 @@ def check_header(record: list[str], row: int, source: str) -> list[str]:
 
 
 def fits(record: list[str], header: list[str], row: int, source: str, rejections: Rejections) -> bool:
-    """Whether a row has one cell a column; if not, it is rejected."""
+    """Tell whether a row has one cell per column; if not, it is rejected."""
     if len(record) == len(header):
         return True
     problem = f"{_count(len(record), 'cell')} under {_count(len(header), 'column')}"

@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.data.read import symmetry
 from tfmat.data.read.bounded import Limits
-from tfmat.data.read.cif_sites import COORDS, Sites, number, read_sites
+from tfmat.data.read.cif_sites import COORDS, CifSites, number, read_sites
 from tfmat.data.read.crystal import lattice_vectors, make_crystal
 from tfmat.data.read.symmetry import Operations
 from tfmat.elements import SYMBOLS
@@ -229,7 +229,7 @@ def _chosen(named: Sequence[Operations], lattice: np.ndarray) -> list[Operations
     return []
 
 
-def _expanded(sites: Sites, lattice: np.ndarray, operations: Operations, limits: Limits) -> Crystal:
+def _expanded(sites: CifSites, lattice: np.ndarray, operations: Operations, limits: Limits) -> Crystal:
     coords, owners = symmetry.orbits(sites.positions, sites.digits, operations)
     first = coords[np.unique(owners, return_index=True)[1]]
     if len(np.unique(np.floor(first * 1e4 + 0.3183098861), axis=0)) < len(first):
@@ -237,7 +237,7 @@ def _expanded(sites: Sites, lattice: np.ndarray, operations: Operations, limits:
     return make_crystal(sites.species[owners].tolist(), lattice, coords, limits)
 
 
-def _check_multiplicities(sites: Sites, operations: Operations, limits: Limits) -> None:
+def _check_multiplicities(sites: CifSites, operations: Operations, limits: Limits) -> None:
     _, owners = symmetry.orbits(sites.positions, sites.digits, operations)
     found = np.bincount(owners, minlength=len(sites.species))
     for row in np.flatnonzero((sites.multiplicities > 0) & (sites.multiplicities != found)):

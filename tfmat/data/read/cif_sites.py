@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
 
 
 @dataclass(frozen=True)
-class Sites:
+class CifSites:
     """The rows that hold atoms.
 
     Attributes:
@@ -43,7 +43,7 @@ def number(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], limits: Limits, *, partial: bool = False) -> Sites:
+def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], limits: Limits, *, partial: bool = False) -> CifSites:
     """The sites of a CIF.
 
     Rows with occupancy 0 and dummy atoms hold no atom; an occupancy that is not given is 1.
@@ -84,7 +84,7 @@ def read_sites(columns: Mapping[str, Sequence[str]], elements: Collection[str], 
         shares.append(occupancy)
     if not species:
         raise InputError("the crystal has no atoms", expected="at least one")
-    return Sites(np.asarray(species), np.asarray(positions), np.asarray(digits), np.asarray(multiplicities), np.asarray(shares))
+    return CifSites(np.asarray(species), np.asarray(positions), np.asarray(digits), np.asarray(multiplicities), np.asarray(shares))
 
 
 def _coordinate(cell: str, row: int) -> float:

@@ -1,4 +1,4 @@
-"""From numbers to a `Crystal`: what every way of reading a crystal ends in, and what is refused there."""
+"""Make a checked `Crystal` of numbers: every way of reading a crystal ends here, and here is told what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 1e4
 
 
 def make_crystal(species: Sequence[Any], lattice: Any, frac_coords: Any, limits: Limits = LIMITS) -> Crystal:
-    """A checked crystal.
+    """Make a crystal, once its numbers are checked.
 
     Args:
         species: (A,) symbols or atomic numbers.

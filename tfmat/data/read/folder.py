@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
-from tfmat.data.read.cells import FORMULA_COLUMNS, is_number
+from tfmat.data.read.cells import FORMULA_COLUMNS, csv_records, is_number
 from tfmat.data.read.parse import kind_of, request, stem_of
-from tfmat.data.read.structures import Collected, Entry, Reading, Source, collect
+from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
 
@@ -22,15 +20,11 @@ _NAMES_OF_OTHERS = ("split", *FORMULA_COLUMNS)
 
 
 def read_folder(
-    folder: Path,
-    rejections: Rejections,
-    how: Reading,
-    *,
-    targets: Sequence[str] | None = None,
+    folder: Path, rejections: Rejections, how: Reading, *, targets: Sequence[str] | None = None
 ) -> tuple[Collected, tuple[str, ...]]:
     """The crystals of a folder and the names of its targets.
 
-    ``id_prop.csv`` holds an id and one or more targets a row; an empty cell is a missing value. The first row is a header if it begins
+    ``id_prop.csv`` holds an id and one or more targets per row; an empty cell is a missing value. The first row is a header if it begins
     with ``id`` or a similar word, or if a target cell of it is no number and no file has its id. Without a header the targets are called
     target, target2, target3, ..., or as `targets` says if it names as many as there are columns. An id is the name of a structure file
     with or without its ending (``a``: ``a.cif``, ``a.vasp``, ``a.poscar``, ``POSCAR_a``; any of them gzipped). Other columns of a file
@@ -39,7 +33,7 @@ def read_folder(
     Args:
         folder: not searched recursively; without ``id_prop.csv`` all its structure files are read, and there are no targets.
         rejections: takes a row without file or with a bad crystal, further rows of an id, structure files without row, and pickles.
-        how: see there.
+        how: limits, processes and so on, see `Reading`.
         targets: the columns wanted. Default: all that hold numbers.
     """
     limits = how.limits
@@ -47,7 +41,7 @@ def read_folder(
     source = folder / ID_PROP
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
-        entries: list[tuple[Entry, Source]] = [
+        entries: list[tuple[Entry, Parsable]] = [
             (Entry(None, stem if len(names) == 1 else name, {}), request(limits, path=folder / name, kind=str(kind_of(name))))
             for stem, names in sorted(files.items())
             for name in names
@@ -65,7 +59,7 @@ def read_folder(
 
 
 def structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]]:
-    """Id -> names of its files; pickles are rejected."""
+    """Give the names of the files of each id; pickles are rejected."""
     files: dict[str, list[str]] = defaultdict(list)
     with os.scandir(folder) as listing:
         names = sorted(entry.name for entry in listing if not entry.name.startswith(".") and not entry.is_dir())
@@ -83,14 +77,8 @@ def structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]
 def _id_prop(source: Path, limits: Limits) -> list[tuple[int, list[str]]]:
     """Number and stripped cells of every row that is not blank."""
     text = decode(read_bytes(source, limits.table_bytes, limits), source, "CSV")
-    rows = []
-    number = 0
-    try:
-        for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
-            if any(cell.strip() for cell in row):
-                rows.append((number, [cell.strip() for cell in row]))
-    except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", expected="rows of id,target", file=str(source), row=number + 1) from None
+    records = csv_records(text, str(source), "rows of id,target")
+    rows = [(number, [cell.strip() for cell in record]) for number, record in records]
     if not rows:
         raise InputError("the file is empty", expected="rows of id,target", file=str(source))
     if len(rows[0][1]) < 2:
@@ -135,7 +123,7 @@ def _header(
 
 
 def _find(identifier: str, files: dict[str, list[str]]) -> list[str] | None:
-    """Files of an id, which may be written with the ending."""
+    """The files of an id, which may be written with the ending; `None` where there are none."""
     if identifier in files:
         return files[identifier]
     stem = stem_of(identifier)
@@ -144,7 +132,7 @@ def _find(identifier: str, files: dict[str, list[str]]) -> list[str] | None:
 
 def _entries(
     rows: list[tuple[int, list[str]]], header: list[str], folder: Path, files: dict[str, list[str]], limits: Limits
-) -> Iterator[tuple[Entry, Source]]:
+) -> Iterator[tuple[Entry, Parsable]]:
     for number, row in rows:
         entry = Entry(number, row[0], dict(zip(header, row, strict=False)))
         names = _find(row[0], files)

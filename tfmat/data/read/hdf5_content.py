@@ -14,7 +14,7 @@ from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 
 SECONDS = 60.0
-"""Longest time that a file is read."""
+"""Longest time that reading a file may take [s]."""
 MEMORY = 4 << 30
 """Most memory of the process that reads it [B]."""
 LARGEST = 10_000_000
@@ -23,7 +23,7 @@ LARGEST = 10_000_000
 
 @dataclass(frozen=True)
 class Content:
-    """What is below one group of a file.
+    """What one group of an HDF5 file holds.
 
     Attributes:
         attributes: of the file itself, those that are text.
@@ -56,7 +56,7 @@ def read_hdf5(path: str | os.PathLike[str], group: str) -> Content:
 
 
 def load(path: str, group: str) -> dict[str, Any]:
-    """JSON-able content of the file; runs in the other process."""
+    """The content of the file as values that JSON can hold. This runs in the other process."""
     import h5py
 
     arrays: dict[str, Any] = {}

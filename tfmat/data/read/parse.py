@@ -1,4 +1,4 @@
-"""CIF and POSCAR text to crystals. Runs in worker processes (`tfmat.data.workers`): parsing is slow and may hang."""
+"""Parse CIF and POSCAR text in worker processes (`tfmat.data.workers`), as that is slow and may hang, and remember what was parsed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ _LOGGER = logging.getLogger("tfmat")
 VERSION = 2
 """Raised whenever the same text gives another crystal."""
 WORTH = 200
-"""So many crystals must have been parsed anew for the cache to be written."""
+"""Number of crystals that must have been parsed anew for the cache to be written."""
 _TOGETHER = 4096
 _Context = TypeVar("_Context")
 
@@ -102,9 +102,9 @@ class Parsed:
     """What was parsed of one folder or file, kept as one entry of a `RecordCache`.
 
     Args:
-        cache: where; `None` keeps nothing.
+        cache: where it is kept; `None` keeps nothing.
         source: the folder or file.
-        limits: enter what a crystal is known by.
+        limits: a crystal that was parsed under other limits is not known.
     """
 
     def __init__(self, cache: RecordCache | None, source: Path, limits: Limits) -> None:

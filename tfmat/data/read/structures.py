@@ -29,10 +29,10 @@ _NOT_CELLS = frozenset({STRUCTURE, "cell", "species", "frac", "lattice", "sites"
 _LOOKED_AT = 100
 _TOGETHER = 1024
 
-Source = Crystal | Request | InputError
+Parsable = Crystal | Request | InputError
 """A crystal, what a worker is to parse, or why there is neither."""
 Row = tuple[int, dict[str, Any] | InputError]
-"""Number of a row, and its cells or why there are none."""
+"""The number of a row, and its cells or the reason why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Reading:
     """How crystals are read.
 
     Attributes:
-        limits: what is still read.
-        processes: how many parse CIF and POSCAR text; `None`: one a core.
+        limits: the largest files and crystals that are read.
+        processes: how many parse CIF and POSCAR text; `None` means one per core.
         cache: keeps what was parsed, so that a file with the same content is not parsed again.
-        report: progress callback.
-        workers: `parsers` that are there already, and stay.
+        report: called with the rows done and the rows in all, 0 where that is not known.
+        workers: processes of `parsers` that run already, and are not stopped at the end.
         disordered: of a crystal with partially occupied sites the formula is read. Otherwise it is refused.
     """
 
@@ -107,7 +107,7 @@ class Collected:
 
 
 def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
-    """Processes that parse CIF and POSCAR text, see `Reading`."""
+    """Make the processes that parse CIF and POSCAR text, see `Reading`."""
     return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.read.cif")
 
 
@@ -156,7 +156,7 @@ def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_colu
     Args:
         path: the file.
         rejections: takes rows that are no usable crystal, and every further row of an id.
-        how: see there.
+        how: limits, processes and so on, see `Reading`.
         id_column: default: ``id`` if there is one; otherwise the rows' numbers are the ids.
     """
     rows = _csv_rows(path, how.limits) if table_kind(path) == "CSV" else _json_rows(path, how.limits)
@@ -165,13 +165,13 @@ def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_colu
     return found
 
 
-def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Reading, total: int = 0) -> None:
+def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Reading, total: int = 0) -> None:
     """Parse what is to be parsed, in other processes, and keep or reject every entry, in order.
 
     Args:
         entries: the rows.
         into: takes what is kept.
-        how: see there.
+        how: limits, processes and so on, see `Reading`.
         total: number of entries if it is known.
     """
     parsed = Parsed(how.cache, Path(into.source), how.limits)
@@ -208,11 +208,11 @@ def collect(entries: Iterable[tuple[Entry, Source]], into: Collected, how: Readi
 
 
 def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Crystal | str | InputError]:
-    """The crystal of each CIF or POSCAR file or text, its formula if it is disordered, or why there is neither; in order.
+    """Give the crystal of each CIF or POSCAR file or text, its formula if it is disordered, or why there is neither; in order.
 
     Args:
         sources: paths whose names `kind_of` knows, or text.
-        how: see there; nothing is cached.
+        how: limits, processes and so on, see `Reading`; nothing is cached.
     """
     tasks = ((source, _request_of(source, how.limits, disordered=how.disordered)) for source in sources)
     found = list[Crystal | str | InputError]()
@@ -252,7 +252,7 @@ def _about(error: InputError) -> InputError:
     return InputError(f"{name}{error.problem}", expected=error.expected)
 
 
-def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: Limits) -> Iterator[tuple[Entry, Source]]:
+def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: Limits) -> Iterator[tuple[Entry, Parsable]]:
     for number, record in rows:
         if isinstance(record, InputError):
             yield Entry(number, "", {}), record
@@ -271,7 +271,7 @@ def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: L
             yield entry, error
 
 
-def _source(record: Mapping[str, Any], folder: Path, limits: Limits) -> Source:
+def _source(record: Mapping[str, Any], folder: Path, limits: Limits) -> Parsable:
     inner = record.get(STRUCTURE)
     if isinstance(inner, dict):
         return crystal_from_record(inner, limits)

@@ -76,10 +76,10 @@ def read_user_data(
             crystals. Default: crystals where there are any.
         require_targets: `False` for materials to predict.
         strict: the first bad row is an error. Otherwise bad rows are returned as rejections.
-        limits: what is still read.
-        processes: how many parse structure files. Default: one a core.
+        limits: the largest files and crystals that are read.
+        processes: how many parse structure files. Default: one per core.
         cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
-        report: progress callback.
+        report: called with the rows done and the rows in all, 0 where that is not known.
 
     Raises:
         InputError: the file as a whole cannot be read, a column is missing, or no row is usable; with `strict`, a row is bad.
@@ -112,9 +112,9 @@ def _crystals(found: Collected, targets: tuple[str, ...] | None, require_targets
     if found.crystals is None:
         raise _nothing_left(found.source, found.rejections, found.read)
     cells = found.cells
-    names = choose_targets(cells, targets, {"id"}, require_targets=require_targets)
-    values, good = read_targets(cells, names, found.rejections)
-    return _finish(found.crystals, found.ids, values, cells, good, found.rejections, found.read, "crystal", require_targets)
+    values, good = read_targets(cells, choose_targets(cells, targets, {"id"}, require_targets=require_targets), found.rejections)
+    table = Table(found.crystals, values, found.ids, cells.rows, cells.source)
+    return _without_rejected(UserData(table, cells, "crystal", (), found.read), good, found.rejections, require_targets)
 
 
 def _formulas(
@@ -131,7 +131,8 @@ def _formulas(
     _check_formulas(materials, ids, cells, good, rejections)
     if id_column_of(cells, id_column):
         _check_ids(ids, cells, good, rejections)
-    return _finish(materials, ids, values, cells, good, rejections, read, "composition", require_targets)
+    table = Table(materials, values, ids, cells.rows, cells.source)
+    return _without_rejected(UserData(table, cells, "composition", (), read), good, rejections, require_targets)
 
 
 def _check_formulas(materials: list[Any], ids: list[str], cells: Cells, good: np.ndarray, rejections: Rejections, rows: int = 512) -> None:
@@ -175,21 +176,11 @@ def _check_ids(ids: list[str], cells: Cells, good: np.ndarray, rejections: Rejec
             rejections.add(error, file=cells.source, row=row, identifier=identifier)
 
 
-def _finish(
-    materials: Any,
-    ids: list[str],
-    values: dict[str, np.ndarray],
-    cells: Cells,
-    good: np.ndarray,
-    rejections: Rejections,
-    read: int,
-    material: Material,
-    require_targets: bool,
-) -> UserData:
-    """Leave the rejected rows out."""
+def _without_rejected(data: UserData, good: np.ndarray, rejections: Rejections, require_targets: bool) -> UserData:
+    """Leave out the rows that are not `good`."""
+    table, cells = data.table, data.cells
     if not good.any():
-        raise _nothing_left(cells.source, rejections, read)
-    table = Table(materials, values, ids, cells.rows, cells.source)
+        raise _nothing_left(cells.source, rejections, data.read)
     if not good.all():
         kept = np.flatnonzero(good)
         table = table.subset(kept)
@@ -197,7 +188,7 @@ def _finish(
         cells = replace(cells, columns=columns, rows=cells.rows[kept])
     if require_targets:
         check_any_value(table.targets, cells.source)
-    return UserData(table, cells, material, tuple(rejections.found), read)
+    return replace(data, table=table, cells=cells, rejections=tuple(rejections.found))
 
 
 def _nothing_left(source: str, rejections: Rejections, read: int) -> InputError:
