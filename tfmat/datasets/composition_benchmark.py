@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import gzip
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, data_dir
 from tfmat.errors import InputError
 from tfmat.target import Task
 
@@ -78,7 +76,6 @@ def _read_sets() -> Iterator[_Set]:
 _SETS = {one.name: one for one in _read_sets()}
 _BENCHMARK = tuple(one for one in _SETS.values() if one.family != "Matbench")
 _MATBENCH_SETS = tuple(one for one in _SETS.values() if one.family == "Matbench")
-_PARTS = ("train", "val", "test")
 ALIASES = {"elasticity_log10_g_vrh": "elasticity_log10(G_VRH)", "elasticity_log10_k_vrh": "elasticity_log10(K_VRH)"}
 """Other spellings that need no quoting in a shell."""
 
@@ -86,10 +83,10 @@ ALIASES = {"elasticity_log10_g_vrh": "elasticity_log10(G_VRH)", "elasticity_log1
 def _stored(one: _Set) -> dict[str, str]:
     """Stored split -> file below the folder ``composition``, without ``.gz``."""
     if one in _BENCHMARK:
-        return {split: f"benchmark_data/{one.name}/{part}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+        return {split: f"benchmark_data/{one.name}/{part}.csv" for split, part in SHORT_SPLITS.items()}
     files = dict.fromkeys(SPLITS, f"matbench/{one.name}.csv")
     for fold in range(FOLDS):
-        files |= {f"fold{fold}_{split}": f"matbench_cv/{one.name}/{part}{fold}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+        files |= {f"fold{fold}_{split}": f"matbench_cv/{one.name}/{part}{fold}.csv" for split, part in SHORT_SPLITS.items()}
     return files
 
 
@@ -195,26 +192,11 @@ def _files(one: _Set, download: Download | None) -> Files:
 
 
 def _examples(one: _Set, files: Files, split: str) -> Iterator[Example]:
-    """The rows of a file as they stand there (nothing is averaged), one held at a time; of a whole Matbench set those of one split."""
-    chosen = None
-    if one in _MATBENCH_SETS and split in SPLITS:
-        formulas = [formula for _, formula, _ in _rows(files[split])]
-        chosen = frozenset(split_by_hash(formulas)[split].tolist())
-    for position, (row, formula, value) in enumerate(_rows(files[split])):
-        if chosen is None or position in chosen:
-            yield {"id": str(row), "formula": formula, one.target: value}
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
-    """Row (the header is 1), formula and value."""
-    number = 1
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as stream:
-            for number, record in enumerate(csv.DictReader(stream, strict=True), start=2):
-                yield number, record["formula"].strip(), float(record["target"])
-    except (OSError, EOFError, zlib.error, csv.Error, ValueError, KeyError, AttributeError, TypeError) as error:
-        problem = f"cannot be read ({error})"
-        raise InputError(problem, expected="columns formula and target", file=str(path), row=number + 1) from None
+    """The rows of a file as they stand there (nothing is averaged); of a whole Matbench set those of one split."""
+    table = _read(files[split], one)
+    whole = one in _MATBENCH_SETS and split in SPLITS
+    for i in split_by_hash(table.materials)[split].tolist() if whole else range(len(table)):
+        yield {"id": str(table.rows[i]), "formula": table.materials[i], one.target: float(table.targets[one.target][i])}
 
 
 def _source(one: _Set) -> Source:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurize import Usable, featurize_table, featurize_usable
+from tfmat.data.featurize import Usable, featurize_usable
 from tfmat.data.rejections import Rejections
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
@@ -235,10 +235,3 @@ class Dataset:
             tasks={name: self.tasks[name] for name in targets},
             splits={split: replace(table, targets={name: table.targets[name] for name in targets}) for split, table in self.splits.items()},
         )
-
-
-def usable_rows(data: Table | Dataset, split: str, featurizer: Featurizer, cache: RecordCache | None = None) -> Usable:
-    """Rows, featurized: of a dataset those of `split` that can be; all of a table, where one that cannot is an `InputError`."""
-    if isinstance(data, Dataset):
-        return data.usable(split, featurizer, cache)
-    return Usable(data, featurize_table(data, featurizer, cache))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "jarvis_dft_3d"
@@ -19,7 +19,6 @@ URL = "https://pages.nist.gov/jarvis_leaderboard"
 DOWNLOAD = "https://ndownloader.figshare.com/files/29204826"
 CITATION = "K. Choudhary et al., npj Comput. Mater. 6, 173 (2020), doi 10.1038/s41524-020-00440-1; npj Comput. Mater. 10, 93 (2024)"
 LICENCE = "splits MIT (jarvis_leaderboard); the terms of the data not verified"
-_STORED = {"train": "train", "validation": "val", "test": "test"}
 # No checksum of this file is published: its rows are checked against the ids of the official splits instead.
 _STRUCTURES = ("jdft_3d-8-18-2021.json", "jdft_3d-8-18-2021.json.zip", "jdft_3d-8-18-2021.json.gz")
 
@@ -32,12 +31,12 @@ _TASKS = {
     "mbj_bandgap": ("band_gap", "eV", "band gap (TBmBJ)", (14_535, 1_817, 1_815)),
 }
 _SUBSET = {
-    "formation_energy_per_atom": ("formation_energy_peratom", "eV/atom", "formation energy (OptB88vdW)"),
-    "band_gap": ("optb88vdw_bandgap", "eV", "band gap (OptB88vdW)"),
-    "band_gap_mbj": ("mbj_bandgap", "eV", "band gap (TBmBJ)"),
-    "energy_above_hull": ("ehull", "eV/atom", "energy above the convex hull (OptB88vdW)"),
+    "formation_energy_per_atom": "formation_energy_peratom",
+    "band_gap": "optb88vdw_bandgap",
+    "band_gap_mbj": "mbj_bandgap",
+    "energy_above_hull": "ehull",
 }
-
+"""Target of the subset -> task."""
 
 LEADERBOARD = Archive(
     package="jarvis_leaderboard",
@@ -68,7 +67,7 @@ def _files(task: str, download: Download | None) -> Files:
 def _examples(task: str, files: Files, split: str) -> Iterator[Example]:
     target = _TASKS[task][0]
     try:
-        values = dict(read_json(files["splits"])[_STORED[split]])
+        values = dict(read_json(files["splits"])[SHORT_SPLITS[split]])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"is not a list of splits ({error!r})", file=str(files["splits"])) from None
     for number, record in enumerate(read_array(files["structures"]), start=1):
@@ -91,8 +90,7 @@ def _subset_files(download: Download | None) -> Files:
 
 
 def _subset_examples(files: Files, split: str) -> Iterator[Example]:
-    keys = {target: key for target, (key, _, _) in _SUBSET.items()}
-    return (row for row, record in read_lines(files["all"], keys) if record.get("official_split") == _STORED[split])
+    return (row for row, record in read_lines(files["all"], _SUBSET) if record.get("official_split") == SHORT_SPLITS[split])
 
 
 _COMMON: dict[str, Any] = dict(
@@ -107,7 +105,7 @@ def _task(task: str) -> Source:
         config=task,
         title=title,
         units={target: unit},
-        splits=dict(zip(_STORED, rows, strict=True)),
+        splits=dict(zip(SHORT_SPLITS, rows, strict=True)),
         origin="figshare file 29204826; splits: PyPI wheel jarvis_leaderboard 2024.10.30",
         size=None,
         files=functools.partial(_files, task),
@@ -120,8 +118,8 @@ SUBSET = Source(
     name=f"{BUILDER}/subset",
     config="subset",
     title="940 crystals of JARVIS-DFT, 1.7 % of it",
-    units={target: unit for target, (_, unit, _) in _SUBSET.items()},
-    meanings={target: meaning for target, (_, _, meaning) in _SUBSET.items()},
+    units={target: _TASKS[task][1] for target, task in _SUBSET.items()},
+    meanings={target: _TASKS[task][2] for target, task in _SUBSET.items()},
     splits={"train": 739, "validation": 105, "test": 96},
     origin="TFMAT_DATA_DIR only",
     size=None,

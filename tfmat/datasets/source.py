@@ -15,6 +15,8 @@ from tfmat.target import Task
 Example = dict[str, Any]
 """``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
 Files = Mapping[str, Path]
+SHORT_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+"""Split -> what many publishers call it."""
 
 
 def data_dir() -> Path | None:

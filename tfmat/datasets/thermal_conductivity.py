@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.datasets.crystal_files import hash_part, read_lines
-from tfmat.datasets.source import Absent, Download, Example, Files, Source, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, mirrored
 
 BUILDER = "thermal_conductivity"
 DESCRIPTION = "Crystals with their lattice thermal conductivity at 300 K."
@@ -19,7 +19,6 @@ UNIT = "W/(m K)"
 URL = "https://github.com/liudakl/ParAIsite"
 PARAISITE = "L. Klochko and M. d'Aquin, Phys. Chem. Chem. Phys. (2026), doi 10.1039/D5CP04401D; arXiv 2411.18259"
 _FILES = {"dataset1": ("Dataset1",), "dataset2": ("Dataset2",), "mix": ("Dataset1", "Dataset2"), "aflow": ("AFLOW_icsd_5578",)}
-_STORED = {"train": "train", "validation": "val", "test": "test"}
 
 
 def paraisite_file(stem: str, name: str) -> Path:
@@ -46,7 +45,7 @@ def _examples(files: Files, split: str) -> Iterator[Example]:
 
 def _aflow_examples(files: Files, split: str) -> Iterator[Example]:
     for row, record in read_lines(files["AFLOW_icsd_5578"], {TARGET: "kappa_agl_300K"}):
-        if record.get("kappa_agl_300K") is not None and record.get("crabnet_split") == _STORED[split]:
+        if record.get("kappa_agl_300K") is not None and record.get("crabnet_split") == SHORT_SPLITS[split]:
             yield row
 
 
@@ -66,7 +65,7 @@ def _own(config: str, title: str, splits: tuple[int, int, int]) -> Source:
         name=f"{BUILDER}/{config}",
         config=config,
         title=title,
-        splits=dict(zip(_STORED, splits, strict=True)),
+        splits=dict(zip(SHORT_SPLITS, splits, strict=True)),
         citation=PARAISITE,
         licence="none given (ParAIsite)",
         files=functools.partial(_files, config),
