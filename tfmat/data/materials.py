@@ -24,7 +24,7 @@ from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, read_cells, read_ta
 from tfmat.data.read.crystal import crystal_from_record
 from tfmat.data.read.folder import structure_files
 from tfmat.data.read.parse import kind_of
-from tfmat.data.read.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
+from tfmat.data.read.structures import STRUCTURE, Reading, holds_structures, names_formulas, read_structure_files
 from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.workers import Workers
@@ -284,10 +284,9 @@ def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMat
 
 def _table(path: Path, formula_column: str | None, kind: Material, progress: ShowsReading) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
-    wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
     rejections = Rejections()
     with progress(f"reading {path}") as report:
-        if holds_structures(path) and not (kind == "composition" and wanted & set(column_names(path))):
+        if holds_structures(path) and not (kind == "composition" and names_formulas(path, formula_column)):
             data = read_user_data(path, require_targets=False, report=report)
             table, rejections.found = data.table, list(data.rejections)
         else:

@@ -42,7 +42,7 @@ def read_folder(
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
         entries: list[tuple[Entry, Parsable]] = [
-            (Entry(None, stem if len(names) == 1 else name, {}), request(limits, path=folder / name, kind=str(kind_of(name))))
+            (Entry(None, stem if len(names) == 1 else name, {}), request(folder / name, limits))
             for stem, names in sorted(files.items())
             for name in names
         ]
@@ -145,7 +145,7 @@ def _entries(
         elif len(names) > 1:
             yield entry, InputError(f"several files for id {row[0][:60]!r}: {', '.join(names[:4])}", expected="one")
         else:
-            yield entry, request(limits, path=folder / names[0], kind=str(kind_of(names[0])))
+            yield entry, request(folder / names[0], limits)
 
 
 def _tell_unused(files: dict[str, list[str]], used: set[str], folder: Path, found: Collected, header: list[str]) -> None:

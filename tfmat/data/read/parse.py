@@ -50,10 +50,12 @@ def stem_of(name: str) -> str:
     return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
 
 
-def request(limits: Limits, *, path: Path | None = None, text: str | None = None, kind: str, disordered: bool = False) -> Request:
-    """The call of `parse_in_worker` for a file's `path`, or for `text`."""
-    where = {"path": None if path is None else str(path), "text": text}
-    return Request(f"{__name__}:parse_in_worker", where | {"kind": kind, "limits": dataclasses.asdict(limits), "disordered": disordered})
+def request(source: Path | str, limits: Limits, *, disordered: bool = False) -> Request:
+    """The call of `parse_in_worker` for a file whose name `kind_of` knows, or for text."""
+    in_file = isinstance(source, Path)
+    kind = str(kind_of(source.name)) if isinstance(source, Path) else "cif" if "_cell" in source else "poscar"
+    where = {"path": str(source) if in_file else None, "text": None if in_file else source, "kind": kind}
+    return Request(f"{__name__}:parse_in_worker", where | {"limits": dataclasses.asdict(limits), "disordered": disordered})
 
 
 def parse_in_worker(

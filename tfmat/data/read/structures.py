@@ -137,6 +137,11 @@ def column_names(path: Path, limits: Limits = LIMITS) -> list[str]:
     return next((list(record) for _, record in rows if not isinstance(record, InputError)), [])
 
 
+def names_formulas(path: Path, formula_column: str | None, limits: Limits = LIMITS) -> bool:
+    """Whether a file has a column of formulas."""
+    return bool(set(column_names(path, limits)) & ({formula_column} if formula_column else set(FORMULA_COLUMNS)))
+
+
 def _describes_crystal(line: str) -> bool:
     try:
         record = json.loads(line)
@@ -214,7 +219,7 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Cr
         sources: paths whose names `kind_of` knows, or text.
         how: limits, processes and so on, see `Reading`; nothing is cached.
     """
-    tasks = ((source, _request_of(source, how.limits, disordered=how.disordered)) for source in sources)
+    tasks = ((source, request(source, how.limits, disordered=how.disordered)) for source in sources)
     found = list[Crystal | str | InputError]()
     with _parsers(how) as workers:
         for source, answer in workers.map(tasks):
@@ -227,23 +232,13 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Cr
     return found
 
 
-def _request_of(source: Path | str, limits: Limits, *, disordered: bool = False) -> Request:
-    if isinstance(source, Path):
-        return request(limits, path=source, kind=str(kind_of(source.name)), disordered=disordered)
-    return request(limits, text=source, kind="cif" if "_cell" in source else "poscar", disordered=disordered)
-
-
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
     return contextlib.nullcontext(how.workers) if how.workers is not None else parsers(how.limits, how.processes)
 
 
 def _crystal(answer: Any) -> Crystal | InputError:
     """What a worker answered, or what was known before."""
-    if isinstance(answer, dict):
-        return from_json(answer)
-    if not isinstance(answer, (Crystal, InputError)):
-        raise TypeError(f"not a crystal: {type(answer)}")
-    return answer
+    return from_json(answer) if isinstance(answer, dict) else answer
 
 
 def _about(error: InputError) -> InputError:
@@ -280,11 +275,10 @@ def _source(record: Mapping[str, Any], folder: Path, limits: Limits) -> Parsable
     if not inner.strip():
         raise InputError("no structure", expected="CIF text or the path of a structure file")
     if "\n" in inner.strip():
-        return _request_of(inner, limits)
-    kind = kind_of(inner)
-    if kind is None:
+        return request(inner, limits)
+    if kind_of(inner) is None:
         raise InputError(f"{inner[:60]!r} is neither CIF text nor the name of a structure file", expected="a name such as NaCl.cif")
-    return request(limits, path=folder / inner, kind=kind)
+    return request(folder / inner, limits)
 
 
 def _json_rows(path: Path, limits: Limits) -> Iterator[Row]:

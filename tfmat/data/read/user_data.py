@@ -15,7 +15,6 @@ from tfmat.data.cache import RecordCache
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits
 from tfmat.data.read.cells import (
-    FORMULA_COLUMNS,
     Cells,
     check_any_value,
     choose_targets,
@@ -25,7 +24,7 @@ from tfmat.data.read.cells import (
     read_targets,
 )
 from tfmat.data.read.folder import read_folder
-from tfmat.data.read.structures import Collected, Reading, column_names, holds_structures, read_structures
+from tfmat.data.read.structures import Collected, Reading, holds_structures, names_formulas, read_structures
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -93,7 +92,7 @@ def read_user_data(
         if require_targets and not folder_targets:
             raise InputError("no id_prop.csv", expected="rows of id,target beside the structure files", file=str(source))
         names = folder_targets
-    elif holds_structures(source, limits) and not (material == "composition" and _names_formulas(source, formula_column, limits)):
+    elif holds_structures(source, limits) and not (material == "composition" and names_formulas(source, formula_column, limits)):
         found = read_structures(source, rejections, how, id_column=id_column)
     else:
         if material == "crystal":
@@ -101,11 +100,6 @@ def read_user_data(
         cells = read_cells(source, rejections=rejections, limits=limits)
         return _formulas(cells, names, formula_column, id_column, require_targets, rejections)
     return _crystals(found, names, require_targets)
-
-
-def _names_formulas(source: Path, formula_column: str | None, limits: Limits) -> bool:
-    wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
-    return bool(wanted & set(column_names(source, limits)))
 
 
 def _crystals(found: Collected, targets: tuple[str, ...] | None, require_targets: bool) -> UserData:
