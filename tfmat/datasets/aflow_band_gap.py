@@ -29,7 +29,6 @@ SOURCES = (
     Source(
         name=BUILDER,
         builder=BUILDER,
-        config=BUILDER,
         version=VERSION,
         title="band gap (DFT), known per formula only",
         material="crystal",
@@ -40,7 +39,6 @@ SOURCES = (
         licence="AFLOW's terms not verified; none given (ParAIsite)",
         url="https://aflow.org",
         origin="TFMAT_DATA_DIR only (ParAIsite's repository, converted; AFLUX: catalog ICSD, PAW_PBE, Egap)",
-        size=None,
         files=_files,
         examples=_examples,
         notes="The gap is known per formula only: it may be another polymorph's. The split is tfmat's own, by the hash of the formula.",

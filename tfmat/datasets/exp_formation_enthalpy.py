@@ -73,7 +73,6 @@ SOURCES = (
     Source(
         name=NAME,
         builder=BUILDER,
-        config=NAME,
         version=VERSION,
         title="measured formation enthalpies of inorganic compounds at 298 K",
         material="composition",

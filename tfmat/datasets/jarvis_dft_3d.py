@@ -102,12 +102,10 @@ def _task(task: str) -> Source:
     target, unit, title, rows = _TASKS[task]
     return Source(
         name=f"{BUILDER}/{task}",
-        config=task,
         title=title,
         units={target: unit},
         splits=dict(zip(SHORT_SPLITS, rows, strict=True)),
         origin="figshare file 29204826; splits: PyPI wheel jarvis_leaderboard 2024.10.30",
-        size=None,
         files=functools.partial(_files, task),
         examples=functools.partial(_examples, task),
         **_COMMON,
@@ -116,13 +114,11 @@ def _task(task: str) -> Source:
 
 SUBSET = Source(
     name=f"{BUILDER}/subset",
-    config="subset",
     title="940 crystals of JARVIS-DFT, 1.7 % of it",
     units={target: _TASKS[task][1] for target, task in _SUBSET.items()},
     meanings={target: _TASKS[task][2] for target, task in _SUBSET.items()},
     splits={"train": 739, "validation": 105, "test": 96},
     origin="TFMAT_DATA_DIR only",
-    size=None,
     files=_subset_files,
     examples=_subset_examples,
     notes="For trying things out: each id keeps its official split, but scores cannot be compared with the leaderboard's.",

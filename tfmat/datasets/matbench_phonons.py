@@ -76,7 +76,6 @@ SOURCES = (
     Source(
         name=BUILDER,
         builder=BUILDER,
-        config=BUILDER,
         version=VERSION,
         title="frequency of the last peak of the phonon DOS (DFPT)",
         material="crystal",
@@ -88,7 +87,6 @@ SOURCES = (
         licence="MIT (Matbench)",
         url="https://matbench.materialsproject.org",
         origin="Matbench v0.1; folds: PyPI wheel matbench 0.6",
-        size=None,
         files=_files,
         examples=_examples,
         notes="A stored split `foldK` is the test part of Matbench's fold K; the other four are what it is trained and validated on.",

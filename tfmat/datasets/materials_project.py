@@ -93,12 +93,10 @@ _COMMON: dict[str, Any] = dict(
     citation=CITATION,
     licence=LICENCE,
     url=URL,
-    size=None,
     official_split=True,
 )
 MP2018 = Source(
     name="mp2018",
-    config="mp2018",
     title="crystals of MP-2018.6.1 (DFT)",
     splits={"train": 60_000, "validation": 5_000, "test": 4_239},
     origin="figshare file 26724977 (megnet.json)",
@@ -109,7 +107,6 @@ MP2018 = Source(
 )
 SUBSET = Source(
     name="mp2018_subset",
-    config="mp2018_subset",
     title="56 % subset of MP-2018.6.1 (DFT)",
     splits={"train": 33_720, "validation": 2_795, "test": 2_370},
     origin="figshare file 26724977 (megnet.json), the rows that tfmat lists",

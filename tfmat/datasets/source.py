@@ -53,7 +53,6 @@ class Source:
     Attributes:
         name: as passed to `tfmat.datasets.load`.
         builder: name of the TFDS builder.
-        config: of the builder.
         version: of the rows, values and splits.
         title: one line.
         material: what the materials are.
@@ -63,7 +62,6 @@ class Source:
         licence: of the data.
         url: where it is described.
         origin: where a user gets it.
-        size: of the download [B]; `None` where it is unknown or the set is not distributed.
         files: the files, from ``TFMAT_DATA_DIR`` if that is set, else downloaded by the function passed; `Absent` if that is `None`.
         examples: the rows of one stored split, read one after the other.
         meanings: target -> one line; default: the title.
@@ -71,11 +69,12 @@ class Source:
         official_split: whether train, validation and test, or the folds, are published ones.
         folds: number of published cross-validation folds.
         notes: what a user should know before quoting a score.
+        config: of the builder; default: what follows the last slash of the name.
+        size: of the download [B]; `None` where it is unknown or the set is not distributed.
     """
 
     name: str
     builder: str
-    config: str
     version: str
     title: str
     material: Material
@@ -85,7 +84,6 @@ class Source:
     licence: str
     url: str
     origin: str
-    size: int | None
     files: Callable[[Download | None], Files]
     examples: Callable[[Files, str], Iterator[Example]]
     meanings: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +91,11 @@ class Source:
     official_split: bool = False
     folds: int = 0
     notes: str = ""
+    config: str = ""
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config or self.name.rpartition("/")[2])
 
     @property
     def rows(self) -> int:

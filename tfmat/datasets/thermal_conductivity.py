@@ -56,14 +56,12 @@ _COMMON: dict[str, Any] = dict(
     units={TARGET: UNIT},
     url=URL,
     origin="TFMAT_DATA_DIR only (ParAIsite's repository, converted)",
-    size=None,
 )
 
 
 def _own(config: str, title: str, splits: tuple[int, int, int]) -> Source:
     return Source(
         name=f"{BUILDER}/{config}",
-        config=config,
         title=title,
         splits=dict(zip(SHORT_SPLITS, splits, strict=True)),
         citation=PARAISITE,
@@ -81,7 +79,6 @@ SOURCES = (
     _own("mix", "lattice thermal conductivity at 300 K, dataset1 and dataset2", (182, 24, 32)),
     Source(
         name=f"{BUILDER}/aflow",
-        config="aflow",
         title="lattice thermal conductivity at 300 K (AFLOW, AGL)",
         splits={"train": 2_284, "validation": 494, "test": 491},
         citation="S. Curtarolo et al., Comput. Mater. Sci. 58, 218 (2012), doi 10.1016/j.commatsci.2012.02.005; " + PARAISITE,
