@@ -1,4 +1,4 @@
-"""Featurized examples kept on disk, so that a dataset is featurized once."""
+"""Featurized examples on disk in ``.npy`` files, so that a dataset is featurized once: written part by part, mapped, never unpickled."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from tfmat.records import Records
 _LOGGER = logging.getLogger("tfmat")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _LEFT_BEHIND_SECONDS = 24 * 3600.0
+ENTRY = "entry.json"
+CHECKED_BYTES = 64 * 2**20
+"""Larger arrays are mapped; of these the size is checked and not the checksum, so that opening them takes no time."""
 
 
 @dataclass(frozen=True)
@@ -180,11 +183,6 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-ENTRY = "entry.json"
-CHECKED_BYTES = 64 * 2**20
-"""Larger arrays are mapped; of these the size is checked and not the checksum, so that opening them takes no time."""
 
 
 class RecordWriter:

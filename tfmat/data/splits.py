@@ -1,4 +1,4 @@
-"""Training, validation and test rows."""
+"""Training, validation and test rows: at random, by the hash of the formula, by whole groups of one formula, as a column or file says."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
 
 SPLITS = ("train", "validation", "test")
+Method = Literal["random", "hash", "formula", "chemical_system", "column", "file"]
+SPELLINGS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+"""What a column or file of splits may hold (in any case), and what is meant."""
+_FRACTION_STEP = 1e-5
 
 
 def split_by_hash(
@@ -82,12 +86,6 @@ def _draw(material: Any, salt: str) -> float:
     """A number in [0, 1) that depends on the formula's text alone."""
     text = "".join(str(material if isinstance(material, str) else getattr(material, "formula", material)).split())
     return (int.from_bytes(hashlib.sha256(f"{salt}{text}".encode()).digest()[:8], "big") >> 11) / 2.0**53
-
-
-Method = Literal["random", "hash", "formula", "chemical_system", "column", "file"]
-SPELLINGS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-"""What a column or file of splits may hold (in any case), and what is meant."""
-_FRACTION_STEP = 1e-5
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Materials with their measured or computed properties: what readers return and datasets hold."""
+"""Materials with their measured or computed properties: what readers return, datasets hold, and models learn once it is checked."""
 
 from __future__ import annotations
 

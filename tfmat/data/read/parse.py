@@ -26,6 +26,13 @@ from tfmat.records import Records
 CIF_SUFFIXES = (".cif", ".mcif")
 POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
 _POSCAR_NAMES = ("poscar", "contcar")
+_LOGGER = logging.getLogger("tfmat")
+VERSION = 2
+"""Raised whenever the same text gives another crystal."""
+WORTH = 200
+"""Number of crystals that must have been parsed anew for the cache to be written."""
+_TOGETHER = 4096
+_Context = TypeVar("_Context")
 
 
 def kind_of(name: str) -> str | None:
@@ -89,15 +96,6 @@ def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:
         raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
     except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
         raise InputError(f"cannot be read as {kind.upper()} ({type(error).__name__})", expected="one crystal") from None
-
-
-_LOGGER = logging.getLogger("tfmat")
-VERSION = 2
-"""Raised whenever the same text gives another crystal."""
-WORTH = 200
-"""Number of crystals that must have been parsed anew for the cache to be written."""
-_TOGETHER = 4096
-_Context = TypeVar("_Context")
 
 
 class Parsed:
