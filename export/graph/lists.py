@@ -97,7 +97,9 @@ def bonds_of(receivers: Any, senders: Any, distances: Any) -> dict[str, Any]:
     return ends | {"distances": distances, "bond_multiplicity": tf.ones_like(receivers)}
 
 
-def bonds_and_pairs_of(receivers: Any, senders: Any, vectors: Any, sites: Any) -> dict[str, Any]:
+def bonds_and_pairs_of(
+    receivers: Any, senders: Any, vectors: Any, sites: Any, angle_neighbors: int | None = None, tolerance: float = 0.0
+) -> dict[str, Any]:
     """The network's keys of bonds and of pairs of bonds.
 
     Args:
@@ -105,6 +107,8 @@ def bonds_and_pairs_of(receivers: Any, senders: Any, vectors: Any, sites: Any) -
         senders: int32 (E,), numbers of the sites from which they come.
         vectors: float32 (E, 3), from the receiver to the sender [Å].
         sites: int32, number of sites.
+        angle_neighbors: pairs are of bonds from so many nearest neighbours of a site alone, as of `NeighborFeaturizer`; None for all.
+        tolerance: and from those at most this much farther than the last of them [Å].
     """
     distances = tf.norm(vectors, axis=1)
     arrows = vectors / distances[:, None]
@@ -112,6 +116,13 @@ def bonds_and_pairs_of(receivers: Any, senders: Any, vectors: Any, sites: Any) -
     first = tf.cumsum(arriving, exclusive=True)
     pair_receivers, place = expand(tf.gather(arriving, senders))
     pair_senders = tf.gather(tf.gather(first, senders), pair_receivers) + place
+    if angle_neighbors is not None:
+        nearest_first = tf.argsort(distances)
+        by_site = tf.gather(nearest_first, tf.argsort(tf.gather(receivers, nearest_first), stable=True))
+        limits = tf.gather(tf.gather(distances, by_site), tf.gather(first, receivers) + angle_neighbors - 1) + tolerance
+        paired = distances <= limits
+        kept = tf.logical_and(tf.gather(paired, pair_receivers), tf.gather(paired, pair_senders))
+        pair_receivers, pair_senders = (tf.boolean_mask(column, kept) for column in (pair_receivers, pair_senders))
     cosines = -tf.reduce_sum(tf.gather(arrows, pair_receivers) * tf.gather(arrows, pair_senders), axis=1)
     ends = {"pair_receivers": pair_receivers, "pair_senders": pair_senders}
     pairs = ends | {"cosines": cosines, "pair_multiplicity": tf.ones_like(pair_receivers)}

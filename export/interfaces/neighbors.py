@@ -73,7 +73,11 @@ class NeighborInterface(CrystalInterface):
         neighbors = tf.cast(tf.gather_nd(arrays["neighbors"], filled), tf.int64)
         senders = tf.gather_nd(number, tf.stack([filled[:, 0], neighbors], axis=1))
         sites = sites_of(arrays["species"])
-        return sites | bonds_and_pairs_of(receivers, senders, tf.gather_nd(arrays["vectors"], filled), tf.size(sites["species"]))
+        return sites | self._bonds_and_pairs(receivers, senders, tf.gather_nd(arrays["vectors"], filled), tf.size(sites["species"]))
+
+    def _bonds_and_pairs(self, receivers: Any, senders: Any, vectors: Any, sites: Any) -> dict[str, Any]:
+        """See `bonds_and_pairs_of`."""
+        return bonds_and_pairs_of(receivers, senders, vectors, sites, self.featurizer.angle_neighbors, self.featurizer.tolerance)
 
     def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
         """See `CrystalInterface.fixed_lists`. Every slot is a bond, and a pair with each slot of its neighbour; empty ones count 0."""
@@ -86,7 +90,11 @@ class NeighborInterface(CrystalInterface):
         senders = tf.reshape(arrays["neighbors"] + of_crystal[:, None, None], [-1])
         pair_senders = senders[:, None] * slots + np.arange(slots, dtype=np.int32)
         cosines = -tf.reduce_sum(tf.reshape(arrows, [-1, 1, 3]) * tf.gather(arrows, senders), axis=-1)
-        pairs = tf.logical_and(tf.reshape(filled, [-1, 1]), tf.gather(filled, senders))
+        paired = filled
+        if self.featurizer.angle_neighbors is not None:
+            nearness = tf.math.top_k(-tf.where(filled, distances, LARGEST), self.featurizer.angle_neighbors).values
+            paired = tf.logical_and(filled, distances <= self.featurizer.tolerance - nearness[:, -1:])
+        pairs = tf.logical_and(tf.reshape(paired, [-1, 1]), tf.gather(paired, senders))
         bonds = crystals * sites * slots
         lists = fixed_sites_of(arrays["species"]) | {
             "bond_receivers": tf.constant(np.repeat(np.arange(crystals * sites, dtype=np.int32), slots)),
@@ -108,7 +116,7 @@ class NeighborInterface(CrystalInterface):
         found = search_nearest(sites, given.k, given.tolerance, given.slots, component)
         order = tf.argsort(found.centers, stable=True)
         receivers, senders, vectors = (tf.gather(column, order) for column in (found.centers, found.neighbors, found.vectors))
-        return bonds_and_pairs_of(receivers, senders, tf.cast(vectors, tf.float32), tf.size(sites.crystal))
+        return self._bonds_and_pairs(receivers, senders, tf.cast(vectors, tf.float32), tf.size(sites.crystal))
 
     @property
     def sizes(self) -> Mapping[str, Size]:
@@ -133,7 +141,7 @@ class NeighborInterface(CrystalInterface):
             f"by distance; neighbours whose distances, from one to the next, differ by at most {SHELL:g} Å by atomic number; and those of "
             f"one element among them by the component of the vector along {DIRECTION.tolist()}; each ascending"
         )
-        policy = {"k": given.k, "tolerance": given.tolerance, "max_neighbors": given.max_neighbors, "strict": given.strict}
+        policy = {key: getattr(given, key) for key in ("k", "tolerance", "max_neighbors", "strict", "angle_neighbors")}
         return {"neighbors": policy | {"featurizer_version": given.version, "unit": "Å", "definition": definition, "order": order}}
 
     def arrays_of(self, material: Any) -> Example:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_crystals import arrays, make, same
+from exported_crystals import CASES, arrays, crystals, make, same
+from neighbor_cases import SMALL
 
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
@@ -13,6 +14,7 @@ from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.export.interfaces.neighbors import NeighborInterface
 from tfmat.featurizers.nearest import DIRECTION
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
+from tfmat.predictor import Predictor
 
 pytest.importorskip("ai_edge_litert")
 
@@ -113,6 +115,36 @@ def test_fewer_slots(predictor, tmp_path):
     run = Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
     assert list(run.get_input_details()["vectors"]["shape"]) == [2, 2, 14, 3]
     same(run(**batch), frame)
+
+
+def test_angles_of_the_nearest_alone(monkeypatch, tmp_path):
+    """The graph finds by itself which of the neighbours, in whatever order, make angles."""
+    monkeypatch.setitem(CASES, "near angles", ("crysformer", SMALL | {"angle_neighbors": 6}))
+    predictor = make("near angles")
+    chosen, interface = crystals(predictor), NeighborInterface(predictor.featurizer)
+    frame = predictor.predict(chosen)
+    every = Predictor.create("crysformer", predictor.targets, keywords=predictor.keywords | {"angle_neighbors": None})
+    every.model.set_weights(predictor.model.get_weights())
+    assert np.abs(every.predict(chosen)["energy"] - frame["energy"]).max() > 1e-3
+
+    export_model(predictor, tmp_path / "1", examples=chosen)
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    batch = arrays(predictor, chosen)
+    order = np.random.default_rng(0).permutation(batch["neighbors"].shape[2])
+    mixed = {key: value if key == "species" else value[:, :, order] for key, value in batch.items()}
+    same(signatures["featurized"](**{key: tf.constant(value) for key, value in mixed.items()}), frame)
+    raw = interface.entries()["serving_default"].encode(chosen)
+    same(signatures["serving_default"](**{key: tf.constant(value) for key, value in raw.items()}), frame)
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    export_model(predictor, tmp_path / "model.tflite", "litert", examples=chosen, batch_size=len(chosen), **lengths_of(mixed))
+    same(Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner("serving_default")(**mixed), frame)
+
+
+def lengths_of(batch):
+    """The sizes of a LiteRT file for these arrays."""
+    return dict(zip(("max_sites", "max_neighbors"), batch["neighbors"].shape[1:], strict=True))
 
 
 def test_definition():
