@@ -90,7 +90,9 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
     if kind == "crystal":
         for index, material in enumerate(values):
             if isinstance(material, str) and errors[index] is None:
-                errors[index] = str(_no_crystal(material, model))
+                problem = f"{' '.join(material[:60].split())!r} is no crystal, and {model} predicts crystals"
+                expected = "a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'"
+                errors[index] = str(InputError(problem, expected=expected))
     offered = np.flatnonzero([error is None for error in errors])
     chosen = values if len(offered) == len(values) else [values[index] for index in offered.tolist()]
     records, kept, refused = featurize_each(featurizer, chosen)
@@ -120,11 +122,6 @@ def name_of(material: Any) -> str:
         return material
     formula = getattr(material, "formula", None)  # of a Structure it is worked out at every call
     return str(material) if formula is None else str(formula)
-
-
-def _no_crystal(text: str, model: str) -> InputError:
-    problem = f"{' '.join(text[:60].split())!r} is no crystal, and {model} predicts crystals"
-    return InputError(problem, expected="a structure file such as NaCl.cif or POSCAR, or a table with a column 'structure'")
 
 
 def known_elements(records: Records | None, elements: Sequence[int] | None) -> tuple[np.ndarray, list[str]]:

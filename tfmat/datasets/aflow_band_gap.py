@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tfmat.datasets.crystal_files import hash_part, read_lines
-from tfmat.datasets.source import Download, Example, Files, Source
+from tfmat.datasets.source import Download, Files, Source, StoredRow
 from tfmat.datasets.thermal_conductivity import paraisite_file
 
 BUILDER = "aflow_band_gap"
@@ -20,7 +20,7 @@ def _files(download: Download | None) -> Files:
     return {"all": paraisite_file(_STEM, BUILDER)}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows = [row for row, record in read_lines(files["all"], {TARGET: "egap_formula_level"}) if record.get("egap_formula_level") is not None]
     return hash_part(rows, split)
 

@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 
 from tfmat.datasets.fetch import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
-from tfmat.datasets.source import Absent, Example, Files, RowsWritten, Source
+from tfmat.datasets.source import Absent, Files, RowsWritten, Source, StoredRow
 from tfmat.errors import InputError
 
 BEAM_PARTS = 64
@@ -118,7 +118,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         parts = beam.Create(range(BEAM_PARTS))
         return parts | beam.Reshuffle() | beam.FlatMap(_part, name=self.source.name, files=dict(files), split=split)
 
-    def _counted(self, files: Files, split: str) -> Iterator[Example]:
+    def _counted(self, files: Files, split: str) -> Iterator[StoredRow]:
         total, last = self.source.splits[split], 0.0
         for count, example in enumerate(self.source.checked(files, split), start=1):
             if self.progress is not None and (count == total or time.monotonic() - last >= 0.1):
@@ -127,7 +127,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
             yield example
 
 
-def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, Example]]:
+def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, StoredRow]]:
     """Every `BEAM_PARTS`-th row. Each worker reads the file, which is little work, and encodes and writes its own rows, which is much."""
     return itertools.islice(enumerate(SOURCES[name].checked(files, split)), part, None, BEAM_PARTS)
 

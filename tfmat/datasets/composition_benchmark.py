@@ -16,7 +16,7 @@ from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, data_dir
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir
 from tfmat.errors import InputError
 from tfmat.target import Task
 
@@ -191,7 +191,7 @@ def _files(one: _Set, download: Download | None) -> Files:
     return {split: _path(folder, name, one) for split, name in _stored(one).items()}
 
 
-def _examples(one: _Set, files: Files, split: str) -> Iterator[Example]:
+def _examples(one: _Set, files: Files, split: str) -> Iterator[StoredRow]:
     """The rows of a file as they stand there (nothing is averaged); of a whole Matbench set those of one split."""
     table = _read(files[split], one)
     whole = one in _MATBENCH_SETS and split in SPLITS

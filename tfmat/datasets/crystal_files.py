@@ -19,7 +19,7 @@ from tfmat.crystal import Crystals
 from tfmat.crystal import lattice_from_parameters as lattice_from_parameters
 from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.source import Example
+from tfmat.datasets.source import StoredRow
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.records import Records
@@ -28,9 +28,9 @@ _CHUNK = 1 << 20  # characters
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeDecodeError)
 
 
-def crystal(symbols: Sequence[str], lattice: Any, frac_coords: Any) -> Example:
+def crystal(symbols: Sequence[str], lattice: Any, frac_coords: Any) -> StoredRow:
     """The arrays of one crystal; a `ValueError` or `KeyError` where they do not make one."""
-    example: Example = {
+    example: StoredRow = {
         "species": np.asarray([ATOMIC_NUMBERS[symbol] for symbol in symbols], dtype=np.int32),
         "lattice": np.asarray(lattice, dtype=np.float64).reshape(3, 3),
         "frac_coords": np.asarray(frac_coords, dtype=np.float64).reshape(-1, 3),
@@ -42,13 +42,13 @@ def crystal(symbols: Sequence[str], lattice: Any, frac_coords: Any) -> Example:
     return example
 
 
-def example(record: Mapping[str, Any], targets: Mapping[str, str]) -> Example:
+def example(record: Mapping[str, Any], targets: Mapping[str, str]) -> StoredRow:
     """One line of the mirror's JSON lines (``id``, ``cell``, ``species``, ``frac``) with the `targets`: name -> key; null is NaN."""
     values = {name: math.nan if record.get(key) is None else float(record[key]) for name, key in targets.items()}
     return {"id": str(record["id"]), **crystal(record["species"], lattice_from_parameters(record["cell"]), record["frac"]), **values}
 
 
-def jarvis_crystal(atoms: Mapping[str, Any]) -> Example:
+def jarvis_crystal(atoms: Mapping[str, Any]) -> StoredRow:
     """The arrays of a crystal that is given as the dictionary of an ``Atoms`` of jarvis-tools."""
     lattice = np.asarray(atoms["lattice_mat"], dtype=np.float64)
     coords = np.asarray(atoms["coords"], dtype=np.float64)
@@ -57,7 +57,7 @@ def jarvis_crystal(atoms: Mapping[str, Any]) -> Example:
     return crystal([symbol.strip() for symbol in atoms["elements"]], lattice, coords)
 
 
-def pymatgen_crystal(structure: Mapping[str, Any]) -> Example:
+def pymatgen_crystal(structure: Mapping[str, Any]) -> StoredRow:
     """The arrays of a crystal that is given as the dictionary of an ordered ``Structure`` of pymatgen."""
     symbols = []
     for site in structure["sites"]:
@@ -66,7 +66,7 @@ def pymatgen_crystal(structure: Mapping[str, Any]) -> Example:
     return crystal(symbols, structure["lattice"]["matrix"], [site["abc"] for site in structure["sites"]])
 
 
-def read_lines(path: Path, targets: Mapping[str, str]) -> Iterator[tuple[Example, dict[str, Any]]]:
+def read_lines(path: Path, targets: Mapping[str, str]) -> Iterator[tuple[StoredRow, dict[str, Any]]]:
     """Crystals of a gzipped JSON lines file, with the line they came from; one is held at a time."""
     number = 0
     try:
@@ -150,7 +150,7 @@ def reduced_formula(species: np.ndarray) -> str:
     return "".join(sorted(f"{SYMBOLS[z]}{count // divisor}" for z, count in zip(numbers, counts, strict=True)))
 
 
-def table_of(examples: Iterable[Example], targets: Iterable[str], source: str) -> Table:
+def table_of(examples: Iterable[StoredRow], targets: Iterable[str], source: str) -> Table:
     """A table with the crystals in flat arrays; at least one row, numbered from 1."""
     rows = list(examples)
     if not rows:
@@ -166,7 +166,7 @@ def join(tables: Sequence[Table]) -> Table:
     return dataclasses.replace(joined, rows=np.arange(1, len(joined) + 1, dtype=np.int64))
 
 
-def hash_part(examples: Sequence[Example], split: str) -> Iterator[Example]:
+def hash_part(examples: Sequence[StoredRow], split: str) -> Iterator[StoredRow]:
     """The rows of one split, about 80/10/10 by the hash of the reduced formula: no formula is in two splits, whatever its polymorphs."""
     chosen = split_by_hash([reduced_formula(row["species"]) for row in examples])[split]
     return (examples[i] for i in chosen)

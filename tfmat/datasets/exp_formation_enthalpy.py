@@ -14,7 +14,7 @@ import numpy as np
 from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
@@ -53,7 +53,7 @@ def _files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     table = load().splits[split]
     for formula, name, value in zip(table.materials, table.ids, table.targets[TARGET], strict=True):
         yield {"id": name, "formula": formula, TARGET: float(value)}

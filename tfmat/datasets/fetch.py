@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -151,8 +151,9 @@ def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
     try:
         with new_directory(folder, overwrite=True) as temporary:
             try:
-                extract = _extract_tar if archive.kind == "sdist" else _extract_zip
-                extract(path, archive.keep, temporary)
+                for name, content in _contents(path, archive.kind):
+                    if kept := archive.keep(name):
+                        _write(content, temporary, kept)
             except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
                 raise InputError(f"cannot be unpacked ({error})", file=str(path)) from None
             missing = [name for name in archive.members if not (temporary / name).is_file()]
@@ -164,21 +165,18 @@ def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
     return folder
 
 
-def _extract_tar(path: Path, keep: Callable[[str], str], folder: Path) -> None:
-    with tarfile.open(path, "r:gz") as stream:
-        for member in stream:
-            name = keep(member.name.partition("/")[2]) if member.isfile() else ""
-            content = stream.extractfile(member) if name else None
-            if content is not None:
-                _write(content, folder, name)
-
-
-def _extract_zip(path: Path, keep: Callable[[str], str], folder: Path) -> None:
-    with zipfile.ZipFile(path) as stream:
-        for member in stream.namelist():
-            if name := keep(member):
-                with stream.open(member) as content:
-                    _write(content, folder, name)
+def _contents(path: Path, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of an archive, by their paths (below the top folder of a source distribution)."""
+    if kind == "sdist":
+        with tarfile.open(path, "r:gz") as sdist:
+            for member in sdist:
+                if member.isfile() and (content := sdist.extractfile(member)) is not None:
+                    yield member.name.partition("/")[2], content
+        return
+    with zipfile.ZipFile(path) as wheel:
+        for name in wheel.namelist():
+            with wheel.open(name) as content:
+                yield name, content
 
 
 def _write(content: IO[bytes], folder: Path, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, data_dir, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "jarvis_dft_3d"
@@ -64,7 +64,7 @@ def _files(task: str, download: Download | None) -> Files:
     return {"structures": download(DOWNLOAD), "splits": fetch(LEADERBOARD) / name}
 
 
-def _examples(task: str, files: Files, split: str) -> Iterator[Example]:
+def _examples(task: str, files: Files, split: str) -> Iterator[StoredRow]:
     target = _TASKS[task][0]
     try:
         values = dict(read_json(files["splits"])[SHORT_SPLITS[split]])
@@ -89,7 +89,7 @@ def _subset_files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _subset_examples(files: Files, split: str) -> Iterator[Example]:
+def _subset_examples(files: Files, split: str) -> Iterator[StoredRow]:
     return (row for row, record in read_lines(files["all"], _SUBSET) if record.get("official_split") == SHORT_SPLITS[split])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfmat.datasets.crystal_files import pymatgen_crystal, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source, data_dir
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow, data_dir
 from tfmat.errors import InputError
 
 BUILDER = "matbench_phonons"
@@ -47,7 +47,7 @@ def _files(download: Download | None) -> Files:
     return {"matbench": download(DOWNLOAD, SHA256), "folds": fetch(MATBENCH) / _FOLD_FILE}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     wanted = _ids(files, f"fold_{split.removeprefix('fold')}")
     if "all" in files:
         yield from (row for row, _ in read_lines(files["all"], {TARGET: "last_phdos_peak"}) if row["id"] in wanted)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.datasets.crystal_files import crystal, jarvis_crystal, read_array, read_lines
-from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, data_dir, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "materials_project"
@@ -55,11 +55,11 @@ def _subset_files(download: Download | None) -> Files:
     return files if len(files) == len(SHORT_SPLITS) else _megnet_file("mp2018_subset", download)
 
 
-def _examples(subset: bool, files: Files, split: str) -> Iterator[Example]:
+def _examples(subset: bool, files: Files, split: str) -> Iterator[StoredRow]:
     return _from_megnet(files["all"], split, subset=subset) if "all" in files else (row for row, _ in read_lines(files[split], _KEYS))
 
 
-def _from_megnet(path: Path, split: str, *, subset: bool) -> Iterator[Example]:
+def _from_megnet(path: Path, split: str, *, subset: bool) -> Iterator[StoredRow]:
     assigned = split_ids(subset=subset)
     for number, record in enumerate(read_array(path), start=1):
         try:
@@ -75,7 +75,7 @@ def _names(record: dict[str, Any]) -> dict[str, str]:
     return {"formation_energy_per_atom": "e_form", "band_gap": "gap pbe"} if "e_form" in record else _KEYS
 
 
-def _crystal(record: dict[str, Any]) -> Example:
+def _crystal(record: dict[str, Any]) -> StoredRow:
     if "atoms" in record:
         return jarvis_crystal(record["atoms"])
     from pymatgen.core import Structure

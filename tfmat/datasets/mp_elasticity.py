@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmat.datasets.crystal_files import crystal, hash_part, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source, mirrored
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "mp_elasticity"
@@ -44,7 +44,7 @@ def _union_files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _union_examples(files: Files, split: str) -> Iterator[Example]:
+def _union_examples(files: Files, split: str) -> Iterator[StoredRow]:
     return hash_part([row for row, _ in read_lines(files["all"], _KEYS)], split)
 
 
@@ -52,7 +52,7 @@ def _table_files(download: Download | None) -> Files:
     return {"all": fetch(MATMINER, download=download is not None) / _TABLE}
 
 
-def _table_examples(files: Files, split: str) -> Iterator[Example]:
+def _table_examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows, number = [], 0
     try:
         with files["all"].open(encoding="utf-8", newline="") as stream:
@@ -66,7 +66,7 @@ def _table_examples(files: Files, split: str) -> Iterator[Example]:
     return hash_part(rows, split)
 
 
-def _poscar(text: str) -> Example:
+def _poscar(text: str) -> StoredRow:
     """Read a POSCAR of VASP 5 in fractional coordinates."""
     lines = text.split("\n")
     scale, lattice = float(lines[1]), np.asarray([[float(cell) for cell in line.split()] for line in lines[2:5]])

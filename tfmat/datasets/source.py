@@ -12,7 +12,7 @@ from tfmat.crystal import Material
 from tfmat.errors import InputError
 from tfmat.target import Task
 
-Example = dict[str, Any]
+StoredRow = dict[str, Any]
 """``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
 Files = Mapping[str, Path]
 SHORT_SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -85,7 +85,7 @@ class Source:
     url: str
     origin: str
     files: Callable[[Download | None], Files]
-    examples: Callable[[Files, str], Iterator[Example]]
+    examples: Callable[[Files, str], Iterator[StoredRow]]
     meanings: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
     official_split: bool = False
@@ -115,7 +115,7 @@ class Source:
         """One line about a target."""
         return self.meanings.get(target, self.title)
 
-    def checked(self, files: Files, split: str) -> Iterator[Example]:
+    def checked(self, files: Files, split: str) -> Iterator[StoredRow]:
         """The rows of a stored split; an `InputError` at the end where they are not as many as published."""
         count = 0
         for example in self.examples(files, split):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.datasets.crystal_files import hash_part, read_lines
-from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Example, Files, Source, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, mirrored
 
 BUILDER = "thermal_conductivity"
 DESCRIPTION = "Crystals with their lattice thermal conductivity at 300 K."
@@ -38,12 +38,12 @@ def _files(config: str, download: Download | None) -> Files:
     return {stem: paraisite_file(stem, f"{BUILDER}/{config}") for stem in _FILES[config]}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows = [row for path in files.values() for row, _ in read_lines(path, {TARGET: "thermal_conductivity"})]
     return hash_part(rows, split)
 
 
-def _aflow_examples(files: Files, split: str) -> Iterator[Example]:
+def _aflow_examples(files: Files, split: str) -> Iterator[StoredRow]:
     for row, record in read_lines(files["AFLOW_icsd_5578"], {TARGET: "kappa_agl_300K"}):
         if record.get("kappa_agl_300K") is not None and record.get("crabnet_split") == SHORT_SPLITS[split]:
             yield row
