@@ -35,8 +35,8 @@ class Part:
 
 def load() -> dict[str, Part]:
     """File -> all its rows, in the order of the file."""
-    from tfmat.data.featurizing import featurize_each
-    from tfmat.datasets.crystals import read_lines, table_of
+    from tfmat.data.featurize import featurize_each
+    from tfmat.datasets.crystal_files import read_lines, table_of
     from tfmat.datasets.thermal_conductivity import paraisite_file
     from tfmat.featurizers import BondFeaturizer
 

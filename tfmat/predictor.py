@@ -17,13 +17,11 @@ from tfmat.architecture import Architecture
 from tfmat.atomic import new_directory
 from tfmat.batching.pipeline import Batches
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.readable import featurize_readable
-from tfmat.data.table import Table
-from tfmat.data.target_checks import check_targets
-from tfmat.data.usable import Usable
-from tfmat.data.user_data import check_material
-from tfmat.datasets.dataset import Dataset, usable_rows
+from tfmat.data.featurize import RowsDone, Usable, featurize_table
+from tfmat.data.prediction_rows import prediction_rows
+from tfmat.data.read.user_data import check_material
+from tfmat.data.table import Table, check_targets
+from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.layers.outputs import fit_outputs
@@ -211,7 +209,9 @@ class Predictor:
         if any(isinstance(material, str) for material in table.materials[:1]):
             check_material(self.architecture.material, "composition", model=self.architecture.name, data=table.source)
         check_targets(self.targets, table, learnable=learnable)
-        return usable_rows(data, split, self.featurizer, cache)
+        if isinstance(data, Dataset):
+            return data.usable(split, self.featurizer, cache)
+        return Usable(data, featurize_table(data, self.featurizer, cache))
 
     def _batches(self, rows: Usable, size: int, **shuffled: Any) -> Batches:
         return Batches.of(rows.records, self._scaled(rows.table), size, inputs=self.model.input, **shuffled)
@@ -267,7 +267,7 @@ class Predictor:
             InputError: a table, or a folder as a whole, cannot be read.
         """
         kind = self.architecture.material
-        read = featurize_readable(materials, self.featurizer, kind=kind, model=self.architecture.name)
+        read = prediction_rows(materials, self.featurizer, kind=kind, model=self.architecture.name)
         columns = self._in_units(read.records, batch_size=batch_size, report=report)
         frame = read.frame(columns, sites=kind == "crystal", elements=self.info.get("elements"))
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tfmat import architecture as registry
 from tfmat.data.cache import RecordCache
-from tfmat.data.table import Table
-from tfmat.data.target_checks import check_targets
+from tfmat.data.table import Table, check_targets
 from tfmat.errors import InputError
 from tfmat.extras import require
 from tfmat.featurizers.base import Featurizer
-from tfmat.runs.data import usable_rows
+from tfmat.runs.data import featurize_split
 from tfmat.runs.progress import SILENT, Progress
 from tfmat.target import Target
 from tfmat.training.recipe import Recipe
@@ -254,7 +253,7 @@ def usable_tables(
     strict = strict or ready.reader.architecture.material != "crystal"
     tables, refused = [], []
     for name, table in (("training", ready.training), ("validation", ready.validation)):
-        usable, left_out = usable_rows(table, ready.featurizers, name, strict=strict, cache=cache, progress=progress)
+        usable, left_out = featurize_split(table, ready.featurizers, name, strict=strict, cache=cache, progress=progress)
         tables.append(usable)
         refused += left_out
     return (tables[0], tables[1]), refused

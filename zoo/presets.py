@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tfmat.zoo.conversion.foreign import ForeignModel
 
 _LOGGER = logging.getLogger("tfmat")
-_ARCHIVED = "mvl_models/"
 
 
 def sdist() -> Archive:
@@ -28,10 +27,6 @@ def sdist() -> Archive:
 
     wanted = {name for model in MEGNET for name in (_file(model), f"{_file(model)}.json")}
 
-    def keep(path: str) -> str:
-        name = path.removeprefix(_ARCHIVED)
-        return name if path.startswith(_ARCHIVED) and name in wanted else ""
-
     return Archive(
         package="megnet",
         version="1.3.2",
@@ -39,7 +34,7 @@ def sdist() -> Archive:
         kind="sdist",
         sha256="0c2de597860fa3caeefc3591f01fe48e8cc70adbda812f5b72a47c3eb6361a99",
         size=30_264_908,
-        keep=keep,
+        folder="mvl_models",
         members=sorted(wanted),
     )
 
@@ -103,7 +98,7 @@ def _intact(directory: Path) -> bool:
 
 def _mirrored(model: Published, name: str) -> Path | None:
     """A file of the folder ``weights`` of ``TFMAT_DATA_DIR``, if it is the published one."""
-    from tfmat.datasets.dataset import data_dir
+    from tfmat.datasets.source import data_dir
     from tfmat.model_directory.files import file_sha256
 
     folder = data_dir()

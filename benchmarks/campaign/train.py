@@ -136,10 +136,10 @@ def _load(job: Job) -> Any:
 
 def _tables(job: Job, splits: Mapping[str, Table], predictor: Predictor, cache: Any) -> tuple[dict[str, Table], int]:
     """The rows that can be featurized, and the number of the others; the test split is read only if it is scored."""
-    from tfmat.runs.data import usable_rows
+    from tfmat.runs.data import featurize_split
 
     wanted = ("train", "validation", *(["test"] if job.scored == "test" else []))
-    found = {split: usable_rows(splits[split], [predictor.featurizer], split, cache=cache) for split in wanted}
+    found = {split: featurize_split(splits[split], [predictor.featurizer], split, cache=cache) for split in wanted}
     tables = {split: table for split, (table, _) in found.items()}
     if job.above:
         bound = float(job.above)

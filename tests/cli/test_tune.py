@@ -316,7 +316,7 @@ def test_featurizer_settings_are_searched(cache: str, tfmat: Command, tmp_path: 
     monkeypatch.setitem(architecture._REGISTRY, "nearest", nearest)
     monkeypatch.setitem(SPACES, "nearest", cutoffs)
     monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("tfmat.data.featurizing.cores", lambda: 1, raising=False)
+    monkeypatch.setattr("tfmat.data.featurize.cores", lambda: 1, raising=False)
     COUNTS.clear()
     sizes, later = [], []
     fit = Predictor.fit

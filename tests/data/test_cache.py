@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data import featurizing, store
-from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.store import RecordWriter, Spool
+from tfmat.data import cache as cache_module
+from tfmat.data import featurize
+from tfmat.data.cache import RecordCache, RecordWriter, Spool
+from tfmat.data.featurize import featurize_table
 from tfmat.data.table import Table
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
@@ -156,7 +157,7 @@ def test_nothing_is_left_behind_when_saving_fails(tmp_path, table, monkeypatch, 
 
 
 def test_large_arrays_are_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHECKED_BYTES", 1000)
+    monkeypatch.setattr(cache_module, "CHECKED_BYTES", 1000)
     records = Records({"a": np.arange(3000.0).reshape(1000, 3)}, {"a": np.arange(0, 1001, 10)})
     cache = RecordCache(tmp_path)
     cache.save("0" * 64, records)
@@ -166,7 +167,7 @@ def test_large_arrays_are_mapped(tmp_path, monkeypatch):
     file = cache.path("0" * 64) / "values.a.npy"
     file.write_bytes(file.read_bytes()[:-8])
     assert cache.load("0" * 64) is None
-    monkeypatch.setattr(store, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(cache_module, "CHECKED_BYTES", 0)
     empty = Records({"a": np.zeros((0, 3))}, {"a": np.zeros(3, np.int64)})
     cache.save("1" * 64, empty)
     same(cache.load("1" * 64), empty)
@@ -213,8 +214,9 @@ def test_list_and_clear(tmp_path, table):
 BUILD = """
 import sys, time
 import numpy as np
-from tfmat.data.cache import RecordCache, featurize_table
-from tfmat.data.store import RecordWriter, Spool
+from tfmat.data.cache import RecordCache
+from tfmat.data.featurize import featurize_table
+from tfmat.data.cache import RecordWriter, Spool
 from tfmat.data.table import Table
 from tfmat.featurizers.composition import CompositionFeaturizer
 slow = float(sys.argv[2])
@@ -284,8 +286,8 @@ def test_crystals_are_featurized_in_other_processes(tmp_path, monkeypatch):
     )
     same(here, elsewhere)
     assert calls[-1] == (1000, 1000)
-    monkeypatch.setattr(featurizing, "WORTH_SECONDS", 0.0)
-    monkeypatch.setattr(featurizing, "cores", lambda: 2)
+    monkeypatch.setattr(featurize, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(featurize, "cores", lambda: 2)
     same(here, featurize_table(table, CompositionFeaturizer()))
 
 

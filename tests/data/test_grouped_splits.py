@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition
 
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data.grouped_splits import SplitSpec, fold_of, group_ids, read_split_file, split_groups, write_split_file
-from tfmat.data.splits import SPLITS
+from tfmat.data.splits import SPLITS, SplitSpec, fold_of, group_ids, read_split_file, split_groups, write_split_file
 from tfmat.errors import InputError
 
 ELEMENTS = ["Li", "O", "Fe", "Na", "Cl", "Si"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tfmat import datasets
-from tfmat.datasets import crystal_sets, exp_formation_enthalpy, matbench_phonons, prepared, registry, source
+from tfmat.datasets import crystal_sets, exp_formation_enthalpy, matbench_phonons, registry, source
+from tfmat.datasets import tfds as prepared
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 
 from tfmat import datasets
 from tfmat.crystal import Crystals
-from tfmat.datasets import crystal_sets, crystals, jarvis_dft_3d, matbench_phonons, materials_project, mp_elasticity, registry
+from tfmat.datasets import crystal_files, crystal_sets, jarvis_dft_3d, matbench_phonons, materials_project, mp_elasticity, registry
 from tfmat.datasets.source import Absent
 from tfmat.errors import InputError
 
@@ -43,7 +43,7 @@ def test_lattices_are_pymatgens():
     rng = np.random.default_rng(0)
     for _ in range(500):
         cell = [*rng.uniform(1, 30, 3), *rng.uniform(60, 119, 3)]
-        np.testing.assert_array_equal(crystals.lattice_from_parameters(cell), Lattice.from_parameters(*cell).matrix)
+        np.testing.assert_array_equal(crystal_files.lattice_from_parameters(cell), Lattice.from_parameters(*cell).matrix)
 
 
 def test_lattices_of_the_mirror_are_pymatgens(mirror):
@@ -52,11 +52,11 @@ def test_lattices_of_the_mirror_are_pymatgens(mirror):
     with gzip.open(mirror / "mp2018" / "test.jsonl.gz", "rt") as stream:
         for line in stream:
             cell = json.loads(line)["cell"]
-            np.testing.assert_array_equal(crystals.lattice_from_parameters(cell), Lattice.from_parameters(*cell).matrix)
+            np.testing.assert_array_equal(crystal_files.lattice_from_parameters(cell), Lattice.from_parameters(*cell).matrix)
 
 
 def test_shapes_of_a_crystal():
-    row = crystals.example(NACL | {"gap": None}, {"band_gap": "gap"})
+    row = crystal_files.example(NACL | {"gap": None}, {"band_gap": "gap"})
     assert row["species"].tolist() == [11, 17] and row["species"].dtype == np.int32
     assert row["lattice"].shape == (3, 3) and row["frac_coords"].shape == (2, 3)
     assert row["lattice"].dtype == row["frac_coords"].dtype == np.float64
@@ -64,8 +64,8 @@ def test_shapes_of_a_crystal():
 
 
 def test_jarvis_atoms():
-    direct = crystals.jarvis_crystal(ATOMS)
-    cartesian = crystals.jarvis_crystal(ATOMS | {"coords": [[0, 0, 0], [0.5, 2.0, 3.75]], "cartesian": True})
+    direct = crystal_files.jarvis_crystal(ATOMS)
+    cartesian = crystal_files.jarvis_crystal(ATOMS | {"coords": [[0, 0, 0], [0.5, 2.0, 3.75]], "cartesian": True})
     assert direct["species"].tolist() == [11, 17]
     np.testing.assert_allclose(cartesian["frac_coords"], direct["frac_coords"])
 
@@ -74,19 +74,19 @@ def test_pymatgen_dictionary():
     from pymatgen.core import Lattice, Structure
 
     structure = Structure(Lattice.cubic(4.0), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    row = crystals.pymatgen_crystal(json.loads(json.dumps(structure.as_dict())))
+    row = crystal_files.pymatgen_crystal(json.loads(json.dumps(structure.as_dict())))
     assert row["species"].tolist() == [55, 17]
     np.testing.assert_array_equal(row["lattice"], structure.lattice.matrix)
 
 
 def test_reduced_formula_is_that_of_every_polymorph():
-    assert crystals.reduced_formula(np.array([11, 17])) == crystals.reduced_formula(np.array([17, 17, 11, 11])) == "Cl1Na1"
+    assert crystal_files.reduced_formula(np.array([11, 17])) == crystal_files.reduced_formula(np.array([17, 17, 11, 11])) == "Cl1Na1"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zip"])
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_arrays_are_streamed(monkeypatch, tmp_path, name, chunk):
-    monkeypatch.setattr(crystals, "_CHUNK", chunk)
+    monkeypatch.setattr(crystal_files, "_CHUNK", chunk)
     records = [{"id": i, "text": "}, {" * i} for i in range(20)]
     path, text = tmp_path / name, json.dumps(records, indent=1)
     if name.endswith("zip"):
@@ -94,7 +94,7 @@ def test_arrays_are_streamed(monkeypatch, tmp_path, name, chunk):
             archive.writestr("inside.json", text)
     else:
         path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
-    assert list(crystals.read_array(path)) == records
+    assert list(crystal_files.read_array(path)) == records
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_damaged_arrays(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json: "):
-        list(crystals.read_array(path))
+        list(crystal_files.read_array(path))
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_damaged_lines(tmp_path, line):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress((json.dumps(NACL) + "\n" + line + "\n").encode()))
     with pytest.raises(InputError, match=r"a\.jsonl\.gz, row 2: "):
-        list(crystals.read_lines(path, {}))
+        list(crystal_files.read_lines(path, {}))
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(InputError, match="cannot be read"):
-        list(crystals.read_lines(path, {}))
+        list(crystal_files.read_lines(path, {}))
 
 
 def test_names():
@@ -312,5 +312,5 @@ def test_info_of_the_embedded_set():
 
 def test_jarvis_counts_are_those_of_the_splits(mirror):
     for source in jarvis_dft_3d.SOURCES[:-1]:
-        splits = crystals.read_json(mirror / "structures" / f"dft_3d_{source.config}.json.zip")
+        splits = crystal_files.read_json(mirror / "structures" / f"dft_3d_{source.config}.json.zip")
         assert [len(part) for part in splits.values()] == list(source.splits.values())

@@ -39,9 +39,9 @@ def content(kind, files=FILES):
     return stream.getvalue()
 
 
-def archive_of(blob, kind="sdist", members=("a.csv",), keep=lambda path: path.removeprefix("data/") if path.startswith("data/") else ""):
+def archive_of(blob, kind="sdist", members=("a.csv", "deep/b.csv")):
     filename = "toy-1.0.tar.gz" if kind == "sdist" else "toy-1.0-py3-none-any.whl"
-    return fetch.Archive("toy", "1.0", filename, kind, hashlib.sha256(blob).hexdigest(), len(blob), keep, members)
+    return fetch.Archive("toy", "1.0", filename, kind, hashlib.sha256(blob).hexdigest(), len(blob), "data", members)
 
 
 def answer(monkeypatch, blob=None, stderr="", code=0, name="toy-1.0.tar.gz"):
@@ -113,7 +113,7 @@ def test_a_cut_archive_of_the_right_hash(monkeypatch, cache):
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])
 def test_paths_that_lead_out(monkeypatch, cache, tmp_path, kind):
     blob = content(kind, {"data/../../../../evil": b"x"})
-    archive = archive_of(blob, kind, members=())
+    archive = archive_of(blob, kind, members=("../../../../evil",))
     answer(monkeypatch, blob, name=archive.filename)
     with pytest.raises(InputError, match="holds the path"):
         fetch.fetch(archive)
@@ -154,9 +154,7 @@ def test_composition_sets_come_from_the_archive(monkeypatch, cache):
     files = {f"data/{name}": b"formula,target\nFe,1\nCo,2\nFe,3\n" for name in composition_benchmark.CRABNET.members}
     blob = content("sdist", files | {"data/benchmark_data/__init__.py": b"", "data/element_properties/mat2vec.csv": b""})
     crabnet = composition_benchmark.CRABNET
-    archive = fetch.Archive(
-        "crabnet", "1.0.1", crabnet.filename, "sdist", hashlib.sha256(blob).hexdigest(), 1, crabnet.keep, crabnet.members
-    )
+    archive = fetch.Archive("crabnet", "1.0.1", crabnet.filename, "sdist", hashlib.sha256(blob).hexdigest(), 1, "data", crabnet.members)
     monkeypatch.setattr(composition_benchmark, "CRABNET", archive)
     answer(monkeypatch, blob, name=archive.filename)
     dataset = datasets.load("aflow__Egap")
@@ -171,7 +169,7 @@ def test_crabnet_from_pypi(monkeypatch, cache, mirror):
     with (mirror / "peers" / "composition_datasets.csv").open(newline="") as stream:
         published = {row["dataset"]: row for row in csv.DictReader(stream)}
     monkeypatch.delenv("TFMAT_DATA_DIR")
-    for name in composition_benchmark.names():
+    for name in (source.name for source in composition_benchmark.SOURCES):
         dataset, row = datasets.load(name), published[name]
         values = [next(iter(table.targets.values())) for table in dataset.splits.values()]
         if row["suite"] == "benchmark":

@@ -10,7 +10,7 @@ from tfmat.crystal import Crystal
 from tfmat.data.table import Table
 from tfmat.datasets import open_data, read_files
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.merged import MergedDataset, merge
+from tfmat.datasets.files import MergedDataset, merge
 from tfmat.errors import InputError
 
 METALS, ANIONS = ("Li", "Na", "K", "Rb", "Cs"), ("F", "Cl", "Br", "I")

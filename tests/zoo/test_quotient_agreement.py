@@ -10,7 +10,7 @@ from small_models import SMALL
 
 from tfmat import datasets
 from tfmat.architecture import architectures
-from tfmat.data.featurizing import featurize_each
+from tfmat.data.featurize import featurize_each
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -108,7 +108,7 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
 
 def _compounds(predictors: Mapping[str, Predictor], model: Path, data: str | None, split: str | None) -> tuple[Table, str]:
     """Read the compounds; the second value is what they are called."""
-    from tfmat.data.user_data import read_user_data
+    from tfmat.data.read.user_data import read_user_data
     from tfmat.model_directory.files import model_folder
 
     (predictor, *_) = predictors.values()

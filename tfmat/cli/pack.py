@@ -45,7 +45,7 @@ def pack(
 ) -> None:
     """Featurize a dataset into one compact file, from which models are trained without pymatgen and TensorFlow.
 
-    The file is given to `tfmat train --data`, or to tfmat.runs.packed.train in Python.
+    The file is given to `tfmat train --data`, or to tfmat.runs.packed_training.train in Python.
 
     \b
     Examples:
@@ -57,14 +57,14 @@ def pack(
     from tfmat.atomic import check_free
     from tfmat.cli.datasets import size
     from tfmat.datasets import check_name
-    from tfmat.datasets.packed import FLOATS, is_packed
+    from tfmat.datasets.packed_file import FLOATS, is_packed
 
     check_name(data)
     load_tensorflow()
     known("type of numbers", floats, FLOATS)
     if is_packed(data):
         raise InputError("it is packed already", file=data)
-    from tfmat.runs.packed import pack as write
+    from tfmat.runs.packed_training import pack as write
 
     family = architectures()[known("architecture", for_, architectures())]
     keywords = builder_keywords(family, variant, set_ or [])

@@ -85,7 +85,7 @@ def load_and_collect(
         formula_column: of tables.
     """
     from tfmat.data.materials import may_parse, read_materials
-    from tfmat.data.structures import parsers
+    from tfmat.data.read.structures import parsers
 
     with parsers() as workers:
         if may_parse([*arguments, *files]):

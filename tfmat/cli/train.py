@@ -208,7 +208,7 @@ def _continue(ctx: typer.Context, resume: Path, architecture: str | None) -> Non
     if architecture not in (None, settings.architecture):
         raise InputError(f"the run trains {settings.architecture}, not {architecture}", file=str(resume))
     load_tensorflow()
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.splits import SplitSpec
 
     spec = SplitSpec.from_config(settings.split) if settings.split else None
     dataset = open_for(settings, [config["name"] for config in settings.targets], spec, stated=True, progress=SHOWN)

@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Crystal, Material
-from tfmat.data.ase_files import ase_format, crystal_of_atoms, read_ase_files
-from tfmat.data.bounded import LIMITS
-from tfmat.data.checks import crystal_from_record
-from tfmat.data.crystals import kind_of
-from tfmat.data.featurized import Example
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.folder import structure_files
-from tfmat.data.readers import FORMULA_COLUMNS, SUFFIXES, build_table, read_cells
+from tfmat.data.featurize import RowsDone
+from tfmat.data.packed import FeaturizedMaterial
+from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
+from tfmat.data.read.bounded import LIMITS
+from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, read_cells, read_table
+from tfmat.data.read.crystal import crystal_from_record
+from tfmat.data.read.folder import structure_files
+from tfmat.data.read.parse import kind_of
+from tfmat.data.read.structures import STRUCTURE, Reading, holds_structures, names_formulas, read_structure_files
+from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
-from tfmat.data.structures import STRUCTURE, Reading, column_names, holds_structures, read_structure_files
-from tfmat.data.user_data import read_user_data
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
-Progress = Callable[[str], AbstractContextManager[RowsDone | None]]
+ShowsReading = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
 _UNLIMITED = dataclasses.replace(LIMITS, sites=sys.maxsize)
 """The limits of a crystal that is in memory already, or of which the formula alone is wanted."""
@@ -64,7 +64,7 @@ def read_materials(
     *,
     formula_column: str | None = None,
     workers: Workers | None = None,
-    progress: Progress = lambda description: contextlib.nullcontext(),
+    progress: ShowsReading = lambda description: contextlib.nullcontext(),
 ) -> list[GivenMaterial]:
     """The materials that are meant, in order; those that cannot be read are among them, with the reason.
 
@@ -77,7 +77,7 @@ def read_materials(
             file may hold a crystal of any size, and a CIF a disordered one.
         formula_column: of tables. Default: ``formula``, else ``composition``.
         workers: that parse structure files. Default: some are started if there is something to parse.
-        progress: see `Progress`.
+        progress: see `ShowsReading`.
 
     Raises:
         InputError: a table, or a folder as a whole, cannot be read.
@@ -136,7 +136,7 @@ def _entries(materials: Any, kind: Material, formula_column: str | None) -> list
     """What is handed over, one material, file or folder after the other."""
     if is_frame(materials):
         return list(materials[_column(list(materials.columns), kind, formula_column)])
-    one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, Example, GivenMaterial))
+    one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, FeaturizedMaterial, GivenMaterial))
     if one or _comes_from(materials, "pymatgen", "ase") or not hasattr(materials, "__iter__"):
         return [materials]
     return list(materials)
@@ -230,7 +230,7 @@ def _holds_one_structure(source: Path | str) -> bool:
 
 
 def _parsed(
-    sources: Sequence[Path | str], how: Reading, progress: Progress, description: str = "reading structure files"
+    sources: Sequence[Path | str], how: Reading, progress: ShowsReading, description: str = "reading structure files"
 ) -> list[list[GivenMaterial]]:
     """The materials of each structure file or text, those that cannot be read included."""
     others = [source for source in sources if isinstance(source, Path) and kind_of(source.name) is None]
@@ -271,7 +271,7 @@ def _of_file(path: Path, crystal: Crystal | str | InputError, frame: str = "") -
     return GivenMaterial(crystal, name, place)
 
 
-def _folder(folder: Path, how: Reading, progress: Progress) -> list[GivenMaterial]:
+def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMaterial]:
     """All structure files of a folder, whatever its id_prop.csv says."""
     rejections = Rejections()
     names = [name for several in structure_files(folder, rejections).values() for name in several]
@@ -282,17 +282,15 @@ def _folder(folder: Path, how: Reading, progress: Progress) -> list[GivenMateria
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 
-def _table(path: Path, formula_column: str | None, kind: Material, progress: Progress) -> list[GivenMaterial]:
+def _table(path: Path, formula_column: str | None, kind: Material, progress: ShowsReading) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
-    wanted = {formula_column} if formula_column else set(FORMULA_COLUMNS)
     rejections = Rejections()
     with progress(f"reading {path}") as report:
-        if holds_structures(path) and not (kind == "composition" and wanted & set(column_names(path))):
+        if holds_structures(path) and not (kind == "composition" and names_formulas(path, formula_column)):
             data = read_user_data(path, require_targets=False, report=report)
             table, rejections.found = data.table, list(data.rejections)
         else:
-            cells = read_cells(path, rejections=rejections)
-            table = build_table(cells, formula_column=formula_column, require_targets=False)
+            table = read_table(read_cells(path, rejections=rejections), formula_column=formula_column, require_targets=False)
     rows = table.rows.tolist()
     found = [(row, GivenMaterial(table.materials[i], table.ids[i], f"{path}, row {row}: ")) for i, row in enumerate(rows)]
     found += [(rejection.row or 0, _rejected(rejection)) for rejection in rejections.found]

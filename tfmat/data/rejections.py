@@ -36,7 +36,7 @@ class Rejection:
 
 @dataclass
 class Rejections:
-    """Collects what is rejected.
+    """A list of the rows that are rejected, or the first of them as an error.
 
     Attributes:
         strict: raise the first one instead.

@@ -1,4 +1,4 @@
-"""Materials with their measured or computed properties: what readers return and datasets hold."""
+"""Materials with their measured or computed properties: what readers return, datasets hold, and models learn once it is checked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tfmat.crystal import Crystal, Crystals
-from tfmat.data.featurized import Featurized
+from tfmat.data.packed import Featurized
 from tfmat.errors import InputError
 from tfmat.records import Records
+from tfmat.target import Target
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Table:
     Attributes:
         materials: formulas, `Crystals`, a list of `Crystal` or pymatgen objects, or `Featurized` ones.
         targets: name -> float64 (N,), NaN where a value is missing.
-        ids: one identifier a material.
+        ids: one identifier per material.
         rows: int64 (N,), where each stands in `source`, as a spreadsheet counts: the header is row 1. In JSON lines, the line.
         source: the file or dataset.
         origins: of rows that were merged from several files or datasets, the name of each row's; None: all are from `source`.
@@ -54,7 +55,7 @@ class Table:
         """The rows at integer positions `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Table(
-            self.materials.subset(chosen) if isinstance(self.materials, (Crystals, Featurized)) else [self.materials[i] for i in chosen],
+            materials_at(self.materials, chosen),
             {name: values[chosen] for name, values in self.targets.items()},
             [self.ids[i] for i in chosen],
             self.rows[chosen],
@@ -98,6 +99,11 @@ class Table:
 def locate(error: InputError, table: Table) -> InputError:
     """An error that carries the position of a material in `table` as one that tells file and row."""
     return error.located(file=table.source) if error.index is None else error.located(**table.place(error.index))
+
+
+def materials_at(materials: Sequence[Any], positions: np.ndarray) -> Sequence[Any]:
+    """The materials at integer `positions`, in that order."""
+    return materials.subset(positions) if isinstance(materials, (Crystals, Featurized)) else [materials[i] for i in positions]
 
 
 def _joined(materials: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -145,3 +151,26 @@ def _text(material: Any) -> str:
     if hasattr(material, "as_dict"):
         return json.dumps(material.as_dict(), sort_keys=True, default=str)
     return repr(material)
+
+
+def check_targets(targets: Sequence[Target], table: Table, *, learnable: bool = False) -> None:
+    """Refuse what cannot be scored, or, if it is to be learned, what cannot be transformed.
+
+    Raises:
+        InputError: `table` lacks a target or has no value of it, a class is not 0 or 1, or a value is outside the transform's range.
+    """
+    for target in targets:
+        if target.name not in table.targets:
+            raise InputError(f"no target {target.name!r}", file=table.source, expected=f"one of {', '.join(table.targets)}")
+        values = table.targets[target.name]
+        if not np.isfinite(values).any():
+            raise InputError(f"target {target.name!r} has no value", file=table.source, expected="at least one number")
+        wrong, expected = np.zeros(len(values), bool), ""
+        if target.task == "binary":
+            wrong, expected = ~np.isin(values, (0.0, 1.0)), "0 or 1 for a binary target"
+        elif learnable:
+            wrong, expected = values <= target.lowest, f"values above {target.lowest:g} for the transform {target.transform}"
+        found = np.flatnonzero(wrong & np.isfinite(values))
+        if found.size:
+            first = int(found[0])
+            raise InputError(f"target {target.name!r} is {values[first]:g}", **table.place(first), expected=expected)

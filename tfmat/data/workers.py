@@ -53,7 +53,7 @@ class Workers:
     """A pool of processes, started when first needed; a context manager.
 
     Args:
-        number: of processes. Default: one a core.
+        number: how many processes. Default: one per core.
         seconds: limit for one call; a process that exceeds it is killed and replaced. `None`: no limit.
         memory_bytes: largest address space of a process, where the system can limit it.
         warm_up: module that a process imports before its first call, outside of the time limit.
@@ -118,7 +118,7 @@ class Workers:
 
         Args:
             tasks: (anything, `Request`); what is not a `Request` is passed through.
-            ahead: so many tasks a process are read before the first is answered.
+            ahead: number of tasks per process that are read before the first is answered.
 
         Yields:
             (the same thing, the answer or an `InputError`).

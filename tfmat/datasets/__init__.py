@@ -9,26 +9,25 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
-from tfmat.data.featurizing import RowsDone
-from tfmat.data.grouped_splits import SplitSpec
-from tfmat.data.user_data import UserData, read_user_data
+from tfmat.data.featurize import RowsDone
+from tfmat.data.read.user_data import UserData, read_user_data
+from tfmat.data.splits import SplitSpec
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
 from tfmat.datasets.dataset import Dataset as Dataset
-from tfmat.datasets.dataset import Listing as Listing
-from tfmat.datasets.files import split_user_data
-from tfmat.datasets.merged import merge, merge_files
-from tfmat.datasets.packed import is_packed as is_packed
-from tfmat.datasets.packed import read_packed as read_packed
+from tfmat.datasets.files import merge, merge_files, split_user_data
+from tfmat.datasets.packed_file import is_packed as is_packed
+from tfmat.datasets.packed_file import read_packed as read_packed
+from tfmat.datasets.registry import Listing as Listing
 from tfmat.datasets.registry import describe as describe
 from tfmat.datasets.registry import find, spellings
 from tfmat.datasets.registry import names as names
-from tfmat.datasets.source import Source
+from tfmat.datasets.source import RowsWritten, Source
 from tfmat.datasets.statistics import Statistics as Statistics
 from tfmat.datasets.statistics import statistics
 from tfmat.errors import InputError
@@ -55,7 +54,7 @@ def info(name: str) -> Statistics:
     return statistics(open_data(name))
 
 
-def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, int], None] | None = None) -> Path:
+def build(name: str, *, overwrite: bool = False, progress: RowsWritten | None = None) -> Path:
     """Download a dataset and build it with TFDS, with progress on stderr. Needs the extra ``datasets``.
 
     Args:
@@ -66,9 +65,9 @@ def build(name: str, *, overwrite: bool = False, progress: Callable[[str, int, i
     Returns:
         Its folder, for ``tfds.builder_from_directory``.
     """
-    from tfmat.datasets import prepared
+    from tfmat.datasets import tfds
 
-    return prepared.build(_find(name)[0], overwrite=overwrite, progress=progress)
+    return tfds.build(_find(name)[0], overwrite=overwrite, progress=progress)
 
 
 def open_data(
@@ -87,7 +86,7 @@ def open_data(
 
     Args:
         data: a name, else the path of a CSV or JSON lines file, of a folder of structure files, or of a packed dataset. Several are merged,
-            see `tfmat.datasets.merged.merge`.
+            see `tfmat.datasets.files.merge`.
         targets: the targets wanted. Default: all of a dataset; of a file see `tfmat.data.read_user_data`.
         split: for files only, see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
         seed: of a split that is given by name.
@@ -95,7 +94,7 @@ def open_data(
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
-        stated: for several: units are stated elsewhere, see `tfmat.datasets.merged.merge`.
+        stated: for several: units are stated elsewhere, see `tfmat.datasets.files.merge`.
     """
     wanted = [targets] if isinstance(targets, str) else targets
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
@@ -105,12 +104,14 @@ def open_data(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name!r} is given twice", expected="each dataset or file once")
-        if _is_own(name):
+        check_name(name)
+        known = find(name) is not None
+        if not known and not is_packed(name):
             parts[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
         elif split is not None:
             raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
         else:
-            parts[name] = (load(name) if _is_name(name) else read_packed(name)).select(wanted)
+            parts[name] = (load(name) if known else read_packed(name)).select(wanted)
     spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
     if len(names) > 1:
         return merge(parts, split=spec, seed=seed, material=material, stated=stated)
@@ -150,23 +151,11 @@ def read_files(paths: Sequence[str], **options: Any) -> UserData:
     return found[paths[0]] if len(paths) == 1 else merge_files(found)
 
 
-def _is_own(data: str) -> bool:
-    """Whether `data` is a user's file or folder, not a name or a packed dataset."""
-    if _is_name(data):
-        return False
-    check_name(data)
-    return not is_packed(data)
-
-
 def check_name(data: str) -> None:
     """Refuse what is neither the name of a dataset nor the path of a file or folder, without reading anything."""
-    if not _is_name(data) and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
+    if find(data) is None and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
         expected = "one listed by tfmat datasets, a CSV or JSON lines file, or a folder of CIF or POSCAR files"
         raise InputError(f"{data!r} is neither a dataset nor a file or folder{_hint(data)}", expected=expected)
-
-
-def _is_name(name: str) -> bool:
-    return find(name) is not None
 
 
 def _find(name: str) -> tuple[Source, int | None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfmat.datasets.crystals import hash_part, read_lines
-from tfmat.datasets.source import Download, Example, Files, Source
+from tfmat.datasets.crystal_files import hash_part, read_lines
+from tfmat.datasets.source import Download, Files, Source, StoredRow
 from tfmat.datasets.thermal_conductivity import paraisite_file
 
 BUILDER = "aflow_band_gap"
@@ -20,7 +20,7 @@ def _files(download: Download | None) -> Files:
     return {"all": paraisite_file(_STEM, BUILDER)}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows = [row for row, record in read_lines(files["all"], {TARGET: "egap_formula_level"}) if record.get("egap_formula_level") is not None]
     return hash_part(rows, split)
 
@@ -29,7 +29,6 @@ SOURCES = (
     Source(
         name=BUILDER,
         builder=BUILDER,
-        config=BUILDER,
         version=VERSION,
         title="band gap (DFT), known per formula only",
         material="crystal",
@@ -40,7 +39,6 @@ SOURCES = (
         licence="AFLOW's terms not verified; none given (ParAIsite)",
         url="https://aflow.org",
         origin="TFMAT_DATA_DIR only (ParAIsite's repository, converted; AFLUX: catalog ICSD, PAW_PBE, Egap)",
-        size=None,
         files=_files,
         examples=_examples,
         notes="The gap is known per formula only: it may be another polymorph's. The split is tfmat's own, by the hash of the formula.",

@@ -11,25 +11,23 @@ A crystal is stored as ``species`` int32 (A,), ``lattice`` float64 (3, 3) [Å] a
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import socket
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from tfmat.datasets.fetch import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
-from tfmat.datasets.source import Absent, Example, Files, Source
+from tfmat.datasets.source import Absent, Files, RowsWritten, Source, StoredRow
 from tfmat.errors import InputError
 
-Progress = Callable[[str, int, int], None]
-"""Is told split, rows written so far, and rows of the split, at most ten times a second."""
 BEAM_PARTS = 64
 """Into how many parts a split is divided under Apache Beam."""
 
@@ -46,7 +44,7 @@ def _configs(family: Any) -> list[Config]:
 
 
 def features(source: Source) -> Any:
-    """What is stored of a row, with units in the documentation."""
+    """The TFDS features of a row, with units in their documentation."""
     # Bytes, because TFDS would otherwise store float64 with the precision of float32.
     exact = {"dtype": np.float64, "encoding": tfds.features.Encoding.BYTES}
     columns: dict[str, Any] = {"id": tfds.features.Text(doc="identifier in the source")}
@@ -79,12 +77,12 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
     FAMILY: Any
     VERSION = tfds.core.Version("1.0.0")
-    progress: Progress | None = None
+    progress: RowsWritten | None = None
     _beam = False
 
     @property
     def source(self) -> Source:
-        """Of this configuration."""
+        """What is known of the dataset of this configuration."""
         return self.builder_config.source
 
     def _info(self) -> Any:
@@ -120,7 +118,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         parts = beam.Create(range(BEAM_PARTS))
         return parts | beam.Reshuffle() | beam.FlatMap(_part, name=self.source.name, files=dict(files), split=split)
 
-    def _counted(self, files: Files, split: str) -> Iterator[Example]:
+    def _counted(self, files: Files, split: str) -> Iterator[StoredRow]:
         total, last = self.source.splits[split], 0.0
         for count, example in enumerate(self.source.checked(files, split), start=1):
             if self.progress is not None and (count == total or time.monotonic() - last >= 0.1):
@@ -129,7 +127,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
             yield example
 
 
-def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, Example]]:
+def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[int, StoredRow]]:
     """Every `BEAM_PARTS`-th row. Each worker reads the file, which is little work, and encodes and writes its own rows, which is much."""
     return itertools.islice(enumerate(SOURCES[name].checked(files, split)), part, None, BEAM_PARTS)
 
@@ -153,14 +151,10 @@ def reach(url: str) -> None:
 
 def check(path: Path, url: str, sha256: str | None) -> Path:
     """`path`, whose SHA-256 is the expected one; otherwise the file is deleted, so that the next try downloads it again."""
-    if sha256 is not None:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            path.unlink()
-            raise InputError(f"{url} is damaged or another file: its SHA-256 is {digest.hexdigest()}", expected=sha256)
+    digest = None if sha256 is None else sha256_of(path)
+    if digest != sha256:
+        path.unlink()
+        raise InputError(f"{url} is damaged or another file: its SHA-256 is {digest}", expected=sha256)
     return path
 
 

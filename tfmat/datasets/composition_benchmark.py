@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import gzip
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from tfmat.data.readers import read_table
+from tfmat.data.read.cells import read_table
 from tfmat.data.splits import SPLITS, split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.dataset import Dataset, data_dir
+from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir
 from tfmat.errors import InputError
 from tfmat.target import Task
 
@@ -43,73 +41,52 @@ _LICENCES = {
 
 @dataclass(frozen=True)
 class _Set:
+    """A row of ``composition_benchmark.csv``.
+
+    Attributes:
+        name: as the files are called.
+        target: what the column ``target`` of the files is called here.
+        unit: of the target; ``""`` where it is dimensionless.
+        family: whose data it is, a key of `_LICENCES`; ``Matbench`` for the sets with folds.
+        task: ``regression`` or ``binary``.
+        title: one line.
+        counts: stored split -> rows, of the official splits and folds as the files of crabnet 1.0.1 hold them, and of tfmat's own splits.
+    """
+
     name: str
     target: str
     unit: str
     family: str
+    task: Task
     title: str
-    task: Task = "regression"
+    counts: Mapping[str, int] = field(hash=False)
 
 
-_BENCHMARK = (
-    _Set("CritExam__Ed", "decomposition_energy_per_atom", "eV/atom", "MP", "decomposition energy (DFT)"),
-    _Set("CritExam__Ef", "formation_energy_per_atom", "eV/atom", "MP", "formation energy (DFT)"),
-    _Set("OQMD_Bandgap", "band_gap", "eV", "OQMD", "band gap (DFT)"),
-    _Set("OQMD_Energy_per_atom", "energy_per_atom", "eV/atom", "OQMD", "total energy (DFT)"),
-    _Set("OQMD_Formation_Enthalpy", "formation_enthalpy_per_atom", "eV/atom", "OQMD", "formation enthalpy (DFT)"),
-    _Set("OQMD_Volume_per_atom", "volume_per_atom", "A^3/atom", "OQMD", "volume (DFT)"),
-    _Set("aflow__Egap", "band_gap", "eV", "AFLOW", "band gap (DFT)"),
-    _Set("aflow__ael_bulk_modulus_vrh", "bulk_modulus", "GPa", "AFLOW", "bulk modulus K_VRH (AEL)"),
-    _Set("aflow__ael_debye_temperature", "debye_temperature", "K", "AFLOW", "Debye temperature (AEL)"),
-    _Set("aflow__ael_shear_modulus_vrh", "shear_modulus", "GPa", "AFLOW", "shear modulus G_VRH (AEL)"),
-    _Set(
-        "aflow__agl_thermal_conductivity_300K",
-        "thermal_conductivity",
-        "W/(m K)",
-        "AFLOW",
-        "lattice thermal conductivity at 300 K (AGL)",
-    ),
-    _Set("aflow__agl_thermal_expansion_300K", "thermal_expansion", "1/K", "AFLOW", "thermal expansion at 300 K (AGL)"),
-    _Set("aflow__energy_atom", "energy_per_atom", "eV/atom", "AFLOW", "total energy (DFT)"),
-    _Set("mp_bulk_modulus", "bulk_modulus", "GPa", "MP", "bulk modulus K_VRH (DFT)"),
-    _Set("mp_e_hull", "energy_above_hull", "eV/atom", "MP", "energy above the convex hull (DFT)"),
-    _Set("mp_elastic_anisotropy", "elastic_anisotropy", "", "MP", "elastic anisotropy (DFT)"),
-    _Set("mp_mu_b", "magnetic_moment", "Bohr magneton", "MP", "magnetic moment (DFT)"),
-    _Set("mp_shear_modulus", "shear_modulus", "GPa", "MP", "shear modulus G_VRH (DFT)"),
-)
-_MATBENCH_SETS = (
-    _Set("castelli", "formation_energy_per_cell", "eV/cell", "Matbench", "formation energy of perovskites (DFT)"),
-    _Set("dielectric", "refractive_index", "", "Matbench", "refractive index (DFT)"),
-    _Set("elasticity_log10(G_VRH)", "log10_shear_modulus", "log10(GPa)", "Matbench", "log10 of the shear modulus G_VRH (DFT)"),
-    _Set("elasticity_log10(K_VRH)", "log10_bulk_modulus", "log10(GPa)", "Matbench", "log10 of the bulk modulus K_VRH (DFT)"),
-    _Set("expt_gap", "band_gap", "eV", "Matbench", "measured band gap"),
-    _Set("expt_is_metal", "is_metal", "", "Matbench", "metal or not (measured)", "binary"),
-    _Set("glass", "is_glass", "", "Matbench", "forms a metallic glass or not (measured)", "binary"),
-    _Set("jdft2d", "exfoliation_energy", "meV/atom", "Matbench", "exfoliation energy (DFT)"),
-    _Set("mp_e_form", "formation_energy_per_atom", "eV/atom", "Matbench", "formation energy (DFT)"),
-    _Set("mp_gap", "band_gap", "eV", "Matbench", "band gap (DFT)"),
-    _Set("mp_is_metal", "is_metal", "", "Matbench", "metal or not (DFT)", "binary"),
-    _Set("phonons", "last_phonon_dos_peak", "1/cm", "Matbench", "frequency of the last peak of the phonon DOS (DFT)"),
-    _Set("steels_yield", "yield_strength", "MPa", "Matbench", "measured yield strength of steels"),
-)
-_SETS = {one.name: one for one in (*_BENCHMARK, *_MATBENCH_SETS)}
-_PARTS = ("train", "val", "test")
+def _read_sets() -> Iterator[_Set]:
+    with Path(__file__).with_name("composition_benchmark.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            counts = {split: int(row[split]) for split in SPLITS}
+            for split in SPLITS:
+                folds = row[f"fold_{split}"].split("/") if row[f"fold_{split}"] else []
+                counts |= {f"fold{fold}_{split}": int(count) for fold, count in enumerate(folds)}
+            about = {name: row[name] for name in ("name", "target", "unit", "family", "task", "title")}
+            yield _Set(**about, counts=counts)  # type: ignore[arg-type]
+
+
+_SETS = {one.name: one for one in _read_sets()}
+_BENCHMARK = tuple(one for one in _SETS.values() if one.family != "Matbench")
+_MATBENCH_SETS = tuple(one for one in _SETS.values() if one.family == "Matbench")
 ALIASES = {"elasticity_log10_g_vrh": "elasticity_log10(G_VRH)", "elasticity_log10_k_vrh": "elasticity_log10(K_VRH)"}
 """Other spellings that need no quoting in a shell."""
-
-
-def _keep(path: str) -> str:
-    folder, _, name = path.removeprefix("data/").partition("/")
-    return f"{folder}/{name}" if folder in ("benchmark_data", "matbench", "matbench_cv") and name.endswith(".csv") else ""
 
 
 def _stored(one: _Set) -> dict[str, str]:
     """Stored split -> file below the folder ``composition``, without ``.gz``."""
     if one in _BENCHMARK:
-        return {split: f"benchmark_data/{one.name}/{part}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+        return {split: f"benchmark_data/{one.name}/{part}.csv" for split, part in SHORT_SPLITS.items()}
     files = dict.fromkeys(SPLITS, f"matbench/{one.name}.csv")
     for fold in range(FOLDS):
-        files |= {f"fold{fold}_{split}": f"matbench_cv/{one.name}/{part}{fold}.csv" for split, part in zip(SPLITS, _PARTS, strict=True)}
+        files |= {f"fold{fold}_{split}": f"matbench_cv/{one.name}/{part}{fold}.csv" for split, part in SHORT_SPLITS.items()}
     return files
 
 
@@ -120,29 +97,9 @@ CRABNET = Archive(
     kind="sdist",
     sha256="f9e9e4a0efec531203d8a23ab15f8a84ff10bbe7cce2b51c7047affd3bede201",
     size=46_636_286,
-    keep=_keep,
+    folder="data",
     members=sorted({file for one in _SETS.values() for file in _stored(one).values()}),
 )
-
-
-@functools.cache
-def _counts() -> dict[str, dict[str, int]]:
-    """Set -> stored split -> rows: of the official splits and folds as the files of crabnet 1.0.1 hold them, and of tfmat's own splits."""
-    counts = {}
-    with Path(__file__).with_name("composition_benchmark.csv").open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            counts[row["name"]] = {split: int(row[split]) for split in SPLITS}
-            for split in SPLITS:
-                folds = row[f"fold_{split}"].split("/") if row[f"fold_{split}"] else []
-                counts[row["name"]] |= {f"fold{fold}_{split}": int(count) for fold, count in enumerate(folds)}
-    return counts
-
-
-def names(*, folds: bool = False) -> list[str]:
-    """Names that `load` knows; with `folds` also ``<name>/fold0`` to ``<name>/fold4`` of the Matbench sets."""
-    if not folds:
-        return list(_SETS)
-    return [*_SETS, *(f"{one.name}/fold{k}" for one in _MATBENCH_SETS for k in range(FOLDS))]
 
 
 def load(name: str) -> Dataset:
@@ -162,27 +119,15 @@ def load(name: str) -> Dataset:
     one = _SETS.get(ALIASES.get(base, base))
     if one is None or ("/" in name and not (one in _MATBENCH_SETS and fold in {str(k) for k in range(FOLDS)})):
         raise InputError(f"unknown composition benchmark {name!r}", expected="a name of tfmat.datasets.names(folds=True)")
-    official = one in _BENCHMARK or bool(fold)
     folder, stored = _folder(one, download=True), _stored(one)
-    if official:
+    if one in _BENCHMARK or fold:
         tables = {split: _read(_path(folder, stored[f"fold{fold}_{split}" if fold else split], one), one) for split in SPLITS}
     else:
         whole = _read(_path(folder, stored["train"], one), one)
         tables = {split: whole.subset(rows) for split, rows in split_by_hash(whole.materials).items()}
     tables["train"] = average_duplicates(tables["train"], binary=one.task == "binary")
-    return Dataset(
-        name=f"{one.name}/fold{fold}" if fold else one.name,
-        version=VERSION,
-        title=one.title + (f", CrabNet's fold {fold}" if fold else ""),
-        units={one.target: one.unit},
-        tasks={one.target: one.task},
-        material="composition",
-        splits=tables,
-        official_split=official,
-        citation=_citation(one),
-        licence=_LICENCES[one.family],
-        url=URL,
-    )
+    source = next(source for source in SOURCES if source.name == one.name)
+    return Dataset.of(source, tables, int(fold) if fold else None, "CrabNet's fold")
 
 
 def _citation(one: _Set) -> str:
@@ -246,31 +191,12 @@ def _files(one: _Set, download: Download | None) -> Files:
     return {split: _path(folder, name, one) for split, name in _stored(one).items()}
 
 
-def _examples(one: _Set, files: Files, split: str) -> Iterator[Example]:
-    """The rows of a file as they stand there (nothing is averaged), one held at a time; of a whole Matbench set those of one split."""
-    chosen = None
-    if one in _MATBENCH_SETS and split in SPLITS:
-        formulas = [formula for _, formula, _ in _rows(files[split])]
-        chosen = frozenset(split_by_hash(formulas)[split].tolist())
-    for position, (row, formula, value) in enumerate(_rows(files[split])):
-        if chosen is None or position in chosen:
-            yield {"id": str(row), "formula": formula, one.target: value}
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str, float]]:
-    """Row (the header is 1), formula and value."""
-    number = 1
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8", newline="")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8", newline="") as stream
-        ):
-            for number, record in enumerate(csv.DictReader(stream, strict=True), start=2):
-                yield number, record["formula"].strip(), float(record["target"])
-    except (OSError, EOFError, zlib.error, csv.Error, ValueError, KeyError, AttributeError, TypeError) as error:
-        problem = f"cannot be read ({error})"
-        raise InputError(problem, expected="columns formula and target", file=str(path), row=number + 1) from None
+def _examples(one: _Set, files: Files, split: str) -> Iterator[StoredRow]:
+    """The rows of a file as they stand there (nothing is averaged); of a whole Matbench set those of one split."""
+    table = _read(files[split], one)
+    whole = one in _MATBENCH_SETS and split in SPLITS
+    for i in split_by_hash(table.materials)[split].tolist() if whole else range(len(table)):
+        yield {"id": str(table.rows[i]), "formula": table.materials[i], one.target: float(table.targets[one.target][i])}
 
 
 def _source(one: _Set) -> Source:
@@ -283,7 +209,7 @@ def _source(one: _Set) -> Source:
         material="composition",
         units={one.target: one.unit},
         tasks={one.target: one.task},
-        splits=_counts()[one.name],
+        splits=one.counts,
         folds=0 if one in _BENCHMARK else FOLDS,
         citation=_citation(one),
         licence=_LICENCES[one.family],

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tfmat.crystal import Crystals
-from tfmat.data.splits import SPLITS, split_by_hash
+from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
-from tfmat.datasets.crystals import join, reduced_formula, table_of
+from tfmat.datasets.crystal_files import join, reduced_formula, table_of
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.registry import prepared_directory
 from tfmat.datasets.source import Absent, Files, Source
@@ -31,19 +31,7 @@ def load(source: Source, fold: int | None = None) -> Dataset:
     tables = _tables(source)
     if source.folds:
         tables = _of_folds(tables, fold)
-    return Dataset(
-        name=source.name if fold is None else f"{source.name}/fold{fold}",
-        version=source.version,
-        title=source.title + ("" if fold is None else f", fold {fold}"),
-        units=source.units,
-        tasks={target: source.task(target) for target in source.units},
-        material="crystal",
-        splits={split: tables[split] for split in SPLITS},
-        official_split=source.official_split or fold is not None,
-        citation=source.citation,
-        licence=source.licence,
-        url=source.url,
-    )
+    return Dataset.of(source, tables, fold)
 
 
 def _tables(source: Source) -> dict[str, Table]:
@@ -51,7 +39,7 @@ def _tables(source: Source) -> dict[str, Table]:
     files = _at_hand(source)
     if files is not None:
         return {split: table_of(source.checked(files, split), source.units, source.name) for split in source.splits}
-    from tfmat.datasets.prepared import build, read
+    from tfmat.datasets.tfds import build, read
 
     build(source)
     return {split: read(source, split) for split in source.splits}

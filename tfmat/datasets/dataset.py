@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfmat.crystal import Material
-from tfmat.data.cache import RecordCache, featurize_table
+from tfmat.data.cache import RecordCache
+from tfmat.data.featurize import Usable, featurize_usable
 from tfmat.data.rejections import Rejections
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
-from tfmat.data.usable import Usable, featurize_usable
+from tfmat.datasets.source import Source
 from tfmat.errors import InputError
 from tfmat.target import Target, Task
 
@@ -81,6 +80,26 @@ class Dataset:
             there = " and ".join(name for name, table in self.splits.items() if len(table))
             raise InputError(f"dataset {self.name!r} has no {split} rows", expected=f"a split that gives some; there are {there} rows")
         return self.splits[split]
+
+    @classmethod
+    def of(cls, source: Source, splits: Mapping[str, Table], fold: int | None = None, fold_name: str = "fold") -> Dataset:
+        """The dataset that `source` describes.
+
+        Args:
+            source: its name, units and so on.
+            splits: ``train``, ``validation`` and ``test`` -> table.
+            fold: number of the published fold that these are; None for the whole dataset.
+            fold_name: what the title calls the fold.
+        """
+        same = {name: getattr(source, name) for name in ("version", "units", "material", "citation", "licence", "url")}
+        return cls(
+            name=source.name if fold is None else f"{source.name}/fold{fold}",
+            title=source.title if fold is None else f"{source.title}, {fold_name} {fold}",
+            tasks={target: source.task(target) for target in source.units},
+            splits={split: splits[split] for split in SPLITS},
+            official_split=source.official_split or fold is not None,
+            **same,
+        )
 
     @property
     def train(self) -> Table:
@@ -216,54 +235,3 @@ class Dataset:
             tasks={name: self.tasks[name] for name in targets},
             splits={split: replace(table, targets={name: table.targets[name] for name in targets}) for split, table in self.splits.items()},
         )
-
-
-def usable_rows(data: Table | Dataset, split: str, featurizer: Featurizer, cache: RecordCache | None = None) -> Usable:
-    """Rows, featurized: of a dataset those of `split` that can be; all of a table, where one that cannot is an `InputError`."""
-    if isinstance(data, Dataset):
-        return data.usable(split, featurizer, cache)
-    return Usable(data, featurize_table(data, featurizer, cache))
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One line of the list of datasets, known without reading any data.
-
-    Attributes:
-        name: as passed to `tfmat.datasets.load`.
-        title: one line.
-        rows: number of rows as published.
-        folds: number of published cross-validation folds, loaded as ``<name>/fold0`` and so on.
-        units: target -> unit.
-        licence: of the data.
-        present: whether it can be loaded now, without a download.
-        origin: where it comes from.
-        material: ``composition`` or ``crystal``.
-        splits: ``train``, ``validation``, ``test``, or ``fold0`` and so on -> rows as published; where a formula stands several times in a
-            composition set, loading merges its training rows.
-        official_split: whether these are published ones.
-        size: of its files where they are present, else of the download [B]; `None` where that is unknown.
-        notes: what to know before quoting a score.
-        tfds_name: as passed to ``tfds.load``.
-    """
-
-    name: str
-    title: str
-    rows: int
-    folds: int
-    units: Mapping[str, str]
-    licence: str
-    present: bool
-    origin: str
-    material: Material = "composition"
-    splits: Mapping[str, int] = field(default_factory=dict)
-    official_split: bool = False
-    size: int | None = None
-    notes: str = ""
-    tfds_name: str = ""
-
-
-def data_dir() -> Path | None:
-    """The folder of ``TFMAT_DATA_DIR``, or `None` where it is unset or empty."""
-    chosen = os.environ.get("TFMAT_DATA_DIR")
-    return Path(chosen).expanduser() if chosen else None

@@ -14,7 +14,7 @@ import numpy as np
 from tfmat.data.splits import split_by_hash
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import parse_formula
 
@@ -22,14 +22,8 @@ NAME = BUILDER = "exp_formation_enthalpy"
 DESCRIPTION = "Measured formation enthalpies of 2,135 inorganic compounds at 298 K, as published with pymatgen."
 VERSION = "1.0.0"
 RELEASE_NOTES = {"1.0.0": "exp_compounds.json.gz of pymatgen."}
-TITLE = "measured formation enthalpies of inorganic compounds at 298 K"
 TARGET = "formation_enthalpy_per_atom"
-UNIT = "eV/atom"
 ROWS = 2135
-CITATION = "A. Wang et al., Sci. Rep. 11, 15496 (2021), doi 10.1038/s41598-021-94550-5"
-URL = "https://pymatgen.org"
-LICENCE = "MIT (pymatgen)"
-ORIGIN = "package data of pymatgen"
 _LOCATIONS = (("analysis", "compatibility", "exp_compounds.json.gz"), ("entries", "exp_compounds.json.gz"))
 
 
@@ -49,19 +43,7 @@ def load() -> Dataset:
         raise InputError(f"cannot be read ({error})", expected="pymatgen's list of measured compounds", file=str(path)) from None
     atoms = np.asarray([sum(parse_formula(formula).values()) for formula in formulas])
     table = Table(formulas, {TARGET: enthalpies / atoms}, ids, np.arange(1, len(formulas) + 1), NAME)
-    return Dataset(
-        name=NAME,
-        version=VERSION,
-        title=TITLE,
-        units={TARGET: UNIT},
-        tasks={TARGET: "regression"},
-        material="composition",
-        splits={split: table.subset(rows) for split, rows in split_by_hash(table.materials).items()},
-        official_split=False,
-        citation=CITATION,
-        licence=LICENCE,
-        url=URL,
-    )
+    return Dataset.of(SOURCES[0], {split: table.subset(rows) for split, rows in split_by_hash(table.materials).items()})
 
 
 def _files(download: Download | None) -> Files:
@@ -71,7 +53,7 @@ def _files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     table = load().splits[split]
     for formula, name, value in zip(table.materials, table.ids, table.targets[TARGET], strict=True):
         yield {"id": name, "formula": formula, TARGET: float(value)}
@@ -91,16 +73,15 @@ SOURCES = (
     Source(
         name=NAME,
         builder=BUILDER,
-        config=NAME,
         version=VERSION,
-        title=TITLE,
+        title="measured formation enthalpies of inorganic compounds at 298 K",
         material="composition",
-        units={TARGET: UNIT},
+        units={TARGET: "eV/atom"},
         splits={"train": 1_729, "validation": 203, "test": 203},
-        citation=CITATION,
-        licence=LICENCE,
-        url=URL,
-        origin=ORIGIN,
+        citation="A. Wang et al., Sci. Rep. 11, 15496 (2021), doi 10.1038/s41598-021-94550-5",
+        licence="MIT (pymatgen)",
+        url="https://pymatgen.org",
+        origin="package data of pymatgen",
         size=0,
         files=_files,
         examples=_examples,

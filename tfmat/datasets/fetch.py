@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -26,7 +26,6 @@ from tfmat.datasets.source import Absent
 from tfmat.errors import InputError
 
 TIMEOUT = 1800  # [s]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Archive:
         kind: source distribution or wheel.
         sha256: of the file.
         size: of the file [B].
-        keep: path in the archive (below the top folder of a source distribution) -> path in the cache folder, for the files wanted; ``""``
-            for the others.
-        members: paths in the cache folder that must be there after unpacking.
+        folder: the folder in the archive (below the top folder of a source distribution) that holds the files wanted.
+        members: these files, by their paths below that folder, which are those in the cache folder too. All must be there.
     """
 
     package: str
@@ -51,11 +49,16 @@ class Archive:
     kind: Literal["sdist", "wheel"]
     sha256: str
     size: int
-    keep: Callable[[str], str]
+    folder: str
     members: Collection[str]
 
     def __str__(self) -> str:
         return f"{self.package} {self.version}"
+
+    def keep(self, path: str) -> str:
+        """The path in the cache folder of a file of the archive; ``""`` if it is not wanted."""
+        name = path.removeprefix(f"{self.folder}/")
+        return name if name != path and name in self.members else ""
 
 
 def cache_root() -> Path:
@@ -69,7 +72,7 @@ def folder_of(archive: Archive) -> Path:
     return cache_root() / "sources" / f"{archive.package}-{archive.version}"
 
 
-def fetch(archive: Archive, *, download: bool = True, progress: Progress | None = None) -> Path:
+def fetch(archive: Archive, *, download: bool = True, progress: Callable[[str], None] | None = None) -> Path:
     """The folder with the files of `archive`, downloaded and unpacked if it is not there yet.
 
     A file of the right name beside that folder, put there by hand, is used instead of a download.
@@ -133,19 +136,24 @@ def _problem(stderr: str) -> str:
     return lines[-1][:300]
 
 
-def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
-    digest = hashlib.sha256()
+def sha256_of(path: Path, start: int = 0) -> str:
+    """SHA-256 of what a file holds from the byte `start` on."""
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != archive.sha256:
-        problem = f"is damaged or another file: its SHA-256 is {digest.hexdigest()}"
+        stream.seek(start)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
+    digest = sha256_of(path)
+    if digest != archive.sha256:
+        problem = f"is damaged or another file: its SHA-256 is {digest}"
         raise InputError(problem, expected=archive.sha256, file=str(path))
     try:
         with new_directory(folder, overwrite=True) as temporary:
             try:
-                extract = _extract_tar if archive.kind == "sdist" else _extract_zip
-                extract(path, archive.keep, temporary)
+                for name, content in _contents(path, archive.kind):
+                    if kept := archive.keep(name):
+                        _write(content, temporary, kept)
             except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
                 raise InputError(f"cannot be unpacked ({error})", file=str(path)) from None
             missing = [name for name in archive.members if not (temporary / name).is_file()]
@@ -157,21 +165,18 @@ def _unpack(path: Path, archive: Archive, folder: Path) -> Path:
     return folder
 
 
-def _extract_tar(path: Path, keep: Callable[[str], str], folder: Path) -> None:
-    with tarfile.open(path, "r:gz") as stream:
-        for member in stream:
-            name = keep(member.name.partition("/")[2]) if member.isfile() else ""
-            content = stream.extractfile(member) if name else None
-            if content is not None:
-                _write(content, folder, name)
-
-
-def _extract_zip(path: Path, keep: Callable[[str], str], folder: Path) -> None:
-    with zipfile.ZipFile(path) as stream:
-        for member in stream.namelist():
-            if name := keep(member):
-                with stream.open(member) as content:
-                    _write(content, folder, name)
+def _contents(path: Path, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of an archive, by their paths (below the top folder of a source distribution)."""
+    if kind == "sdist":
+        with tarfile.open(path, "r:gz") as sdist:
+            for member in sdist:
+                if member.isfile() and (content := sdist.extractfile(member)) is not None:
+                    yield member.name.partition("/")[2], content
+        return
+    with zipfile.ZipFile(path) as wheel:
+        for name in wheel.namelist():
+            with wheel.open(name) as content:
+                yield name, content
 
 
 def _write(content: IO[bytes], folder: Path, name: str) -> None:

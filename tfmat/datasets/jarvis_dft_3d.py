@@ -6,10 +6,9 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from tfmat.datasets.crystals import jarvis_crystal, read_array, read_json, read_lines
-from tfmat.datasets.dataset import data_dir
+from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "jarvis_dft_3d"
@@ -20,10 +19,8 @@ URL = "https://pages.nist.gov/jarvis_leaderboard"
 DOWNLOAD = "https://ndownloader.figshare.com/files/29204826"
 CITATION = "K. Choudhary et al., npj Comput. Mater. 6, 173 (2020), doi 10.1038/s41524-020-00440-1; npj Comput. Mater. 10, 93 (2024)"
 LICENCE = "splits MIT (jarvis_leaderboard); the terms of the data not verified"
-_STORED = {"train": "train", "validation": "val", "test": "test"}
 # No checksum of this file is published: its rows are checked against the ids of the official splits instead.
 _STRUCTURES = ("jdft_3d-8-18-2021.json", "jdft_3d-8-18-2021.json.zip", "jdft_3d-8-18-2021.json.gz")
-_FOLDER = "jarvis_leaderboard/benchmarks/AI/SinglePropertyPrediction/"
 
 # task of the leaderboard: target, unit, what it is, rows of the three splits
 _TASKS = {
@@ -34,21 +31,12 @@ _TASKS = {
     "mbj_bandgap": ("band_gap", "eV", "band gap (TBmBJ)", (14_535, 1_817, 1_815)),
 }
 _SUBSET = {
-    "formation_energy_per_atom": ("formation_energy_peratom", "eV/atom", "formation energy (OptB88vdW)"),
-    "band_gap": ("optb88vdw_bandgap", "eV", "band gap (OptB88vdW)"),
-    "band_gap_mbj": ("mbj_bandgap", "eV", "band gap (TBmBJ)"),
-    "energy_above_hull": ("ehull", "eV/atom", "energy above the convex hull (OptB88vdW)"),
+    "formation_energy_per_atom": "formation_energy_peratom",
+    "band_gap": "optb88vdw_bandgap",
+    "band_gap_mbj": "mbj_bandgap",
+    "energy_above_hull": "ehull",
 }
-
-
-def _keep(path: str) -> str:
-    name = path.removeprefix(_FOLDER)
-    return name if name in _members() else ""
-
-
-def _members() -> tuple[str, ...]:
-    return tuple(f"dft_3d_{task}.json.zip" for task in _TASKS)
-
+"""Target of the subset -> task."""
 
 LEADERBOARD = Archive(
     package="jarvis_leaderboard",
@@ -57,29 +45,29 @@ LEADERBOARD = Archive(
     kind="wheel",
     sha256="62cd3012987e83880583801a5ed46c0b999781505f246d91554cde6fd62d81ff",
     size=72_100_374,
-    keep=_keep,
-    members=_members(),
+    folder="jarvis_leaderboard/benchmarks/AI/SinglePropertyPrediction",
+    members=tuple(f"dft_3d_{task}.json.zip" for task in _TASKS),
 )
 
 
 def _files(task: str, download: Download | None) -> Files:
-    name, folder = f"dft_3d_{task}.json.zip", data_dir()
-    if folder is not None:
-        splits = folder / "structures" / name
-        found = [folder / "structures" / stored for stored in _STRUCTURES if (folder / "structures" / stored).is_file()]
-        if not splits.is_file() or not found:
-            missing = f"structures/{_STRUCTURES[0]}, from {DOWNLOAD}" if splits.is_file() else f"structures/{name}"
+    name = f"dft_3d_{task}.json.zip"
+    if data_dir() is not None:
+        splits = mirrored(f"structures/{name}")
+        structures = next(filter(None, (mirrored(f"structures/{stored}") for stored in _STRUCTURES)), None)
+        if splits is None or structures is None:
+            missing = f"structures/{name}" if splits is None else f"structures/{_STRUCTURES[0]}, from {DOWNLOAD}"
             raise Absent(f"{BUILDER}/{task} is not complete in TFMAT_DATA_DIR", expected=f"{missing}, or {BUILDER}/subset")
-        return {"splits": splits, "structures": found[0]}
+        return {"splits": splits, "structures": structures}
     if download is None:
         raise Absent(f"{BUILDER}/{task} has not been downloaded", expected=f"tfmat datasets build {BUILDER}/{task}")
     return {"structures": download(DOWNLOAD), "splits": fetch(LEADERBOARD) / name}
 
 
-def _examples(task: str, files: Files, split: str) -> Iterator[Example]:
+def _examples(task: str, files: Files, split: str) -> Iterator[StoredRow]:
     target = _TASKS[task][0]
     try:
-        values = dict(read_json(files["splits"])[_STORED[split]])
+        values = dict(read_json(files["splits"])[SHORT_SPLITS[split]])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"is not a list of splits ({error!r})", file=str(files["splits"])) from None
     for number, record in enumerate(read_array(files["structures"]), start=1):
@@ -92,9 +80,8 @@ def _examples(task: str, files: Files, split: str) -> Iterator[Example]:
 
 
 def _subset_files(download: Download | None) -> Files:
-    folder = data_dir()
-    path = folder / "structures" / "jarvis_dft3d_subset.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored("structures/jarvis_dft3d_subset.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{BUILDER}/subset is not on this machine and is not distributed",
             expected=f"TFMAT_DATA_DIR set to a folder with structures/jarvis_dft3d_subset.jsonl.gz, or another configuration of {BUILDER}",
@@ -102,19 +89,12 @@ def _subset_files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _subset_examples(files: Files, split: str) -> Iterator[Example]:
-    keys = {target: key for target, (key, _, _) in _SUBSET.items()}
-    return (row for row, record in read_lines(files["all"], keys) if record.get("official_split") == _STORED[split])
+def _subset_examples(files: Files, split: str) -> Iterator[StoredRow]:
+    return (row for row, record in read_lines(files["all"], _SUBSET) if record.get("official_split") == SHORT_SPLITS[split])
 
 
 _COMMON: dict[str, Any] = dict(
-    builder=BUILDER,
-    version=VERSION,
-    material="crystal",
-    citation=CITATION,
-    licence=LICENCE,
-    url=URL,
-    official_split=True,
+    builder=BUILDER, version=VERSION, material="crystal", citation=CITATION, licence=LICENCE, url=URL, official_split=True
 )
 
 
@@ -122,12 +102,10 @@ def _task(task: str) -> Source:
     target, unit, title, rows = _TASKS[task]
     return Source(
         name=f"{BUILDER}/{task}",
-        config=task,
         title=title,
         units={target: unit},
-        splits=dict(zip(_STORED, rows, strict=True)),
+        splits=dict(zip(SHORT_SPLITS, rows, strict=True)),
         origin="figshare file 29204826; splits: PyPI wheel jarvis_leaderboard 2024.10.30",
-        size=None,
         files=functools.partial(_files, task),
         examples=functools.partial(_examples, task),
         **_COMMON,
@@ -136,13 +114,11 @@ def _task(task: str) -> Source:
 
 SUBSET = Source(
     name=f"{BUILDER}/subset",
-    config="subset",
     title="940 crystals of JARVIS-DFT, 1.7 % of it",
-    units={target: unit for target, (_, unit, _) in _SUBSET.items()},
-    meanings={target: meaning for target, (_, _, meaning) in _SUBSET.items()},
+    units={target: _TASKS[task][1] for target, task in _SUBSET.items()},
+    meanings={target: _TASKS[task][2] for target, task in _SUBSET.items()},
     splits={"train": 739, "validation": 105, "test": 96},
     origin="TFMAT_DATA_DIR only",
-    size=None,
     files=_subset_files,
     examples=_subset_examples,
     notes="For trying things out: each id keeps its official split, but scores cannot be compared with the leaderboard's.",

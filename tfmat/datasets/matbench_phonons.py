@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfmat.datasets.crystals import pymatgen_crystal, read_json, read_lines
-from tfmat.datasets.dataset import data_dir
+from tfmat.datasets.crystal_files import pymatgen_crystal, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow, data_dir
 from tfmat.errors import InputError
 
 BUILDER = "matbench_phonons"
@@ -23,10 +22,6 @@ FOLDS = 5
 _FOLD_FILE = "matbench_v0.1_validation.json"
 
 
-def _keep(path: str) -> str:
-    return _FOLD_FILE if path == f"matbench/{_FOLD_FILE}" else ""
-
-
 MATBENCH = Archive(
     package="matbench",
     version="0.6",
@@ -34,7 +29,7 @@ MATBENCH = Archive(
     kind="wheel",
     sha256="90b131032c3c2afe37c57b8891efefca05efe2d14296ae1f22445f7ddfb14c01",
     size=9_855_934,
-    keep=_keep,
+    folder="matbench",
     members=(_FOLD_FILE,),
 )
 
@@ -52,7 +47,7 @@ def _files(download: Download | None) -> Files:
     return {"matbench": download(DOWNLOAD, SHA256), "folds": fetch(MATBENCH) / _FOLD_FILE}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     wanted = _ids(files, f"fold_{split.removeprefix('fold')}")
     if "all" in files:
         yield from (row for row, _ in read_lines(files["all"], {TARGET: "last_phdos_peak"}) if row["id"] in wanted)
@@ -81,7 +76,6 @@ SOURCES = (
     Source(
         name=BUILDER,
         builder=BUILDER,
-        config=BUILDER,
         version=VERSION,
         title="frequency of the last peak of the phonon DOS (DFPT)",
         material="crystal",
@@ -93,7 +87,6 @@ SOURCES = (
         licence="MIT (Matbench)",
         url="https://matbench.materialsproject.org",
         origin="Matbench v0.1; folds: PyPI wheel matbench 0.6",
-        size=None,
         files=_files,
         examples=_examples,
         notes="A stored split `foldK` is the test part of Matbench's fold K; the other four are what it is trained and validated on.",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfmat.datasets.crystals import crystal, jarvis_crystal, read_array, read_lines
-from tfmat.datasets.dataset import data_dir
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.crystal_files import crystal, jarvis_crystal, read_array, read_lines
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "materials_project"
@@ -24,7 +24,6 @@ LICENCE = "CC BY 4.0 (Materials Project)"
 UNITS = {"formation_energy_per_atom": "eV/atom", "band_gap": "eV"}
 MEANINGS = {"formation_energy_per_atom": "formation energy (PBE, corrected as in MP-2018.6.1)", "band_gap": "band gap (PBE)"}
 _KEYS = {name: name for name in UNITS}
-_FILES = {"train": "train", "validation": "val", "test": "test"}
 _IDS = Path(__file__).with_name("mp2018_ids.csv.gz")
 # No checksum of this file is published: its rows are checked against the ids of the official split instead.
 _MEGNET = ("megnet.json", "megnet.json.zip", "megnet.json.gz")
@@ -36,48 +35,31 @@ def split_ids(*, subset: bool) -> dict[str, str]:
     The split is that of the MEGNet paper: ``random.seed(7)``, a shuffle of the 69,239 rows, and 60,000 / 5,000 / 4,239 of them. The list of
     ids is part of tfmat, so that no order of rows in a file matters.
     """
-    spelled = {stored: split for split, stored in _FILES.items()}
+    spelled = {stored: split for split, stored in SHORT_SPLITS.items()}
     with gzip.open(_IDS, "rt", encoding="utf-8", newline="") as stream:
         return {row["id"]: spelled[row["split"]] for row in csv.DictReader(stream) if not subset or row["in_subset"] == "1"}
 
 
-def _mirrored(folder: Path) -> Files | None:
-    files = {split: folder / "mp2018" / f"{stored}.jsonl.gz" for split, stored in _FILES.items()}
-    return files if all(path.is_file() for path in files.values()) else None
-
-
-def _megnet_file(download: Download | None, name: str) -> Files:
-    folder = data_dir()
-    if folder is not None:
-        found = [folder / "mp2018" / name for name in _MEGNET if (folder / "mp2018" / name).is_file()]
-        if found:
-            return {"all": found[0]}
+def _megnet_file(name: str, download: Download | None) -> Files:
+    if found := [path for path in map(mirrored, (f"mp2018/{stored}" for stored in _MEGNET)) if path is not None]:
+        return {"all": found[0]}
+    if data_dir() is not None:
         raise Absent(f"{name} is not in TFMAT_DATA_DIR", expected=f"mp2018/{_MEGNET[0]} in that folder, from {DOWNLOAD}")
     if download is None:
         raise Absent(f"{name} has not been downloaded", expected=f"tfmat datasets build {name}")
     return {"all": download(DOWNLOAD)}
 
 
-def _full_files(download: Download | None) -> Files:
-    return _megnet_file(download, "mp2018")
-
-
 def _subset_files(download: Download | None) -> Files:
-    folder = data_dir()
-    return (_mirrored(folder) if folder is not None else None) or _megnet_file(download, "mp2018_subset")
+    files = {split: path for split, stored in SHORT_SPLITS.items() if (path := mirrored(f"mp2018/{stored}.jsonl.gz")) is not None}
+    return files if len(files) == len(SHORT_SPLITS) else _megnet_file("mp2018_subset", download)
 
 
-def _full_examples(files: Files, split: str) -> Iterator[Example]:
-    return _from_megnet(files["all"], split, subset=False)
+def _examples(subset: bool, files: Files, split: str) -> Iterator[StoredRow]:
+    return _from_megnet(files["all"], split, subset=subset) if "all" in files else (row for row, _ in read_lines(files[split], _KEYS))
 
 
-def _subset_examples(files: Files, split: str) -> Iterator[Example]:
-    if "all" in files:
-        return _from_megnet(files["all"], split, subset=True)
-    return (row for row, _ in read_lines(files[split], _KEYS))
-
-
-def _from_megnet(path: Path, split: str, *, subset: bool) -> Iterator[Example]:
+def _from_megnet(path: Path, split: str, *, subset: bool) -> Iterator[StoredRow]:
     assigned = split_ids(subset=subset)
     for number, record in enumerate(read_array(path), start=1):
         try:
@@ -93,7 +75,7 @@ def _names(record: dict[str, Any]) -> dict[str, str]:
     return {"formation_energy_per_atom": "e_form", "band_gap": "gap pbe"} if "e_form" in record else _KEYS
 
 
-def _crystal(record: dict[str, Any]) -> Example:
+def _crystal(record: dict[str, Any]) -> StoredRow:
     if "atoms" in record:
         return jarvis_crystal(record["atoms"])
     from pymatgen.core import Structure
@@ -111,28 +93,25 @@ _COMMON: dict[str, Any] = dict(
     citation=CITATION,
     licence=LICENCE,
     url=URL,
-    size=None,
     official_split=True,
 )
 MP2018 = Source(
     name="mp2018",
-    config="mp2018",
     title="crystals of MP-2018.6.1 (DFT)",
     splits={"train": 60_000, "validation": 5_000, "test": 4_239},
     origin="figshare file 26724977 (megnet.json)",
-    files=_full_files,
-    examples=_full_examples,
+    files=functools.partial(_megnet_file, "mp2018"),
+    examples=functools.partial(_examples, False),
     notes="The official split of the MEGNet paper.",
     **_COMMON,
 )
 SUBSET = Source(
     name="mp2018_subset",
-    config="mp2018_subset",
     title="56 % subset of MP-2018.6.1 (DFT)",
     splits={"train": 33_720, "validation": 2_795, "test": 2_370},
     origin="figshare file 26724977 (megnet.json), the rows that tfmat lists",
     files=_subset_files,
-    examples=_subset_examples,
+    examples=functools.partial(_examples, True),
     notes="56 % subset of MP-2018.6.1; each id keeps its official split. Scores cannot be compared with those of the full set.",
     **_COMMON,
 )

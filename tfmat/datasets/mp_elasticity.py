@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.datasets.crystals import crystal, hash_part, read_lines
-from tfmat.datasets.dataset import data_dir
+from tfmat.datasets.crystal_files import crystal, hash_part, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow, mirrored
 from tfmat.errors import InputError
 
 BUILDER = "mp_elasticity"
@@ -23,10 +22,6 @@ _KEYS = {name: name for name in UNITS}
 _TABLE = "elastic_tensor.csv"
 
 
-def _keep(path: str) -> str:
-    return _TABLE if path == f"matminer/datasets/{_TABLE}" else ""
-
-
 MATMINER = Archive(
     package="matminer",
     version="0.4.0",
@@ -34,15 +29,14 @@ MATMINER = Archive(
     kind="sdist",
     sha256="1a6bdfb198b36d836bab4fbcdffb2dc4fda8a740c3dc08cbb21ea43b817fec86",
     size=8_370_663,
-    keep=_keep,
+    folder="matminer/datasets",
     members=(_TABLE,),
 )
 
 
 def _union_files(download: Download | None) -> Files:
-    folder = data_dir()
-    path = folder / "structures" / "mp_elasticity_union.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored("structures/mp_elasticity_union.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{BUILDER} is not on this machine and is not distributed",
             expected=f"TFMAT_DATA_DIR set to a folder with structures/mp_elasticity_union.jsonl.gz, or {BUILDER}/elastic_tensor_2015",
@@ -50,7 +44,7 @@ def _union_files(download: Download | None) -> Files:
     return {"all": path}
 
 
-def _union_examples(files: Files, split: str) -> Iterator[Example]:
+def _union_examples(files: Files, split: str) -> Iterator[StoredRow]:
     return hash_part([row for row, _ in read_lines(files["all"], _KEYS)], split)
 
 
@@ -58,7 +52,7 @@ def _table_files(download: Download | None) -> Files:
     return {"all": fetch(MATMINER, download=download is not None) / _TABLE}
 
 
-def _table_examples(files: Files, split: str) -> Iterator[Example]:
+def _table_examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows, number = [], 0
     try:
         with files["all"].open(encoding="utf-8", newline="") as stream:
@@ -72,8 +66,8 @@ def _table_examples(files: Files, split: str) -> Iterator[Example]:
     return hash_part(rows, split)
 
 
-def _poscar(text: str) -> Example:
-    """Of VASP 5, in fractional coordinates."""
+def _poscar(text: str) -> StoredRow:
+    """Read a POSCAR of VASP 5 in fractional coordinates."""
     lines = text.split("\n")
     scale, lattice = float(lines[1]), np.asarray([[float(cell) for cell in line.split()] for line in lines[2:5]])
     counts = [int(cell) for cell in lines[6].split()]
@@ -101,14 +95,12 @@ SOURCES = (
         citation="M. de Jong et al., Sci. Data 2, 150009 (2015), doi 10.1038/sdata.2015.9",
         licence="CC BY 4.0 (Materials Project)",
         origin="TFMAT_DATA_DIR only",
-        size=None,
         files=_union_files,
         examples=_union_examples,
         **_COMMON,
     ),
     Source(
         name=f"{BUILDER}/elastic_tensor_2015",
-        config="elastic_tensor_2015",
         title="bulk and shear modulus of the first 1,181 crystals (DFT)",
         splits={"train": 922, "validation": 138, "test": 121},
         citation="M. de Jong et al., Sci. Data 2, 150009 (2015), doi 10.1038/sdata.2015.9",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from tfmat.crystal import Material
 from tfmat.datasets import (
     aflow_band_gap,
     composition_benchmark,
@@ -16,7 +19,6 @@ from tfmat.datasets import (
     mp_elasticity,
     thermal_conductivity,
 )
-from tfmat.datasets.dataset import Listing
 from tfmat.datasets.source import Source
 from tfmat.errors import InputError
 
@@ -33,7 +35,7 @@ FAMILIES = (
 """One module for each TFDS builder."""
 
 SOURCES: dict[str, Source] = {source.name: source for family in FAMILIES for source in family.SOURCES}
-"""In the order in which they are listed."""
+"""Name -> dataset, in the order in which they are listed."""
 
 _SPELLINGS = {name: name for name in SOURCES} | {source.tfds_name: name for name, source in SOURCES.items()} | composition_benchmark.ALIASES
 
@@ -64,6 +66,33 @@ def describe() -> list[Listing]:
     return [listing(source) for source in SOURCES.values()]
 
 
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """One line of the list of datasets, known without reading any data. The attributes that are not described here are those of `Source`.
+
+    Attributes:
+        present: whether it can be loaded now, without a download.
+        splits: ``train``, ``validation``, ``test``, or ``fold0`` and so on -> rows as published; where a formula stands several times in a
+            composition set, loading merges its training rows.
+        size: of its files where they are present, else of the download [B]; `None` where that is unknown.
+    """
+
+    name: str
+    title: str
+    rows: int
+    folds: int
+    units: Mapping[str, str]
+    licence: str
+    present: bool
+    origin: str
+    material: Material
+    splits: Mapping[str, int]
+    official_split: bool
+    size: int | None
+    notes: str
+    tfds_name: str
+
+
 def listing(source: Source) -> Listing:
     """What is known of a dataset without reading it."""
     size, present = source.size, prepared_directory(source) is not None
@@ -72,22 +101,9 @@ def listing(source: Source) -> Listing:
         size, present = sum(path.stat().st_size for path in files), True
     except (InputError, OSError):
         pass
-    return Listing(
-        name=source.name,
-        title=source.title,
-        rows=source.rows,
-        folds=source.folds,
-        units=source.units,
-        licence=source.licence,
-        present=present,
-        origin=source.origin,
-        material=source.material,
-        splits={split: rows for split, rows in source.splits.items() if "_" not in split},
-        official_split=source.official_split,
-        size=size,
-        notes=source.notes,
-        tfds_name=source.tfds_name,
-    )
+    same = {one.name: getattr(source, one.name) for one in dataclasses.fields(Listing) if hasattr(source, one.name)}
+    splits = {split: rows for split, rows in source.splits.items() if "_" not in split}
+    return Listing(**(same | {"present": present, "splits": splits, "size": size}))
 
 
 def tfds_directory() -> Path:

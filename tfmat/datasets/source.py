@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,27 @@ from tfmat.crystal import Material
 from tfmat.errors import InputError
 from tfmat.target import Task
 
-Example = dict[str, Any]
+StoredRow = dict[str, Any]
 """``id``, the targets, and ``formula`` or ``species`` (A,), ``lattice`` (3, 3) [Å] and ``frac_coords`` (A, 3)."""
 Files = Mapping[str, Path]
+SHORT_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+"""Split -> what many publishers call it."""
+
+
+def data_dir() -> Path | None:
+    """The folder of ``TFMAT_DATA_DIR``, or `None` where it is unset or empty."""
+    chosen = os.environ.get("TFMAT_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def mirrored(name: str) -> Path | None:
+    """The file `name` (``structures/a.csv``) below the folder of ``TFMAT_DATA_DIR``, or `None` where there is no such file."""
+    folder = data_dir()
+    return folder / name if folder is not None and (folder / name).is_file() else None
+
+
+RowsWritten = Callable[[str, int, int], None]
+"""Is called with a split, the number of its rows that are written, and of all its rows, at most ten times a second."""
 
 
 class Download(Protocol):
@@ -34,7 +53,6 @@ class Source:
     Attributes:
         name: as passed to `tfmat.datasets.load`.
         builder: name of the TFDS builder.
-        config: of the builder.
         version: of the rows, values and splits.
         title: one line.
         material: what the materials are.
@@ -44,7 +62,6 @@ class Source:
         licence: of the data.
         url: where it is described.
         origin: where a user gets it.
-        size: of the download [B]; `None` where it is unknown or the set is not distributed.
         files: the files, from ``TFMAT_DATA_DIR`` if that is set, else downloaded by the function passed; `Absent` if that is `None`.
         examples: the rows of one stored split, read one after the other.
         meanings: target -> one line; default: the title.
@@ -52,11 +69,12 @@ class Source:
         official_split: whether train, validation and test, or the folds, are published ones.
         folds: number of published cross-validation folds.
         notes: what a user should know before quoting a score.
+        config: of the builder; default: what follows the last slash of the name.
+        size: of the download [B]; `None` where it is unknown or the set is not distributed.
     """
 
     name: str
     builder: str
-    config: str
     version: str
     title: str
     material: Material
@@ -66,14 +84,18 @@ class Source:
     licence: str
     url: str
     origin: str
-    size: int | None
     files: Callable[[Download | None], Files]
-    examples: Callable[[Files, str], Iterator[Example]]
+    examples: Callable[[Files, str], Iterator[StoredRow]]
     meanings: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Task] = field(default_factory=dict)
     official_split: bool = False
     folds: int = 0
     notes: str = ""
+    config: str = ""
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config or self.name.rpartition("/")[2])
 
     @property
     def rows(self) -> int:
@@ -82,18 +104,18 @@ class Source:
 
     @property
     def tfds_name(self) -> str:
-        """As passed to ``tfds.load``."""
+        """The name that ``tfds.load`` takes."""
         return f"{self.builder}/{self.config}"
 
     def task(self, target: str) -> Task:
-        """Of a target."""
+        """``regression`` or ``binary``."""
         return self.tasks.get(target, "regression")
 
     def meaning(self, target: str) -> str:
         """One line about a target."""
         return self.meanings.get(target, self.title)
 
-    def checked(self, files: Files, split: str) -> Iterator[Example]:
+    def checked(self, files: Files, split: str) -> Iterator[StoredRow]:
         """The rows of a stored split; an `InputError` at the end where they are not as many as published."""
         count = 0
         for example in self.examples(files, split):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfmat.crystal import Crystals
-from tfmat.data.featurized import Featurized
-from tfmat.data.table import Table
+from tfmat.data.packed import Featurized
+from tfmat.data.splits import composition_keys
 from tfmat.datasets.dataset import Dataset
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
 from tfmat.target import Task
 
 
 @dataclass(frozen=True)
-class Values:
-    """Of one target over all splits; in its unit, NaN where there is no value at all.
+class TargetStatistics:
+    """What the values of one target are like over all splits. All are in its unit, and NaN where there is no value.
 
     Attributes:
         unit: ``""`` where it is dimensionless or unknown.
@@ -49,7 +47,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a dataset.
+    """What the rows of a dataset are like.
 
     Attributes:
         name: of the dataset.
@@ -67,7 +65,7 @@ class Statistics:
     title: str
     material: str
     splits: Mapping[str, int]
-    targets: Mapping[str, Values]
+    targets: Mapping[str, TargetStatistics]
     elements: Mapping[str, int]
     sites: tuple[int, float, int] | None
     components: tuple[int, float, int]
@@ -75,7 +73,7 @@ class Statistics:
 
     @property
     def rows(self) -> int:
-        """Of all splits."""
+        """Number of rows of all splits."""
         return sum(self.splits.values())
 
 
@@ -86,62 +84,39 @@ def statistics(dataset: Dataset) -> Statistics:
         InputError: it is a packed one.
     """
     tables = list(dataset.splits.values())
-    present, formulas, sites = Counter[str](), set[object](), []
+    present, formulas, sites = np.zeros(len(SYMBOLS), np.int64), set[bytes](), []
     components: list[np.ndarray] = []
     for table in tables:
         if isinstance(table.materials, Featurized):
             raise InputError("its materials are featurized", file=table.source, expected="the dataset that it was packed from")
         if isinstance(table.materials, Crystals):
             sites.append(table.materials.sites)
-        components.append(_scan(table, present, formulas))
+        keys = composition_keys(table.materials) if len(table) else []
+        # A key holds eight bytes per element, of which the first four are the atomic number.
+        components.append(np.asarray([len(key) // 8 for key in keys], np.int64))
+        present += np.bincount(np.frombuffer(b"".join(keys), ">i8") >> 32, minlength=len(SYMBOLS))
+        formulas.update(keys)
     return Statistics(
         name=dataset.name,
         title=dataset.title,
         material=dataset.material,
         splits={split: len(table) for split, table in dataset.splits.items()},
         targets={name: _values(dataset, name) for name in dataset.units},
-        elements=dict(sorted(present.items(), key=lambda item: (-item[1], item[0]))),
+        elements=dict(sorted(((SYMBOLS[z], int(present[z])) for z in np.flatnonzero(present)), key=lambda item: (-item[1], item[0]))),
         sites=_range(np.concatenate(sites)) if sites else None,
         components=_range(np.concatenate(components)),
         formulas=len(formulas),
     )
 
 
-def _scan(table: Table, present: Counter[str], formulas: set[object]) -> np.ndarray:
-    """Count elements and formulas; the number of different elements of each material."""
-    counts = np.zeros(len(table), dtype=np.int64)
-    for i, material in enumerate(table.materials):
-        if isinstance(material, str):
-            amounts = parse_formula(material)
-            total = sum(amounts.values())
-            key: object = frozenset((symbol, round(amount / total, 9)) for symbol, amount in amounts.items())
-        elif hasattr(material, "species") and hasattr(material, "frac_coords"):
-            numbers, sites = np.unique(material.species, return_counts=True)
-            amounts = {SYMBOLS[z]: float(n) for z, n in zip(numbers, sites, strict=True)}
-            key = frozenset((symbol, round(amount / sites.sum(), 9)) for symbol, amount in amounts.items())
-        else:
-            raise TypeError(f"a material must be a formula or a crystal. Received: {type(material).__name__}")
-        counts[i] = len(amounts)
-        present.update(amounts.keys())
-        formulas.add(key)
-    return counts
-
-
-def _values(dataset: Dataset, name: str) -> Values:
+def _values(dataset: Dataset, name: str) -> TargetStatistics:
     column = np.concatenate([table.targets[name] for table in dataset.splits.values()])
     known = column[~np.isnan(column)]
     summary = [float("nan")] * 6
     if known.size:
-        mean = float(known.mean())
-        summary = [
-            float(known.min()),
-            float(known.max()),
-            mean,
-            float(np.median(known)),
-            float(known.std()),
-            float(np.abs(known - mean).mean()),
-        ]
-    return Values(dataset.units[name], dataset.tasks[name], known.size, column.size - known.size, *summary)
+        mean = known.mean()
+        summary = [float(x) for x in (known.min(), known.max(), mean, np.median(known), known.std(), np.abs(known - mean).mean())]
+    return TargetStatistics(dataset.units[name], dataset.tasks[name], known.size, column.size - known.size, *summary)
 
 
 def _range(values: np.ndarray) -> tuple[int, float, int]:

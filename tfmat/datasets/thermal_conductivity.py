@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfmat.datasets.crystals import hash_part, read_lines
-from tfmat.datasets.dataset import data_dir
-from tfmat.datasets.source import Absent, Download, Example, Files, Source
+from tfmat.datasets.crystal_files import hash_part, read_lines
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, mirrored
 
 BUILDER = "thermal_conductivity"
 DESCRIPTION = "Crystals with their lattice thermal conductivity at 300 K."
@@ -20,14 +19,12 @@ UNIT = "W/(m K)"
 URL = "https://github.com/liudakl/ParAIsite"
 PARAISITE = "L. Klochko and M. d'Aquin, Phys. Chem. Chem. Phys. (2026), doi 10.1039/D5CP04401D; arXiv 2411.18259"
 _FILES = {"dataset1": ("Dataset1",), "dataset2": ("Dataset2",), "mix": ("Dataset1", "Dataset2"), "aflow": ("AFLOW_icsd_5578",)}
-_STORED = {"train": "train", "validation": "val", "test": "test"}
 
 
 def paraisite_file(stem: str, name: str) -> Path:
     """A file of the folder ``paraisite`` of ``TFMAT_DATA_DIR``, the only place these sets are read from."""
-    folder = data_dir()
-    path = folder / "paraisite" / f"{stem}.jsonl.gz" if folder is not None else None
-    if path is None or not path.is_file():
+    path = mirrored(f"paraisite/{stem}.jsonl.gz")
+    if path is None:
         raise Absent(
             f"{name} is not on this machine, and tfmat cannot fetch it: it is published without a licence, and as pickles, which can run "
             "any program when they are read",
@@ -41,14 +38,14 @@ def _files(config: str, download: Download | None) -> Files:
     return {stem: paraisite_file(stem, f"{BUILDER}/{config}") for stem in _FILES[config]}
 
 
-def _examples(files: Files, split: str) -> Iterator[Example]:
+def _examples(files: Files, split: str) -> Iterator[StoredRow]:
     rows = [row for path in files.values() for row, _ in read_lines(path, {TARGET: "thermal_conductivity"})]
     return hash_part(rows, split)
 
 
-def _aflow_examples(files: Files, split: str) -> Iterator[Example]:
+def _aflow_examples(files: Files, split: str) -> Iterator[StoredRow]:
     for row, record in read_lines(files["AFLOW_icsd_5578"], {TARGET: "kappa_agl_300K"}):
-        if record.get("kappa_agl_300K") is not None and record.get("crabnet_split") == _STORED[split]:
+        if record.get("kappa_agl_300K") is not None and record.get("crabnet_split") == SHORT_SPLITS[split]:
             yield row
 
 
@@ -59,16 +56,14 @@ _COMMON: dict[str, Any] = dict(
     units={TARGET: UNIT},
     url=URL,
     origin="TFMAT_DATA_DIR only (ParAIsite's repository, converted)",
-    size=None,
 )
 
 
 def _own(config: str, title: str, splits: tuple[int, int, int]) -> Source:
     return Source(
         name=f"{BUILDER}/{config}",
-        config=config,
         title=title,
-        splits=dict(zip(_STORED, splits, strict=True)),
+        splits=dict(zip(SHORT_SPLITS, splits, strict=True)),
         citation=PARAISITE,
         licence="none given (ParAIsite)",
         files=functools.partial(_files, config),
@@ -84,7 +79,6 @@ SOURCES = (
     _own("mix", "lattice thermal conductivity at 300 K, dataset1 and dataset2", (182, 24, 32)),
     Source(
         name=f"{BUILDER}/aflow",
-        config="aflow",
         title="lattice thermal conductivity at 300 K (AFLOW, AGL)",
         splits={"train": 2_284, "validation": 494, "test": 491},
         citation="S. Curtarolo et al., Comput. Mater. Sci. 58, 218 (2012), doi 10.1016/j.commatsci.2012.02.005; " + PARAISITE,

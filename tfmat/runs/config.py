@@ -13,7 +13,7 @@ from tfmat.errors import InputError
 from tfmat.runs.settings import builder_keywords, changed_recipe, checked_keywords, checked_recipe, known, layer_rates
 
 if TYPE_CHECKING:
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.splits import SplitSpec
     from tfmat.target import Target
 
 KEYS = ("architecture", "keywords", "recipe", "seed", "data", "search")
@@ -172,7 +172,7 @@ def _checked(content: Mapping[str, Any], architecture: str | None, path: Path) -
 
 
 def _data(content: Mapping[str, Any]) -> dict[str, Any]:
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.splits import SplitSpec
     from tfmat.target import Target
 
     for key in content:

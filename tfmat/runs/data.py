@@ -17,10 +17,10 @@ from tfmat.runs.settings import known
 if TYPE_CHECKING:
     from tfmat.crystal import Material
     from tfmat.data.cache import RecordCache
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.read.user_data import UserData
     from tfmat.data.rejections import Rejection
+    from tfmat.data.splits import SplitSpec
     from tfmat.data.table import Table
-    from tfmat.data.user_data import UserData
     from tfmat.datasets import Dataset
     from tfmat.featurizers.base import Featurizer
     from tfmat.target import Target
@@ -94,7 +94,7 @@ def open_for(
     """Read the data of a run, which must be what its architecture learns from; see `open_dataset`."""
     from tfmat import architecture
     from tfmat.data.cache import RecordCache
-    from tfmat.data.user_data import check_material
+    from tfmat.data.read.user_data import check_material
 
     needed, cache = architecture.get(settings.architecture).material, RecordCache() if settings.cache else None
     dataset = open_dataset(
@@ -112,7 +112,7 @@ def crystals_unread(material: Material) -> Material | None:
 
 def split_spec(split: str | None, seed: int, folds: int, fold: int | None) -> SplitSpec | None:
     """Tell how the options want a file to be split; None leaves it to the file."""
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.splits import SplitSpec
 
     if not folds and fold is not None:
         raise InputError("--fold without --folds", expected="for example --folds 5 --fold 0")
@@ -207,7 +207,7 @@ def with_values(table: Table, split: str, progress: Progress = SILENT) -> Table:
     return table.subset(np.flatnonzero(present)) if present.any() else table
 
 
-def usable_rows(
+def featurize_split(
     table: Table,
     featurizers: Sequence[Featurizer],
     name: str,
@@ -229,8 +229,8 @@ def usable_rows(
     Returns:
         The rows that can be featurized, and the others.
     """
+    from tfmat.data.featurize import usable_table
     from tfmat.data.rejections import Rejections
-    from tfmat.data.usable import usable_table
 
     rejections = Rejections(strict)
     for featurizer in featurizers:

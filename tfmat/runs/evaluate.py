@@ -11,6 +11,7 @@ from tfmat.errors import InputError
 from tfmat.runs import evaluations
 from tfmat.runs.data import (
     crystals_unread,
+    featurize_split,
     is_path,
     names_of,
     open_dataset,
@@ -18,15 +19,14 @@ from tfmat.runs.data import (
     refused_line,
     rejections_of,
     resolved,
-    usable_rows,
 )
 from tfmat.runs.progress import SILENT, Progress
 from tfmat.runs.train import SPLIT_FILE
 
 if TYPE_CHECKING:
     from tfmat.data.cache import RecordCache
+    from tfmat.data.read.user_data import UserData
     from tfmat.data.table import Table
-    from tfmat.data.user_data import UserData
     from tfmat.datasets import Dataset
     from tfmat.predictor import Predictor
 
@@ -55,10 +55,10 @@ def score(
         The folder that was written, and its scores, see `tfmat.runs.evaluations.write`.
     """
     from tfmat.data.cache import RecordCache
-    from tfmat.data.featurized import Featurized
+    from tfmat.data.packed import Featurized
+    from tfmat.data.read.user_data import UserData, check_material
     from tfmat.data.rejections import FILE_NAME, summary
     from tfmat.data.table import as_crystals
-    from tfmat.data.user_data import UserData, check_material
     from tfmat.datasets import Dataset
     from tfmat.predictor import Predictor
 
@@ -77,7 +77,7 @@ def score(
     with record_cache(keep, "composition" if formulas else "crystal") as records:
         rows = len(table)
         if records is not None:
-            table, refused = usable_rows(table, [predictor.featurizer], chosen, strict=formulas, cache=records, progress=progress)
+            table, refused = featurize_split(table, [predictor.featurizer], chosen, strict=formulas, cache=records, progress=progress)
             if refused:
                 progress.tell(refused_line(refused, rows, str(folder / FILE_NAME)))
             rejected = (*rejected, *refused)
@@ -106,7 +106,7 @@ def given_or_own(predictor: Predictor, data: str | Sequence[str] | None) -> tupl
 
 def own_dataset(predictor: Predictor, model: Path, names: Sequence[str], cache: RecordCache | None, progress: Progress = SILENT) -> Dataset:
     """Read the data that the model was trained on, by their `names`, split as they were then."""
-    from tfmat.data.grouped_splits import SplitSpec
+    from tfmat.data.splits import SplitSpec
 
     spec = SplitSpec.from_config(predictor.info["split"]) if predictor.info.get("split") else None
     if spec is not None and spec.method == "file" and (model / SPLIT_FILE).is_file():
@@ -186,8 +186,8 @@ def _warn_about_training_rows(
         cache: where its crystals are kept.
         progress: is told.
     """
-    from tfmat.data.featurized import Featurized
-    from tfmat.data.grouped_splits import composition_keys
+    from tfmat.data.packed import Featurized
+    from tfmat.data.splits import composition_keys
 
     own, unseen = own_names(predictor.info), "so an overlap with its training rows cannot be found"
     if not own:

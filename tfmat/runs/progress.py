@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfmat.data.featurizing import RowsDone
+    from tfmat.data.featurize import RowsDone
     from tfmat.target import Target
     from tfmat.training.loop import Report
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tfmat.analysis import figures
 from tfmat.errors import InputError
 from tfmat.runs.config import Settings
-from tfmat.runs.data import provenance, record_cache, refused_line, rejections_of, split_of, usable_rows, with_values
+from tfmat.runs.data import featurize_split, provenance, record_cache, refused_line, rejections_of, split_of, with_values
 from tfmat.runs.folder import TrainingFolder
 from tfmat.runs.progress import SILENT, Progress, shortened_list
 
@@ -176,7 +176,7 @@ def featurized(
     strict = settings.strict or dataset.material != "crystal"
     for split, name in (("test", "test"), ("train", "training"), ("validation", "validation")):
         if dataset.material == "crystal" or cache is not None or split == "test":  # formulas are featurized again in no time
-            tables[split], refused[split] = usable_rows(
+            tables[split], refused[split] = featurize_split(
                 tables[split], [predictor.featurizer], name, strict=strict, cache=cache, progress=progress
             )
     return tables, refused
@@ -187,8 +187,8 @@ def write_data_files(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]
 
     The rows that cannot be featurized stand in both: another featurizer may take them.
     """
-    from tfmat.data.grouped_splits import write_split_file
     from tfmat.data.rejections import FILE_NAME, write_rejections
+    from tfmat.data.splits import write_split_file
 
     if split_of(dataset) is not None:
         write_split_file(folder / SPLIT_FILE, {name: table.ids for name, table in dataset.splits.items()})

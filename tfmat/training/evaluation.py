@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from tfmat.data.readable import sites_of
+from tfmat.data.prediction_rows import sites_of
 from tfmat.data.table import Table
 from tfmat.target import Target
 from tfmat.training.scores import binary_scores, calibration, coverage, mape, regression_scores

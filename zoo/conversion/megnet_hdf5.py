@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.data.hdf5_content import Content, read_hdf5
+from tfmat.data.read.hdf5_content import Content, read_hdf5
 from tfmat.errors import InputError
 from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target, Transform

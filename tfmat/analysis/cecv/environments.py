@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmat.analysis.readout import READOUT, element_features
 from tfmat.batching.pipeline import Batches
-from tfmat.data.featurizing import RowsDone
+from tfmat.data.featurize import RowsDone
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor

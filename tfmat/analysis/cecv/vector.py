@@ -14,7 +14,7 @@ import numpy as np
 from tfmat.analysis.cecv.clustering import Clustering, count_clusters
 from tfmat.analysis.cecv.environments import SIZES, check_composition_model, environments
 from tfmat.analysis.readout import READOUT
-from tfmat.data.featurizing import RowsDone
+from tfmat.data.featurize import RowsDone
 from tfmat.elements import ATOMIC_NUMBERS
 from tfmat.errors import InputError
 from tfmat.predictor import Predictor

@@ -1,0 +1,107 @@
+"""Files that ASE reads: all frames, nothing but crystals, nothing unpickled, nothing guessed."""
+
+import importlib.util
+import pickle
+
+import numpy as np
+import pytest
+
+from tfmat.crystal import Crystal
+from tfmat.data.read.ase_files import ase_format, read_ase_files
+from tfmat.data.read.bounded import Limits
+from tfmat.data.read.structures import Reading
+from tfmat.errors import InputError
+
+needs_ase = pytest.mark.skipif(importlib.util.find_spec("ase") is None, reason="needs ase")
+CELL = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3'
+SALT = f"2\n{CELL}\nNa 0 0 0\nCl 2 2 2\n"
+
+
+def read(folder, limits=None, **files):
+    """Name (with __ for the dot) -> its frames, errors as text."""
+    paths = [folder / name.replace("__", ".") for name in files]
+    for path, content in zip(paths, files.values(), strict=True):
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    answers = read_ase_files(paths, Reading(limits=limits or Limits(), processes=1))
+    return [
+        [str(x).removeprefix(f"{path}: ") if isinstance(x, InputError) else x for x in answer]
+        for path, answer in zip(paths, answers, strict=True)
+    ]
+
+
+def test_formats_are_told_by_name():
+    known = {"a.extxyz": "extxyz", "a.XYZ.gz": "extxyz", "x/geometry.in": "aims", "XDATCAR": "vasp-xdatcar", "a.pwi": "espresso-in"}
+    for name, kind in known.items():
+        assert ase_format(name) == kind
+    for name in ("a.traj", "a.db", "a.json", "a.cell", "a.in", "a.pckl", "a.cif", "POSCAR", "extxyz", "a.py"):
+        assert ase_format(name) is None
+
+
+@needs_ase
+def test_formats(tmp_path):
+    aims = "lattice_vector 4 0 0\nlattice_vector 0 4 0\nlattice_vector 0 0 4\natom 0 0 0 Na\natom 2 2 2 Cl\n"
+    xsf = "CRYSTAL\nPRIMVEC\n4 0 0\n0 4 0\n0 0 4\nPRIMCOORD\n2 1\n11 0 0 0\n17 2 2 2\n"
+    gen = "2 F\nNa Cl\n1 1 0 0 0\n2 2 0.5 0.5 0.5\n0 0 0\n4 0 0\n0 4 0\n0 0 4\n"
+    pwi = "&system\nibrav=0\nnat=2\nntyp=2\n/\nATOMIC_SPECIES\nNa 23 x\nCl 35 y\nCELL_PARAMETERS angstrom\n4 0 0\n0 4 0\n0 0 4\n"
+    pwi += "ATOMIC_POSITIONS crystal\nNa 0 0 0\nCl 0.5 0.5 0.5\n"
+    xdatcar = "salt\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\n" + 2 * "Direct configuration= 1\n0 0 0\n0.5 0.5 0.5\n"
+    files = {"geometry__in": aims, "a__xsf": xsf, "a__gen": gen, "a__pwi": pwi, "XDATCAR": xdatcar, "a__extxyz": SALT, "b__xyz": 3 * SALT}
+    answers = read(tmp_path, **files)
+    assert [len(answer) for answer in answers] == [1, 1, 1, 1, 2, 1, 3]
+    for crystal in (crystal for answer in answers for crystal in answer):
+        assert isinstance(crystal, Crystal) and crystal.species.tolist() == [11, 17]
+        np.testing.assert_allclose(crystal.lattice, 4 * np.eye(3), atol=1e-6)
+        np.testing.assert_allclose(crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]], atol=1e-6)
+
+
+BAD = [
+    ("2\nwater\nO 0 0 0\nH 1 0 0\n", 'has no cell: it is not periodic. Expected lattice vectors, in extended XYZ as Lattice="..."'),
+    (SALT.replace(CELL, CELL + ' pbc="T T F"'), "is periodic along 2 of 3 directions. Expected a crystal with three lattice vectors"),
+    (SALT.replace("0 4 0", "4 0 0"), "lattice planes are 0 Å apart"),
+    (SALT.replace("0 4 0", "0 0 0"), "is periodic along 2 of 3 directions"),
+    (SALT.replace("0 4 0 0 0 4", "0 4 0 4 4 0.001"), "lattice planes are "),
+    (SALT.replace("2 2 2", "0 0 0.01"), "sites 1 (Na) and 2 (Cl) are 0.010 Å apart"),
+    (SALT.replace("2 2 2", "nan 2 2"), "not finite"),
+    (SALT.replace("Cl 2", "X 2"), "unknown element"),
+    (SALT.replace("Cl 2", "Qq 2"), "cannot be read as extxyz (KeyError: 'Qq'). Expected one or more crystals"),
+    (f"0\n{CELL}\n", "the crystal has no atoms"),
+    ("five\n", "cannot be read as extxyz"),
+    (SALT[:-8], "cannot be read as extxyz"),
+    (" \n", "is empty"),
+    (b"a\0b", "is not a text file"),
+    (pickle.dumps({"a": 1}), "is a pickle"),
+]
+
+
+@needs_ase
+def test_bad_frames(tmp_path):
+    answers = read(tmp_path, **{f"a{i}__xyz": text for i, (text, _) in enumerate(BAD)})
+    for frames, (text, message) in zip(answers, BAD, strict=True):
+        assert len(frames) == 1 and message in frames[0], (text, frames)
+
+
+@needs_ase
+def test_good_frames_beside_bad_ones(tmp_path):
+    unreadable = SALT.replace("Cl 2", "Qq 2")
+    (frames,) = read(tmp_path, a__xyz=SALT + "1\nno cell\nNa 0 0 0\n" + SALT + unreadable + SALT)
+    assert [isinstance(frame, Crystal) for frame in frames] == [True, False, True, False]
+
+
+@needs_ase
+def test_limits(tmp_path):
+    (large,), (long, fine) = read(
+        tmp_path, Limits(file_bytes=400, sites=2), a__xyz=9 * SALT, b__xyz=f"3\n{CELL}\nNa 0 0 0\nNa 1 0 0\nNa 2 0 0\n" + SALT
+    )
+    assert "is larger than" in large and "3 sites. Expected at most 2" in long and isinstance(fine, Crystal)
+    (missing,) = read_ase_files([tmp_path / "gone.xyz"], Reading(processes=1))
+    assert str(missing[0]) == f"{tmp_path}/gone.xyz: no such file"
+    left_handed = SALT.replace("4 0 0 0 4 0 0 0 4", "0 4 0 4 0 0 0 0 4")
+    ((crystal,),) = read(tmp_path, a__xyz=left_handed)
+    assert np.linalg.det(crystal.lattice) == pytest.approx(-64)
+
+
+def test_without_ase(tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ase" else found(name, *rest))
+    ((error,),) = read(tmp_path, a__xyz=SALT)
+    assert error == "reading such files needs ase, which is not installed. Expected pip install 'tfmat[ase]'"

@@ -1,0 +1,181 @@
+"""Make a checked `Crystal` of numbers: every way of reading a crystal ends here, and here is told what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfmat.crystal import OVERLAP, Crystal, check_lattice, lattice_from_parameters
+from tfmat.data.read.bounded import LIMITS, Limits
+from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
+from tfmat.errors import InputError
+
+FURTHEST = 1000.0
+"""Fractional coordinates beyond this are refused: they are no fractions."""
+LARGEST = 1e4
+"""Longest lattice vector [Å]."""
+
+
+def make_crystal(species: Sequence[Any], lattice: Any, frac_coords: Any, limits: Limits = LIMITS) -> Crystal:
+    """Make a crystal, once its numbers are checked.
+
+    Args:
+        species: (A,) symbols or atomic numbers.
+        lattice: (3, 3) vectors as rows [Å], or (6,) lengths a, b, c [Å] and angles alpha, beta, gamma [degrees].
+        frac_coords: (A, 3) fractional coordinates.
+        limits: ``sites`` is the largest A.
+
+    Raises:
+        InputError: no sites or too many, an unknown element, a number that is not finite, a lattice that spans no volume, or two atoms
+            (periodic images included) closer than 0.1 Å.
+    """
+    if not len(species):
+        raise InputError("the crystal has no atoms", expected="at least one")
+    if len(species) > limits.sites:
+        raise too_many_sites(len(species), limits)
+    numbers = np.asarray([_atomic_number(kind) for kind in species], np.int32)
+    vectors = _array(lattice, "the lattice")
+    vectors = vectors if vectors.shape == (3, 3) else lattice_vectors(vectors)
+    coords = _array(frac_coords, "the coordinates")
+    if coords.shape != (len(numbers), 3):
+        raise InputError(f"{len(numbers)} species with coordinates of shape {coords.shape}", expected=f"({len(numbers)}, 3)")
+    if not np.isfinite(vectors).all():
+        raise InputError("the lattice holds a number that is not finite", expected="finite lengths and angles")
+    if not np.isfinite(coords).all():
+        site = int(np.argmin(np.isfinite(coords).all(axis=1)))
+        raise InputError(f"site {site + 1} ({SYMBOLS[numbers[site]]}) has a coordinate that is not finite", expected="finite coordinates")
+    if np.abs(coords).max() > FURTHEST:
+        raise InputError(f"a fractional coordinate is {np.abs(coords).max():g}", expected="fractions of the lattice vectors")
+    _check_distances(numbers, vectors, coords)
+    return Crystal(numbers, vectors, coords)
+
+
+def too_many_sites(found: int, limits: Limits) -> InputError:
+    """The error for a crystal with `found` sites."""
+    return InputError(f"the crystal has {found:,} sites", expected=f"at most {limits.sites:,}")
+
+
+def lattice_vectors(cell: np.ndarray) -> np.ndarray:
+    """Lattice vectors (3, 3) from a, b, c [Å] and alpha, beta, gamma [degrees]; oriented as pymatgen does: c along z, a in xz."""
+    if cell.shape != (6,):
+        raise InputError(f"the cell has shape {cell.shape}", expected="[a, b, c, alpha, beta, gamma] or three vectors")
+    a, b, c, *angles = (float(x) for x in cell)
+    if not all(math.isfinite(x) for x in cell) or min(a, b, c) <= 0 or not all(0 < angle < 180 for angle in angles):
+        raise InputError(
+            f"the cell is {[float(f'{x:g}') for x in cell]}", expected="positive lengths, and angles between 0 and 180 degrees"
+        )
+    alpha, beta, gamma = (math.radians(angle) for angle in angles)
+    cosine = (math.cos(alpha) * math.cos(beta) - math.cos(gamma)) / (math.sin(alpha) * math.sin(beta))
+    if abs(cosine) >= 1:
+        raise InputError(f"the angles {[float(f'{x:g}') for x in angles]} span no cell", expected="angles of a cell with a volume")
+    return lattice_from_parameters(cell)
+
+
+def crystal_from_record(record: Mapping[str, Any], limits: Limits = LIMITS) -> Crystal:
+    """A crystal from ``cell``, ``species`` and ``frac``, or from pymatgen's ``as_dict`` (``lattice`` and ``sites``).
+
+    The dictionary is read as data: no class it names is imported.
+    """
+    try:
+        if "sites" in record:
+            sites, lattice = record["sites"], record["lattice"]
+            if len(sites) > limits.sites:
+                raise too_many_sites(len(sites), limits)
+            species = [_ordered(site, i) for i, site in enumerate(sites)]
+            return make_crystal(species, lattice["matrix"], [site["abc"] for site in sites], limits)
+        for key in ("cell", "species", "frac"):
+            if not isinstance(record.get(key), list):
+                raise InputError(f"no {key!r}" if record.get(key) is None else f"{key!r} is not a list", expected="cell, species and frac")
+        return make_crystal(record["species"], record["cell"], record["frac"], limits)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        problem = f"the crystal lacks {error}" if isinstance(error, KeyError) else f"the crystal is malformed ({error})"
+        raise InputError(problem, expected="cell, species and frac, or pymatgen's as_dict") from None
+
+
+def to_json(crystal: Crystal) -> dict[str, Any]:
+    """The arrays of a crystal as lists, which a worker process sends; see `from_json`."""
+    return {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+
+
+def from_json(arrays: Mapping[str, Any]) -> Crystal:
+    """The crystal that `to_json` has written; it was checked before that."""
+    lattice, coords = np.asarray(arrays["lattice"], np.float64), np.asarray(arrays["frac_coords"], np.float64)
+    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords)
+
+
+def _ordered(site: Mapping[str, Any], index: int) -> str:
+    """The one element of a site of pymatgen's ``as_dict``."""
+    kinds = site["species"]
+    if len(kinds) != 1 or abs(float(kinds[0].get("occu", 1)) - 1) > 1e-6:
+        raise partial_occupancy(index, "+".join(f"{kind['element']} {kind.get('occu', 1):g}" for kind in kinds))
+    return str(kinds[0]["element"])
+
+
+class Disordered(InputError):
+    """A crystal with a partially occupied site."""
+
+
+def partial_occupancy(index: int, kinds: str) -> Disordered:
+    """The error for a disordered site."""
+    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
+
+
+def _atomic_number(kind: Any) -> int:
+    number = ATOMIC_NUMBERS.get(kind, 0) if isinstance(kind, str) else kind if isinstance(kind, int) and not isinstance(kind, bool) else 0
+    if not 1 <= number < len(SYMBOLS):
+        raise InputError(f"unknown element {str(kind)[:40]!r}", expected="a symbol from H to Og")
+    return number
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} cannot be read as numbers", expected="numbers in rows of equal length") from None
+
+
+def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarray) -> None:
+    """Refuse flat cells and overlapping atoms.
+
+    Lattice planes are at least 0.2 Å apart, so two sites closer than 0.1 Å differ by less than half a period along every axis: the
+    nearest image is the one with each difference wrapped into [-1/2, 1/2].
+    """
+    if np.abs(lattice).max() > LARGEST:
+        raise InputError(f"the lattice is {np.abs(lattice).max():g} Å long", expected=f"at most {LARGEST:,.0f} Å")
+    spacing, *_ = check_lattice(lattice)
+    order = np.argsort(coords[:, 0] - np.floor(coords[:, 0]), kind="stable")
+    for first, second in _candidates(coords[order], OVERLAP / spacing):
+        difference = coords[order[first]] - coords[order[second]]
+        difference -= np.round(difference)
+        cartesian = difference @ lattice
+        squared = np.einsum("ij,ij->i", cartesian, cartesian)
+        if len(squared) and squared.min() < OVERLAP**2:
+            worst = int(np.argmin(squared))
+            i, j = sorted((int(order[first][worst]), int(order[second][worst])))
+            raise InputError(
+                f"sites {i + 1} ({SYMBOLS[numbers[i]]}) and {j + 1} ({SYMBOLS[numbers[j]]}) are {math.sqrt(squared[worst]):.3f} Å apart",
+                expected=f"at least {OVERLAP:g} Å",
+            )
+
+
+def _candidates(coords: np.ndarray, window: float) -> Any:
+    """Pairs of positions whose first coordinates (sorted modulo 1) differ by at most `window`, as arrays of a bounded size."""
+    number = len(coords)
+    if number <= 48:
+        yield _PAIRS[number] if number in _PAIRS else _PAIRS.setdefault(number, np.triu_indices(number, 1))
+        return
+    wrapped = coords[:, 0] - np.floor(coords[:, 0])
+    ends = np.searchsorted(np.concatenate([wrapped, wrapped + 1]), wrapped + window + 1e-9, side="right")
+    counts = np.minimum(ends - np.arange(number) - 1, number - 1)
+    step = max(1, 2_000_000 // max(int(counts.max()), 1))
+    for start in range(0, number, step):
+        part = counts[start : start + step]
+        first = np.repeat(np.arange(start, start + len(part)), part)
+        offset = np.arange(len(first)) - np.repeat(np.cumsum(part) - part, part)
+        yield first, (first + 1 + offset) % number
+
+
+_PAIRS: dict[int, tuple[np.ndarray, np.ndarray]] = {}

@@ -1,0 +1,164 @@
+"""Parse CIF and POSCAR text in worker processes (`tfmat.data.workers`), as that is slow and may hang, and remember what was parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tfmat.crystal import Crystal, Crystals
+from tfmat.data.cache import RecordCache
+from tfmat.data.read.bounded import LIMITS, Limits, read_bytes, read_text
+from tfmat.data.read.cif import read_cif, read_cif_formula
+from tfmat.data.read.crystal import Disordered, to_json
+from tfmat.data.read.poscar import read_poscar
+from tfmat.data.workers import Request
+from tfmat.errors import InputError
+from tfmat.records import Records
+
+CIF_SUFFIXES = (".cif", ".mcif")
+POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
+_POSCAR_NAMES = ("poscar", "contcar")
+_LOGGER = logging.getLogger("tfmat")
+VERSION = 2
+"""Raised whenever the same text gives another crystal."""
+WORTH = 200
+"""Number of crystals that must have been parsed anew for the cache to be written."""
+_TOGETHER = 4096
+_Context = TypeVar("_Context")
+
+
+def kind_of(name: str) -> str | None:
+    """``cif`` or ``poscar`` by the name of a file, `None` for any other."""
+    lower = name.lower().removesuffix(".gz")
+    if lower.endswith(CIF_SUFFIXES):
+        return "cif"
+    stem = Path(lower).name
+    if (
+        lower.endswith(POSCAR_SUFFIXES)
+        or stem in _POSCAR_NAMES
+        or stem.startswith(tuple(f"{name}{s}" for name in _POSCAR_NAMES for s in "._-"))
+    ):
+        return "poscar"
+    return None
+
+
+def stem_of(name: str) -> str:
+    """The id that a structure file stands for: ``a.cif.gz`` -> ``a``, ``POSCAR_b`` -> ``b``."""
+    stem = re.sub(r"(?i)\.gz$", "", name)
+    stem = re.sub(r"(?i)(\.cif|\.mcif|\.vasp|\.poscar|\.contcar)$", "", stem)
+    return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
+
+
+def request(source: Path | str, limits: Limits, *, disordered: bool = False) -> Request:
+    """The call of `parse_in_worker` for a file whose name `kind_of` knows, or for text."""
+    in_file = isinstance(source, Path)
+    kind = str(kind_of(source.name)) if isinstance(source, Path) else "cif" if "_cell" in source else "poscar"
+    where = {"path": str(source) if in_file else None, "text": None if in_file else source, "kind": kind}
+    return Request(f"{__name__}:parse_in_worker", where | {"limits": dataclasses.asdict(limits), "disordered": disordered})
+
+
+def parse_in_worker(
+    path: str | None, text: str | None, kind: str, limits: dict[str, Any], disordered: bool = False
+) -> dict[str, Any] | str:
+    """Parse, and return the crystal's arrays as lists; where `disordered` ones are read, the formula of such a one."""
+    bounds = Limits(**limits)
+    if path is not None:
+        text = read_text(Path(path), bounds, "CIF or POSCAR", encoding="latin-1")  # author names in CIF files
+    if not (text or "").strip():
+        raise InputError("is empty", expected=f"{kind.upper()} text")
+    try:
+        crystal = parse_structure(text or "", kind, bounds)
+    except Disordered:
+        if not disordered:
+            raise
+        return read_cif_formula(text or "", bounds)
+    return to_json(crystal)
+
+
+def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:
+    """A crystal from CIF or POSCAR text.
+
+    See `tfmat.data.read.cif.read_cif` and `tfmat.data.read.poscar.read_poscar` for how. Partial occupancy is refused.
+    """
+    try:
+        return read_cif(text, limits) if kind == "cif" else read_poscar(text, limits)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"needs too much memory as {kind.upper()}", expected="an ordinary crystal") from None
+    except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
+        raise InputError(f"cannot be read as {kind.upper()} ({type(error).__name__})", expected="one crystal") from None
+
+
+class Parsed:
+    """What was parsed of one folder or file, kept as one entry of a `RecordCache`.
+
+    Args:
+        cache: where it is kept; `None` keeps nothing.
+        source: the folder or file.
+        limits: a crystal that was parsed under other limits is not known.
+    """
+
+    def __init__(self, cache: RecordCache | None, source: Path, limits: Limits) -> None:
+        self.cache, self.source, self.limits = cache, source, limits
+        self.key = hashlib.sha256(f"parsed crystals {source.resolve()}".encode()).hexdigest()
+        self._salt = f"{VERSION} {' '.join(map(importlib.metadata.version, ('pymatgen', 'gemmi', 'spglib')))} {limits.sites} ".encode()
+        self._crystals: Crystals | None = None
+        self._places: dict[bytes, int] = {}
+        self.parsed = 0
+        records = cache.load(self.key) if cache else None
+        if records is not None and set(records.values) == {"species", "lattice", "frac_coords", "digest"}:
+            self._places = {row.tobytes(): place for place, row in enumerate(records.values["digest"])}
+            self._crystals = Crystals(_only_crystals(records))
+
+    def known(self, tasks: Iterable[tuple[_Context, object]]) -> Iterator[tuple[tuple[_Context, bytes], object]]:
+        """The tasks with the digest of what is to be parsed (else empty); a `Request` whose answer is known is replaced by it."""
+        for context, task in tasks:
+            if self.cache is None or not isinstance(task, Request):
+                yield (context, b""), task
+                continue
+            try:
+                digest = self._digest(task)
+            except InputError as error:
+                yield (context, b""), error
+                continue
+            place = self._places.get(digest)
+            self.parsed += place is None
+            yield (context, digest), task if place is None or self._crystals is None else self._crystals[place]
+
+    def _digest(self, task: Request) -> bytes:
+        path, text = task.arguments["path"], task.arguments["text"]
+        content = text.encode(errors="surrogatepass") if path is None else read_bytes(Path(path), self.limits.file_bytes, self.limits)
+        return hashlib.sha256(self._salt + task.arguments["kind"].encode() + b"\0" + content).digest()
+
+    def keep(self, crystals: Crystals, digests: list[bytes]) -> None:
+        """Store the `crystals` that have a digest, if enough of them were parsed anew."""
+        if self.cache is None or self.parsed < WORTH:
+            return
+        places = np.flatnonzero([len(digest) > 0 for digest in digests])
+        self.cache.clear([self.key])
+        try:
+            with self.cache.building(self.key, {"source": str(self.source), "featurizer": {"name": "parsed crystals"}}) as writer:
+                for start in range(0, len(places), _TOGETHER):
+                    part = places[start : start + _TOGETHER]
+                    writer.append(_with_digests(crystals.subset(part).records, [digests[place] for place in part]))
+        except OSError as error:
+            _LOGGER.warning("parsed crystals could not be kept in %s (%s)", self.cache.directory, error)
+
+
+def _with_digests(records: Records, digests: list[bytes]) -> Records:
+    rows = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
+    return Records({**records.values, "digest": rows}, {**records.offsets, "digest": np.arange(len(digests) + 1)})
+
+
+def _only_crystals(records: Records) -> Records:
+    keys = [key for key in Crystal.__dataclass_fields__ if key in records.values]
+    return Records({key: records.values[key] for key in keys}, {key: records.offsets[key] for key in keys})
