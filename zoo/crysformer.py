@@ -64,7 +64,7 @@ def Crysformer(
     network cannot tell apart are computed once (`tfmat.featurizers.quotient`).
 
     Inputs: dict of what `NeighborFeaturizer` gives, one crystal after the other in each list, and ``batch_sites`` int32 (B,), see
-    `tfmat.batching.lists`.
+    `tfmat.batching.arrays`.
     Outputs: dict target -> (B, 1) value, or logit for a binary target, in scaled units; (B, 2) with `uncertainty`.
 
     Differences from the paper:

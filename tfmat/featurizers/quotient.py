@@ -37,10 +37,8 @@ MOST = 2**26
 """A crystal with more of them is refused: each takes some 100 bytes of memory."""
 WIDTH = 4
 """A cluster of values that reaches farther than so many tolerances is cut."""
-STEPS = 64
-"""Values are compared in so many steps a tolerance, ..."""
-FINEST = 1e-9
-"""... which are no finer than this."""
+STEPS, FINEST = 64, 1e-9
+"""Values are compared in so many steps per tolerance, which are no finer than the second number."""
 
 
 def check_tolerance(same: float) -> None:
@@ -200,8 +198,8 @@ def _refined(graphs: Graphs, same: float) -> Records:
 def _first_classes(graphs: Graphs, same: float) -> _Classes:
     """By element, and by the elements at the ends and the length."""
     sites = _ranks(np.repeat(np.arange(len(graphs)), np.diff(graphs.sites)), graphs.species)
-    kinds = (sites[graphs.receivers], sites[graphs.senders], *(() if graphs.paired is None else (graphs.paired.astype(np.int64),)))
-    order, starts = _clusters(_packed(*kinds), graphs.distances, same)
+    paired = () if graphs.paired is None else (graphs.paired.astype(np.int64),)
+    order, starts = _clusters(_packed(sites[graphs.receivers], sites[graphs.senders], *paired), graphs.distances, same)
     bonds = np.empty(len(order), np.int64)
     bonds[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
     return _Classes(sites, bonds)
@@ -225,11 +223,9 @@ def _all_pairs(graphs: Graphs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert graphs.vectors is not None  # else there are no pairs
     arriving = graphs.arriving()
     first, last = arriving[graphs.senders], arriving[graphs.senders + 1]
-    if graphs.paired is not None:
-        last = np.where(graphs.paired, last, first)
     counts, senders = last - first, _ranges(first, last)
     if graphs.paired is not None:
-        kept = graphs.paired[senders]
+        kept = graphs.paired[senders] & np.repeat(graphs.paired, counts)
         counts, senders = np.diff(_starts(kept)[_starts(counts)]), senders[kept]
     cosines = np.zeros(len(senders))
     for component in (graphs.vectors.T / graphs.distances).copy():

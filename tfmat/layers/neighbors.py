@@ -18,7 +18,7 @@ class CrystalGraph(keras.layers.Layer):
     from all bonds that arrive at j, the way back from i included.
 
     Call arguments:
-        inputs: dict of the model's inputs, see `tfmat.batching.lists`: ``species``, ``site_multiplicity``, ``batch_sites``,
+        inputs: dict of the model's inputs, see `tfmat.batching.arrays`: ``species``, ``site_multiplicity``, ``batch_sites``,
             ``bond_receivers``, ``bond_senders``, ``bond_multiplicity``, and for the line graph ``pair_receivers``, ``pair_senders``,
             ``pair_multiplicity``.
 
