@@ -15,7 +15,7 @@ TESTS = pathlib.Path(__file__).parent
 
 def run_on_jax(program: str, *arguments: object, timeout: float = 1500.0):
     """What the program prints as JSON in its last line."""
-    paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    paths = [str(TESTS.parent), str(TESTS), str(TESTS / "training"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", program, *map(str, arguments)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)

@@ -10,6 +10,7 @@ from crystal_descriptions import CELLS, PROTOTYPES, cells_of, other_cell, protot
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from small_models import make_crystal
 
 from tfmat import datasets
 from tfmat.crystal import Crystal, Crystals
@@ -298,3 +299,10 @@ def test_statistics_of_phonons(mirror):
     gaps = distances[found.ranks == 12] - distances[found.ranks == 11]
     starts = np.cumsum([0, *(len(material) for material in materials[:-1])])
     assert np.logical_or.reduceat(gaps < 1e-3, starts).mean() == pytest.approx(0.823, abs=5e-4)
+
+
+def test_bonds_ascend_where_two_sites_share_none_of_them():
+    """The two sites of strontium are told apart by their bonds, which are all different from the beginning."""
+    records = NeighborFeaturizer().featurize([make_crystal([11, 49, 59, 38, 1, 38], 43119)])
+    for key in ("bond_receivers", "pair_receivers"):
+        assert (np.diff(records.values[key]) >= 0).all()

@@ -213,7 +213,8 @@ def _by_neighbors(graphs: Graphs, classes: _Classes) -> _Classes:
         if _differ(sites, colors).any():
             sites = _ranks(sites, _ranks(colors))
         receivers, senders = sites[graphs.receivers], sites[graphs.senders]
-        if not (_differ(bonds, receivers).any() or _differ(bonds, senders).any()):
+        ascending = (np.diff(receivers[_members(bonds)]) >= 0).all()  # not yet where sites are told apart whose bonds were already
+        if ascending and not (_differ(bonds, receivers).any() or _differ(bonds, senders).any()):
             return _Classes(sites, bonds)
         bonds = _ranks(receivers, bonds, senders)
 
@@ -322,7 +323,7 @@ def _clusters(groups: np.ndarray, values: np.ndarray, same: float) -> tuple[np.n
 
 
 def _hashes(members: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """A hash of each class, by its place among the classes of its crystal, uint64; from members, which begin at `starts` in each one."""
+    """A hash of each class, by its place among the classes of its crystal, uint64; from members, which begin at `starts` in each."""
     offsets = np.searchsorted(members, starts)
     number = (np.arange(len(members)) - np.repeat(offsets[:-1], np.diff(offsets)) + 1).astype(np.uint64)
     number *= np.uint64(0x9E3779B97F4A7C15)  # splitmix64

@@ -139,7 +139,8 @@ def _training(config: Mapping[str, Any]) -> list[str]:
     keywords = ", ".join(f"{key}={value}" for key, value in config["keywords"].items()) or "defaults"
     versions = ", ".join(f"{package} {version}" for package, version in info.get("versions", {}).items())
     if "recipe" not in info:
-        return ["## Training", "", f"- Builder keywords: {keywords}", "- Trained with Keras' own `fit`", f"- Versions: {versions}", ""]
+        own = "- Trained with Keras' own `fit`, or not at all"
+        return ["## Training", "", f"- Builder keywords: {keywords}", own, *_transfer(info), f"- Versions: {versions}", ""]
     date = f", {info['date']}" if "date" in info else ""
     seconds = f"{info.get('training_seconds')} s on {info.get('hardware')}{date}"
     strategy = f", {info['strategy']}" if "strategy" in info else ""

@@ -28,7 +28,7 @@ else:
 rng = np.random.default_rng(0)
 for weight in model.trainable_weights:
     weight.assign((1.0 if sys.argv[1] == "tiny" else 0.4) * rng.normal(size=weight.shape))
-shares, values, _ = Inside(model).look(example)
+shares, values, _ = Inside(model).shares(example)
 print(json.dumps([keras.backend.backend(), shares["a"].method, shares["a"].sites.tolist(), shares["a"].rest, values["a"]]))
 """
 

@@ -94,7 +94,7 @@ def test_bonds_belong_to_both_ends_even_if_they_are_as_many_as_sites():
         "bond_multiplicity": np.array([1, 1, 1], np.int32),
         "distances": np.array([2.0, 2.0, 4.0], np.float32),
     }
-    shares, values, _ = Inside(model).look(example)
+    shares, values, _ = Inside(model).shares(example)
     assert values["a"] == pytest.approx(11.0)
     np.testing.assert_allclose(shares["a"].sites, [1 + 2, 1 + 2 + 2, 1 + 2], atol=1e-5)
 
