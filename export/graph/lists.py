@@ -117,9 +117,8 @@ def bonds_and_pairs_of(
     pair_receivers, place = expand(tf.gather(arriving, senders))
     pair_senders = tf.gather(tf.gather(first, senders), pair_receivers) + place
     if angle_neighbors is not None:
-        nearest_first = tf.argsort(distances)
-        by_site = tf.gather(nearest_first, tf.argsort(tf.gather(receivers, nearest_first), stable=True))
-        limits = tf.gather(tf.gather(distances, by_site), tf.gather(first, receivers) + angle_neighbors - 1) + tolerance
+        nearest_first = tf.gather(distances, order_within(receivers, tf.cast(distances, tf.float64)))
+        limits = tf.gather(nearest_first, tf.gather(first, receivers) + angle_neighbors - 1) + tolerance
         paired = distances <= limits
         kept = tf.logical_and(tf.gather(paired, pair_receivers), tf.gather(paired, pair_senders))
         pair_receivers, pair_senders = (tf.boolean_mask(column, kept) for column in (pair_receivers, pair_senders))
