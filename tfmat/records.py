@@ -53,11 +53,8 @@ class Records:
         values, offsets = {}, {}
         for key, value in self.values.items():
             if id(self.offsets[key]) not in rows:
-                starts = self.offsets[key][indices]
-                lengths = self.offsets[key][np.asarray(indices) + 1] - starts
-                ends = np.cumsum(lengths)
-                places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-                rows[id(self.offsets[key])] = places, np.concatenate([[0], ends]).astype(np.int64)
+                first, last = self.offsets[key][indices], self.offsets[key][np.asarray(indices) + 1]
+                rows[id(self.offsets[key])] = ranges(first, last), starts_of(last - first)
             places, offsets[key] = rows[id(self.offsets[key])]
             values[key] = value[places]
         return Records(values, offsets)
@@ -73,7 +70,7 @@ class Records:
         for key in values:
             shared = tuple(id(part.offsets[key]) for part in parts)
             if shared not in joined:
-                joined[shared] = np.concatenate([[0], np.cumsum(np.concatenate([part.lengths(key) for part in parts]))]).astype(np.int64)
+                joined[shared] = starts_of(np.concatenate([part.lengths(key) for part in parts]))
             offsets[key] = joined[shared]
         return cls(values, offsets)
 
@@ -89,3 +86,16 @@ class Records:
         values = {key: np.concatenate([example[key] for example in examples]) for key in keys}
         offsets = {key: np.cumsum([0, *(len(example[key]) for example in examples)], dtype=np.int64) for key in keys}
         return cls(values, offsets)
+
+
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each of several runs of these lengths begins and the last one ends, int64 (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The whole numbers from each first one up to the last, without it, int64."""
+    ends = np.cumsum(last - first)
+    numbers = np.arange(ends[-1] if len(ends) else 0)
+    numbers += np.repeat(last - ends, last - first)
+    return numbers

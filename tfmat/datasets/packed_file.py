@@ -27,7 +27,7 @@ from tfmat.datasets.fetch import sha256_of
 from tfmat.elements import bring, element_table
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.records import Records
+from tfmat.records import Records, starts_of
 
 Floats = Literal["float16", "float32"]
 FLOATS = get_args(Floats)
@@ -166,7 +166,7 @@ def _dataset(file: Any, path: str) -> Dataset:
 
 def _read_split(group: Any, featurizer: Mapping[str, Any], path: str) -> Table:
     values = {key: _restored(array) for key, array in group["values"].items()}
-    offsets = {key: np.concatenate([[0], np.cumsum(array[()], dtype=np.int64)]) for key, array in group["lengths"].items()}
+    offsets = {key: starts_of(array[()]) for key, array in group["lengths"].items()}
     records = Records(values, offsets)
     if any(offsets[key][-1] != len(array) or array.dtype.kind not in "iuf" for key, array in values.items()):
         raise ValueError("the lengths do not fit")

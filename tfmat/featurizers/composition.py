@@ -13,7 +13,7 @@ from tfmat.crystal import Crystal, Crystals
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.records import Records
+from tfmat.records import Records, starts_of
 
 MAX_CHARACTERS = 1000
 """A longer formula is refused unread."""
@@ -168,7 +168,7 @@ class CompositionFeaturizer:
             raise self._too_many(materials, int(too_many[0]), int(lengths_all[too_many[0]]))
         fractions = amounts / np.bincount(formula, weights=amounts, minlength=len(materials))[formula]
         order = np.lexsort((-amounts.astype(np.float32), formula))
-        offsets = np.concatenate([[0], np.cumsum(lengths_all)]).astype(np.int64)
+        offsets = starts_of(lengths_all)
         return Records(
             {"species": species[order], "fractions": fractions[order].astype(np.float32)},
             {"species": offsets, "fractions": offsets},

@@ -18,7 +18,7 @@ import numpy as np
 
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
-from tfmat.records import Records
+from tfmat.records import Records, ranges, starts_of
 
 Columns = dict[str, tuple[str, tuple[int | None, ...]]]
 _INTEGERS: tuple[str, tuple[int | None, ...]] = ("int32", (None,))
@@ -81,7 +81,7 @@ class Graphs:
             neighbors: int64 (M,), site within the crystal, of each of their neighbours.
             distances: float64 (M,) [Å].
         """
-        sites = _starts(np.array([len(crystal) for crystal in crystals], np.int64))
+        sites = starts_of(np.array([len(crystal) for crystal in crystals], np.int64))
         bonds = np.searchsorted(centers, sites)
         species = np.concatenate([*(crystal.species for crystal in crystals), np.zeros(0, np.int64)], dtype=np.int64)
         return cls(sites, bonds, species, centers, neighbors + np.repeat(sites[:-1], np.diff(bonds)), distances)
@@ -91,12 +91,12 @@ class Graphs:
 
     def arriving(self) -> np.ndarray:
         """Where the bonds of each site begin, int64 (A + 1,)."""
-        return _starts(np.bincount(self.receivers, minlength=len(self.species)))
+        return starts_of(np.bincount(self.receivers, minlength=len(self.species)))
 
     def take(self, crystals: np.ndarray) -> tuple[Graphs, np.ndarray, np.ndarray]:
         """Some of the crystals, int (n,); with the sites and the bonds that these have here, int64."""
-        sites, bonds = (_ranges(offsets[crystals], offsets[crystals + 1]) for offsets in (self.sites, self.bonds))
-        first_site, first_bond = (_starts(np.diff(offsets)[crystals]) for offsets in (self.sites, self.bonds))
+        sites, bonds = (ranges(offsets[crystals], offsets[crystals + 1]) for offsets in (self.sites, self.bonds))
+        first_site, first_bond = (starts_of(np.diff(offsets)[crystals]) for offsets in (self.sites, self.bonds))
         moves = np.repeat(first_site[:-1] - self.sites[crystals], np.diff(first_bond))
         receivers, senders = self.receivers[bonds] + moves, self.senders[bonds] + moves
         vectors, paired = (None if values is None else values[bonds] for values in (self.vectors, self.paired))
@@ -124,7 +124,7 @@ def quotient(graphs: Graphs, same: float) -> Records:
     Raises:
         InputError: a crystal has too many bonds or pairs; ``index`` is its position.
     """
-    work = graphs.bonds if graphs.vectors is None else _starts(np.diff(graphs.arriving())[graphs.senders])[graphs.bonds]
+    work = graphs.bonds if graphs.vectors is None else starts_of(np.diff(graphs.arriving())[graphs.senders])[graphs.bonds]
     many = np.flatnonzero(np.diff(work) > MOST)
     if len(many):
         found, kind = np.diff(work)[many[0]], "bonds" if graphs.vectors is None else "pairs of bonds"
@@ -209,11 +209,12 @@ def _by_neighbors(graphs: Graphs, classes: _Classes) -> _Classes:
     """Refine until all sites of a class receive the same bonds, and all bonds of a class join the same two classes of sites."""
     arriving, sites, bonds = graphs.arriving(), classes.sites, classes.bonds
     while True:
-        colors = _sums(_hashes(_members(bonds), graphs.bonds)[bonds], arriving)
+        member = _members(bonds)
+        colors = _sums(_hashes(member, graphs.bonds)[bonds], arriving)
         if _differ(sites, colors).any():
             sites = _ranks(sites, _ranks(colors))
         receivers, senders = sites[graphs.receivers], sites[graphs.senders]
-        ascending = (np.diff(receivers[_members(bonds)]) >= 0).all()  # not yet where sites are told apart whose bonds were already
+        ascending = (np.diff(receivers[member]) >= 0).all()  # not yet where sites are told apart whose bonds were already
         if ascending and not (_differ(bonds, receivers).any() or _differ(bonds, senders).any()):
             return _Classes(sites, bonds)
         bonds = _ranks(receivers, bonds, senders)
@@ -224,16 +225,16 @@ def _all_pairs(graphs: Graphs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert graphs.vectors is not None  # else there are no pairs
     arriving = graphs.arriving()
     first, last = arriving[graphs.senders], arriving[graphs.senders + 1]
-    counts, senders = last - first, _ranges(first, last)
+    counts, senders = last - first, ranges(first, last)
     if graphs.paired is not None:
         kept = graphs.paired[senders] & np.repeat(graphs.paired, counts)
-        counts, senders = np.diff(_starts(kept)[_starts(counts)]), senders[kept]
+        counts, senders = np.diff(starts_of(kept)[starts_of(counts)]), senders[kept]
     cosines = np.zeros(len(senders))
     for component in (graphs.vectors.T / graphs.distances).copy():
         products = component[senders]
         products *= np.repeat(component, counts)
         cosines -= products
-    return _starts(counts), senders, cosines
+    return starts_of(counts), senders, cosines
 
 
 def _every_pair(graphs: Graphs) -> _Pairs:
@@ -249,7 +250,7 @@ def _clustered_pairs(graphs: Graphs, classes: _Classes, same: float) -> _Pairs:
     member = _members(classes.bonds)
     kinds = np.bincount(classes.sites[graphs.receivers[member]], minlength=classes.sites.max(initial=-1) + 1)  # of bonds at a site
     sender = classes.sites[graphs.senders[member]]
-    groups = _starts(kinds[sender])[:-1] - _starts(kinds)[sender]  # where those of each receiver begin, less its first sender
+    groups = starts_of(kinds[sender])[:-1] - starts_of(kinds)[sender]  # where those of each receiver begin, less its first sender
     receivers = np.repeat(np.arange(len(bonds) - 1), np.diff(bonds))
     groups = groups[classes.bonds][receivers]
     groups += classes.bonds[senders]
@@ -386,16 +387,3 @@ def _packed(*keys: np.ndarray) -> np.ndarray:
             packed = _ranks(packed)
         packed = packed * size + key
     return packed
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-    """Where each of several runs begins and the last one ends, int64 (n + 1,)."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The whole numbers from each first one up to the last, without it, int64."""
-    ends = np.cumsum(last - first)
-    numbers = np.arange(ends[-1] if len(ends) else 0)
-    numbers -= np.repeat(ends - last, last - first)
-    return numbers
