@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.campaign.estimates import training_rows
 from benchmarks.campaign.jobs import Job, make
 from tfmat.datasets import composition_benchmark
+from tfmat.datasets.source import Source
 
 SEEDS = (0, 1, 2)
 EPOCHS = ((5_000, 100), (20_000, 60), (40_000, 40), (75_000, 20), (1_000_000, 12))
@@ -41,15 +42,14 @@ def compositions() -> list[Job]:
     """L-G-DCNN of width 256 on all 31 composition sets: official splits, and CrabNet's five folds of Matbench; the set that is done
     first comes first.
     """
-    sets = [list(_composition(name)) for name in composition_benchmark.names()]
+    sets = [list(_composition(source)) for source in composition_benchmark.SOURCES]
     return [job for jobs in sorted(sets, key=_row_epochs) for job in jobs]
 
 
-def _composition(name: str) -> Iterator[Job]:
-    folds = [fold.removeprefix(f"{name}/fold") for fold in composition_benchmark.names(folds=True) if fold.startswith(f"{name}/fold")]
+def _composition(source: Source) -> Iterator[Job]:
     for seed in SEEDS:
-        for fold in folds or [None]:
-            job = make(name, fold=None if fold is None else int(fold), seed=seed, epochs=1)
+        for fold in range(source.folds) or [None]:
+            job = make(source.name, fold=fold, seed=seed, epochs=1)
             rows = training_rows(job)
             if seed == 0 or rows <= MANY_ROWS:
                 epochs = next(epochs for most, epochs in EPOCHS if rows <= most)

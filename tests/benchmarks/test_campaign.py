@@ -116,7 +116,7 @@ def test_lists():
     widths, compositions = LISTS["widths"](), LISTS["compositions"]()
     assert {one.scored for one in widths} == {"validation"}
     assert {one.scored for one in compositions} == {"test"}
-    assert {one.dataset for one in compositions} == set(composition_benchmark.names())
+    assert {one.dataset for one in compositions} == {source.name for source in composition_benchmark.SOURCES}
     assert len({one.data for one in compositions}) == 18 + 13 * 5
     assert max(len({one.seed for one in compositions if one.data == name}) for name in ("OQMD_Bandgap", "mp_e_form/fold0")) == 1
     for jobs in (widths, compositions, LISTS["phonons"](), LISTS["mp2018"]()):
