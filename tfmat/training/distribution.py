@@ -70,13 +70,21 @@ def description(strategy: tf.distribute.Strategy) -> str:
     return f"mirrored on {number} device{'s' if number != 1 else ''}"
 
 
-def split(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
-    """A dataset for `keras.Model.fit` in which each replica gets its rows.
+def split(model: keras.Model, strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
+    """A dataset for `model.fit` in which each replica gets its rows.
 
     Args:
+        model: made in the scope of `strategy`. From now on it learns the shapes of its batches from the dataset. Keras' `fit` would learn
+            them from the mean of the first batch over the replicas, whose lists of sites and bonds differ in length.
         strategy: of the model.
         dataset: of each batch as many parts as there are replicas, one after the other, see `tfmat.batching.pipeline.Batches.dataset`.
     """
+
+    def build(iterator: Any = None, data_batch: Any = None) -> None:
+        with strategy.scope():
+            model._symbolic_build(data_batch=dataset.element_spec)
+
+    model._maybe_symbolic_build = build
     return strategy.distribute_datasets_from_function(lambda context: dataset)
 
 

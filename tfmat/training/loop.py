@@ -201,11 +201,11 @@ def _feed(
     if strategy is None:
         return _Feed(data, training.plan.steps, None if validation is None else validation.dataset())
     seed_replicas(model, strategy)
-    feed = _Feed(split(strategy, data), training.plan.steps)
+    feed = _Feed(split(model, strategy, data), training.plan.steps)
     if validation is None:
         return feed
     # Keras takes the number of parts for that of batches unless it is told.
-    held_out = split(strategy, validation.dataset(repeat=True, parts=parts))
+    held_out = split(model, strategy, validation.dataset(repeat=True, parts=parts))
     return dataclasses.replace(feed, validation=held_out, validation_steps=validation.plan.steps)
 
 
