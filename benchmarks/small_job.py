@@ -107,12 +107,17 @@ def main() -> None:
     parser.add_argument("--save", type=Path, metavar="FILE", help="append the rows to this CSV file")
     arguments = parser.parse_args()
     from tfmat import __version__
+    from tfmat.errors import InputError
 
     about = facts(arguments.threads)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         crystals = Path(folder) / "crystals.jsonl"
-        count = write_crystals(crystals, arguments.count)
+        try:
+            count = write_crystals(crystals, arguments.count)
+        except InputError as error:
+            print(f"left out: {error}")
+            return
         for _ in range(arguments.runs):
             for name in arguments.architectures:
                 what = {"architecture": name, "options": arguments.options, "crystals": str(count), "planned epochs": str(arguments.epochs)}
