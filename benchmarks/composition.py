@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import environment, matmul_rate, print_table, processor, spread
+from benchmarks.competitors import environment, matmul_rate, print_table, processor, spread
 from benchmarks.machine import instruction_sets
 
 BATCH = 256

@@ -1,6 +1,6 @@
 """Speed of Crysformer beside the PyPI package alignn (pure PyTorch) in the same run: same crystals, threads and batch size.
 
-Every contestant is a process that keeps its model; they take turns (A B A B ...). Measured, in crystals/s: featurizing, epochs of
+Every competitor is a process that keeps its model; they take turns (A B A B ...). Measured, in crystals/s: featurizing, epochs of
 training (squared error, AdamW) and predictions. Graphs are made before training and prediction are timed. For tfmat batching and
 all of `keras.Model.fit` are inside the timed part; for alignn batches are collated in advance and only the network and the optimizer
 are timed. First calls, which compile, are told apart and enter no rate. Both have 12 neighbours: alignn exactly (within 8 Å), tfmat
@@ -12,7 +12,7 @@ is set, else strained prototypes of about eleven atoms.
 
 Examples:
     python -m benchmarks.crysformer --threads 1 --save
-    python -m benchmarks.crysformer --contestants tfmat-small alignn --count 128 --rounds 2
+    python -m benchmarks.crysformer --competitors tfmat-small alignn --count 128 --rounds 2
     python -m benchmarks.crysformer --growth
     python -m benchmarks.crysformer --memory
 """
@@ -31,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import (
+from benchmarks.competitors import (
     PEERS,
     ROOT,
-    Died,
+    CompetitorDied,
     Process,
     as_structures,
     environment,
@@ -50,13 +50,13 @@ from benchmarks.contestants import (
 from benchmarks.crysformer_macs import macs
 
 RESULTS = ROOT / "benchmarks/results/crysformer.csv"
-TFMAT: dict[str, dict[str, Any]] = {  # contestant -> builder keywords
+TFMAT: dict[str, dict[str, Any]] = {  # competitor -> builder keywords
     "tfmat": {},
     "tfmat-strict": {"strict": True},
     "tfmat-small": {"dim": 64, "blocks": 2},
     "tfmat-small-strict": {"dim": 64, "blocks": 2, "strict": True},
 }
-ALIGNN = {"alignn": 196, "alignn-small": 64, "alignn-4M": 256}  # contestant -> width: 2.38, 0.28 and 4.03 million parameters
+ALIGNN = {"alignn": 196, "alignn-small": 64, "alignn-4M": 256}  # competitor -> width: 2.38, 0.28 and 4.03 million parameters
 BATCH = 64
 MEASURES = ("featurizing", f"training, batch {BATCH}", f"inference, batch {BATCH}")
 GROWTH = [(8, 4), (12, 4), (16, 4), (24, 4), (12, 1), (12, 2)]  # neighbours K, blocks N
@@ -74,7 +74,7 @@ def crystals(source: str, count: int, seed: int) -> list[Any]:
 
 
 def start(name: str, path: str, threads: int, arguments: argparse.Namespace, keywords: Mapping[str, Any] | None = None) -> Process:
-    """A contestant; of tfmat `keywords` come on top of its own."""
+    """A competitor; of tfmat `keywords` come on top of its own."""
     if name in ALIGNN:
         settings = {"ALIGNN_HIDDEN": str(ALIGNN[name]), "ALIGNN_CUTOFFS": " ".join(map(str, arguments.alignn_cutoffs))}
         return Process(name, arguments.alignn_python, "alignn_peer.py", path, threads, settings)
@@ -83,79 +83,79 @@ def start(name: str, path: str, threads: int, arguments: argparse.Namespace, key
 
 
 def requests(count: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """Measure -> what a contestant is asked."""
+    """Measure -> what a competitor is asked."""
     train = {"task": "train", "arguments": [np.linspace(-1, 1, count).tolist(), BATCH, epochs]}
     return dict(zip(MEASURES, ({"task": "graphs"}, train, {"task": "predict", "arguments": [BATCH]}), strict=True))
 
 
-def table(contestants: Sequence[Process], peak: float, count: int) -> list[dict[str, str]]:
-    """One row a measure and contestant; `peak` [GFLOP/s]."""
+def table(competitors: Sequence[Process], peak: float, count: int) -> list[dict[str, str]]:
+    """One row a measure and competitor; `peak` [GFLOP/s]."""
     rows = []
     for measure in MEASURES:
-        for contestant in contestants:
-            rates = np.array(contestant.rates[measure])
+        for competitor in competitors:
+            rates = np.array(competitor.rates[measure])
             passes = 0 if measure == "featurizing" else 3 if measure.startswith("training") else 1  # a backward pass counts twice
-            computed = macs(contestant.about, "computed_" if contestant.name in TFMAT else "")
+            computed = macs(competitor.about, "computed_" if competitor.name in TFMAT else "")
             speed = np.median(rates) / count * passes * 2 * computed / 1e9
-            peer = peer_of(contestant, contestants)
+            peer = peer_of(competitor, competitors)
             rows.append(
                 {
                     "measure": measure,
-                    "contestant": contestant.name,
+                    "competitor": competitor.name,
                     "crystals/s": spread(rates, 1),
                     "this : alignn of its size": "" if peer is None else spread(rates / np.array(peer.rates[measure]), 2),
-                    "atoms/s": f"{np.median(rates) / count * contestant.about['atoms']:.0f}",
+                    "atoms/s": f"{np.median(rates) / count * competitor.about['atoms']:.0f}",
                     "GFLOP/s": f"{speed:.1f}" if passes else "",
                     "share of matmul rate": f"{speed / peak:.3f}" if passes else "",
-                    "first [s]": f"{contestant.first[measure]:.2f}",
+                    "first [s]": f"{competitor.first[measure]:.2f}",
                 }
             )
     return rows
 
 
-def peer_of(contestant: Process, contestants: Sequence[Process]) -> Process | None:
+def peer_of(competitor: Process, competitors: Sequence[Process]) -> Process | None:
     """The alignn that has about as many parameters."""
-    own = contestant.about["parameters"]
-    others = [c for c in contestants if c.name in ALIGNN and contestant.name not in ALIGNN and 0.8 < own / c.about["parameters"] < 1.25]
+    own = competitor.about["parameters"]
+    others = [c for c in competitors if c.name in ALIGNN and competitor.name not in ALIGNN and 0.8 < own / c.about["parameters"] < 1.25]
     return others[0] if others else None
 
 
-def describe(contestant: Process) -> str:
-    about, work = contestant.about, macs(contestant.about)
+def describe(competitor: Process) -> str:
+    about, work = competitor.about, macs(competitor.about)
     edges, angles, each = (value / about["atoms"] for value in (about["edges"], about["angles"], work / 1e6))
     text = (
-        f"{contestant.name}: {about['text']}; {edges:.1f} bonds and {angles:.0f} angles an atom, {each:.1f} million multiply-adds an atom"
+        f"{competitor.name}: {about['text']}; {edges:.1f} bonds and {angles:.0f} angles an atom, {each:.1f} million multiply-adds an atom"
     )
-    return text + (f", one of {work / macs(about, 'computed_'):.2f} of them computed" if contestant.name in TFMAT else "")
+    return text + (f", one of {work / macs(about, 'computed_'):.2f} of them computed" if competitor.name in TFMAT else "")
 
 
 def compare(arguments: argparse.Namespace, threads: int, path: str, count: int) -> None:
-    contestants = []
-    for name in arguments.contestants:
+    competitors = []
+    for name in arguments.competitors:
         try:
-            contestants.append(start(name, path, threads, arguments))
-        except (OSError, Died) as error:
+            competitors.append(start(name, path, threads, arguments))
+        except (OSError, CompetitorDied) as error:
             if name in TFMAT:
                 raise
             print(f"{name} is not timed ({error}); `make peers` installs alignn", file=sys.stderr)
-    if not contestants:
+    if not competitors:
         return
     busy = load()
-    print(f"{count} crystals of {arguments.crystals}, {contestants[0].about['atoms']:,} atoms")
+    print(f"{count} crystals of {arguments.crystals}, {competitors[0].about['atoms']:,} atoms")
     print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds", flush=True)
     asked = requests(count, arguments.epochs)
     for measure, request in asked.items():
         for _ in range(arguments.rounds):
-            for contestant in contestants:
-                contestant.measure(measure, request, count)
+            for competitor in competitors:
+                competitor.measure(measure, request, count)
     about = {}
-    for contestant in contestants:
-        about[contestant.name] = describe(contestant)
-        print(about[contestant.name])
-        contestant.close()
+    for competitor in competitors:
+        about[competitor.name] = describe(competitor)
+        print(about[competitor.name])
+        competitor.close()
     peak = matmul_rate(threads)
     print(f"matrix product 1024 x 1024: {peak:.0f} GFLOP/s")
-    rows = table(contestants, peak, count)
+    rows = table(competitors, peak, count)
     print_table(rows)
     if arguments.save:
         facts = {"crystals": arguments.crystals, "count": count, "rounds": arguments.rounds, "matmul GFLOP/s": f"{peak:.0f}", "load": busy}
@@ -166,15 +166,15 @@ def growth(arguments: argparse.Namespace, threads: int, path: str, count: int) -
     """Cost of an atom of the strict model (exactly K neighbours) as K and the number of blocks grow."""
     peak, rows = matmul_rate(threads), []
     for k, blocks in GROWTH:
-        contestant = start("tfmat-strict", path, threads, arguments, {"k": k, "blocks": blocks})
-        row = {"K": str(k), "N": str(blocks), "10^6 multiply-adds/atom": f"{macs(contestant.about) / contestant.about['atoms'] / 1e6:.1f}"}
+        competitor = start("tfmat-strict", path, threads, arguments, {"k": k, "blocks": blocks})
+        row = {"K": str(k), "N": str(blocks), "10^6 multiply-adds/atom": f"{macs(competitor.about) / competitor.about['atoms'] / 1e6:.1f}"}
         for measure, request in list(requests(count, arguments.epochs).items())[1:]:
-            contestant.measure(measure, request, count)
-            seconds = count / contestant.rates[measure][0]
-            passes, work = 3 if measure.startswith("training") else 1, macs(contestant.about, "computed_")
-            row[f"{measure.split(',')[0]} [ms/atom]"] = f"{1e3 * seconds / contestant.about['atoms']:.3f}"
+            competitor.measure(measure, request, count)
+            seconds = count / competitor.rates[measure][0]
+            passes, work = 3 if measure.startswith("training") else 1, macs(competitor.about, "computed_")
+            row[f"{measure.split(',')[0]} [ms/atom]"] = f"{1e3 * seconds / competitor.about['atoms']:.3f}"
             row[f"{measure.split(',')[0]} share of matmul rate"] = f"{passes * 2e-9 * work / seconds / peak:.3f}"
-        contestant.close()
+        competitor.close()
         rows.append(row)
     print(
         f"{count} crystals of {arguments.crystals}; {processor()}, {instructions()}, threads: {threads}; matrix product {peak:.0f} GFLOP/s"
@@ -211,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ["tfmat", "tfmat-strict", "alignn", "tfmat-small", "alignn-small"]
     source = "matbench_phonons" if os.environ.get("TFMAT_DATA_DIR") else "strained"
-    parser.add_argument("--contestants", nargs="+", choices=[*TFMAT, *ALIGNN], default=default)
+    parser.add_argument("--competitors", nargs="+", choices=[*TFMAT, *ALIGNN], default=default)
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="one run for each number (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each (default: 3)")
     parser.add_argument("--epochs", type=int, default=3, help="of a measurement of training, the first left out (default: 3)")
@@ -240,8 +240,8 @@ def main() -> None:
                     memory(arguments, threads)
                 else:
                     (growth if arguments.growth else compare)(arguments, threads, str(path), len(structures))
-            except Died as error:
-                raise SystemExit(f"a contestant died: {error}") from None
+            except CompetitorDied as error:
+                raise SystemExit(f"a competitor died: {error}") from None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import ROOT, environment, load, print_table, processor, spread
+from benchmarks.competitors import ROOT, environment, load, print_table, processor, spread
 
 AIM, WARM_UP = 1.15, 2
 RESULTS = ROOT / "benchmarks/results/distribution.csv"

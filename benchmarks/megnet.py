@@ -3,7 +3,7 @@
 The crystals are 500 of mp2018_subset or of AFLOW (``aflow_band_gap``), drawn at random, or 200 strained prototypes. Strained crystals have
 no two equal bonds; of real ones tfmat computes equal atoms and bonds once. It keeps its memory, as the command does by itself.
 
-Every contestant is a process that keeps its models; they take turns (A B A B ...). Measured: graphs built from `Structure` objects,
+Every competitor is a process that keeps its models; they take turns (A B A B ...). Measured: graphs built from `Structure` objects,
 formation energies predicted from `Structure` objects (batches of 128 and 32), and epochs of training (batch 128, Adam, squared error;
 the target is what the pretrained model predicts). First calls, which trace and compile, are told apart and never enter a rate.
 
@@ -12,7 +12,7 @@ with its source package, those of matgl from the data mirror (`TFMAT_DATA_DIR`);
 
 Examples:
     python -m benchmarks.megnet --crystals strained mp2018_subset aflow_band_gap --save
-    python -m benchmarks.megnet --crystals strained --contestants megnet matgl --rounds 3
+    python -m benchmarks.megnet --crystals strained --competitors megnet matgl --rounds 3
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import (
+from benchmarks.competitors import (
     ROOT,
-    Died,
+    CompetitorDied,
     Process,
     as_structures,
     instructions,
@@ -80,11 +80,11 @@ def crystals(source: str, seed: int) -> list[Any]:
     return list(itertools.islice(bonded, COUNTS[source]))
 
 
-def agreement(contestants: list[Process], count: int) -> list[float]:
+def agreement(competitors: list[Process], count: int) -> list[float]:
     """Print how far predictions with the same weights lie apart; return those of megnet, the target of the training."""
     targets = np.linspace(-4.0, 0.0, count)  # where nobody has weights
     for weights in ("megnet", "matgl"):
-        answers = {c.name: c.ask({"task": "predictions", "arguments": [weights]}) for c in contestants}
+        answers = {c.name: c.ask({"task": "predictions", "arguments": [weights]}) for c in competitors}
         given = {name: np.array(values) for name, values in answers.items() if values is not None}
         if given and weights == "megnet":
             targets = next(iter(given.values()))
@@ -94,20 +94,20 @@ def agreement(contestants: list[Process], count: int) -> list[float]:
     return [float(value) for value in targets]
 
 
-def table(contestants: list[Process], count: int, work: float, peak: float) -> list[dict[str, str]]:
-    """One row per measure and contestant; `work` [GFLOP] of one pass of tfmat over `count` crystals, `peak` [GFLOP/s]."""
+def table(competitors: list[Process], count: int, work: float, peak: float) -> list[dict[str, str]]:
+    """One row per measure and competitor; `work` [GFLOP] of one pass of tfmat over `count` crystals, `peak` [GFLOP/s]."""
     rows = []
     for measure in MEASURES:
-        for contestant in contestants:
-            rates, ours = (np.array(c.rates[measure]) for c in (contestant, contestants[0]))
-            ratios, counted = ours / rates, measure.startswith("inference") and contestant.name == "tfmat"
+        for competitor in competitors:
+            rates, ours = (np.array(c.rates[measure]) for c in (competitor, competitors[0]))
+            ratios, counted = ours / rates, measure.startswith("inference") and competitor.name == "tfmat"
             rows.append(
                 {
                     "measure": measure,
-                    "contestant": contestant.name,
+                    "competitor": competitor.name,
                     "structures/s": spread(rates, 0),
-                    f"{contestants[0].name} : this": spread(ratios, 2),
-                    "first [s]": f"{contestant.first[measure]:.2f}",
+                    f"{competitors[0].name} : this": spread(ratios, 2),
+                    "first [s]": f"{competitor.first[measure]:.2f}",
                     "share of matmul rate": f"{np.median(rates) / count * work / peak:.3f}" if counted else "",
                 }
             )
@@ -115,21 +115,21 @@ def table(contestants: list[Process], count: int, work: float, peak: float) -> l
 
 
 def start(arguments: argparse.Namespace, path: str, threads: int) -> list[Process]:
-    """The contestants that are installed."""
+    """The competitors that are installed."""
     mirror = Path(os.environ.get("TFMAT_DATA_DIR", "")) / "weights"
     settings = {
         "MEGNET_WEIGHTS": str(Path(arguments.megnet_python).parent.parent / "mvl_models/mp-2018.6.1/formation_energy.hdf5"),
         "MATGL_WEIGHTS": str(mirror / "matgl_MEGNet-MP-2018.6.1-Eform_state.pt"),
     }
     pythons = {"tfmat": sys.executable, "megnet": arguments.megnet_python, "matgl": arguments.matgl_python}
-    contestants = []
-    for name in arguments.contestants:
+    competitors = []
+    for name in arguments.competitors:
         try:
             own = {"TF_USE_LEGACY_KERAS": "1"} if name == "megnet" else {}
-            contestants.append(Process(name, pythons[name], SCRIPTS[name], path, threads, settings | own))
-        except (OSError, Died) as error:
+            competitors.append(Process(name, pythons[name], SCRIPTS[name], path, threads, settings | own))
+        except (OSError, CompetitorDied) as error:
             print(f"{name} is not timed ({error}); `make peers` installs megnet and matgl", file=sys.stderr)
-    return contestants
+    return competitors
 
 
 def run(arguments: argparse.Namespace, source: str, threads: int, folder: str) -> None:
@@ -137,30 +137,30 @@ def run(arguments: argparse.Namespace, source: str, threads: int, folder: str) -
     count, atoms, bonds = len(structures), sum(map(len, structures)), sum(len(s.get_neighbor_list(4.0)[0]) for s in structures)
     path = Path(folder) / "structures.json"
     path.write_text(json.dumps([s.as_dict() for s in structures], default=float), encoding="utf-8")
-    contestants = start(arguments, str(path), threads)
-    if not contestants:
+    competitors = start(arguments, str(path), threads)
+    if not competitors:
         return
     busy = load()
     print(f"{source}: {count} crystals, {atoms:,} atoms, {bonds:,} bonds within 4 Å")
     print(f"{processor()}, {instructions()}, threads: {threads}, load {busy}, {arguments.rounds} rounds", flush=True)
     for measure, request in MEASURES.items():
         if request["task"] == "train":
-            request = request | {"arguments": [agreement(contestants, count), 128, EPOCHS]}
+            request = request | {"arguments": [agreement(competitors, count), 128, EPOCHS]}
         for _ in range(arguments.rounds):
-            for contestant in contestants:
-                contestant.measure(measure, request, count)
-    for contestant in contestants:
-        contestant.close()
-        print(f"{contestant.name}: {contestant.about}")
+            for competitor in competitors:
+                competitor.measure(measure, request, count)
+    for competitor in competitors:
+        competitor.close()
+        print(f"{competitor.name}: {competitor.about}")
     distinct = distinct_sizes(structures)
     work, peak = flops(*distinct, count) / 1e9, matmul_rate(threads)
     print(f"tfmat computes {distinct[0]:,} atoms and {distinct[1]:,} bonds: {work:.2f} GFLOP a pass; matrix product: {peak:.0f} GFLOP/s")
-    rows = table(contestants, count, work, peak)
+    rows = table(competitors, count, work, peak)
     print_table(rows)
     if arguments.save:
         facts = {"crystals": source, "count": count, "atoms": atoms, "bonds": bonds, "distinct bonds": distinct[1], "threads": threads}
         facts |= {"rounds": arguments.rounds, "matmul GFLOP/s": f"{peak:.0f}", "load": busy}
-        save(RESULTS, rows, {contestant.name: contestant.about for contestant in contestants}, facts)
+        save(RESULTS, rows, {competitor.name: competitor.about for competitor in competitors}, facts)
 
 
 def distinct_sizes(structures: list[Any]) -> tuple[int, int]:
@@ -173,7 +173,7 @@ def distinct_sizes(structures: list[Any]) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contestants", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), help="the first is compared to each")
+    parser.add_argument("--competitors", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), help="the first is compared to each")
     parser.add_argument("--crystals", nargs="+", choices=list(COUNTS), default=["strained"], help="one run for each (default: strained)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], help="one run for each number (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
@@ -186,8 +186,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 run(arguments, source, threads, folder)
-            except Died as error:
-                raise SystemExit(f"a contestant died: {error}") from None
+            except CompetitorDied as error:
+                raise SystemExit(f"a competitor died: {error}") from None
 
 
 if __name__ == "__main__":

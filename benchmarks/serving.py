@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.contestants import instructions, load, matmul_rate, print_table, processor
+from benchmarks.competitors import instructions, load, matmul_rate, print_table, processor
 from benchmarks.serving_search import LEAST, crystals, in_turns, sizes
 from tfmat import datasets
 from tfmat.architecture import get, list_models

@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from benchmarks.atom_list import random_crystal
-from benchmarks.contestants import load, print_table, processor, spread
+from benchmarks.competitors import load, print_table, processor, spread
 from tfmat import datasets
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from benchmarks import rows
-from benchmarks.contestants import load, print_table
+from benchmarks.competitors import load, print_table
 from benchmarks.machine import ROOT, environment, facts
 
 DATASET, TARGET = "mp2018_subset", "formation_energy_per_atom"

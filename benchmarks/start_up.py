@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import ROOT, environment, print_table
+from benchmarks.competitors import ROOT, environment, print_table
 from benchmarks.machine import facts
 from benchmarks.rows import append
 

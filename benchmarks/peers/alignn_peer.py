@@ -1,4 +1,4 @@
-"""The PyPI package alignn (its pure PyTorch path, no DGL) as a contestant of the Crysformer benchmark.
+"""The PyPI package alignn (its pure PyTorch path, no DGL) as a competitor of the Crysformer benchmark.
 
 The environment names the width in ALIGNN_HIDDEN (its default of the paper: 256, 4.03 million parameters; 196 gives 2.38 million), and in
 ALIGNN_CUTOFFS the radii [Å] of bonds and of the bonds that form angles (``8 8``: 12 neighbours and all their angles, as in the paper;

@@ -1,4 +1,4 @@
-"""The PyPI package matgl (PyTorch Geometric) as a contestant; the environment names its weights in MATGL_WEIGHTS."""
+"""The PyPI package matgl (PyTorch Geometric) as a competitor; the environment names its weights in MATGL_WEIGHTS."""
 
 from __future__ import annotations
 

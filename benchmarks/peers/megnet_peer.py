@@ -1,4 +1,4 @@
-"""The PyPI package megnet 1.3.2 (Keras 2 through tf-keras) as a contestant; the environment names its weights in MEGNET_WEIGHTS."""
+"""The PyPI package megnet 1.3.2 (Keras 2 through tf-keras) as a competitor; the environment names its weights in MEGNET_WEIGHTS."""
 
 from __future__ import annotations
 

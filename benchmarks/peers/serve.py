@@ -1,4 +1,4 @@
-"""What the contestants of the speed benchmarks of crystals share: a process that keeps its models and answers one measurement a line."""
+"""What the competitors of the speed benchmarks of crystals share: a process that keeps its models and answers one measurement a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST_SECONDS = 1.0
 """A measurement repeats its pass until it has taken so long."""
 
 
-class Contestant(Protocol):
+class Competitor(Protocol):
     """One implementation of a model; structures are those that `main` has read."""
 
     about: Any
@@ -34,13 +34,13 @@ class Contestant(Protocol):
         """Train on all structures; seconds of each epoch."""
 
 
-def answer(contestant: Contestant, request: dict[str, Any]) -> Any:
+def answer(competitor: Competitor, request: dict[str, Any]) -> Any:
     task, arguments = request["task"], request.get("arguments", [])
     if task in UNTIMED:
-        return getattr(contestant, task)(*arguments)
+        return getattr(competitor, task)(*arguments)
     passes, start = 0, time.perf_counter()
     while not passes or (not request.get("once") and time.perf_counter() - start < LEAST_SECONDS):
-        getattr(contestant, task)(*arguments)
+        getattr(competitor, task)(*arguments)
         passes += 1
     return (time.perf_counter() - start) / passes  # seconds a pass
 
@@ -51,7 +51,7 @@ def main(create: Any) -> None:
     os.dup2(2, 1)  # what the packages print is no reply
     with open(sys.argv[1], encoding="utf-8") as stream:
         structures = [Structure.from_dict(structure) for structure in json.load(stream)]
-    contestant = create(structures, int(sys.argv[2]))
-    print(json.dumps(contestant.about), file=replies, flush=True)
+    competitor = create(structures, int(sys.argv[2]))
+    print(json.dumps(competitor.about), file=replies, flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(contestant, json.loads(line))), file=replies, flush=True)
+        print(json.dumps(answer(competitor, json.loads(line))), file=replies, flush=True)

@@ -1,4 +1,4 @@
-"""tfmat's Crysformer as a contestant.
+"""tfmat's Crysformer as a competitor.
 
 The environment gives builder keywords as JSON in CRYSFORMER_KEYWORDS. Crystals are featurized in advance; batching belongs to what is
 timed, as does all of `keras.Model.fit`.

@@ -1,4 +1,4 @@
-"""tfmat's MEGNet as a contestant."""
+"""tfmat's MEGNet as a competitor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the speed benchmarks beside other packages share: contestants as processes that take turns."""
+"""What the speed benchmarks beside other packages share: competitors as processes that take turns."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from benchmarks.rows import append
 PEERS = ROOT / "benchmarks/peers"
 
 
-class Died(Exception):
-    """A contestant's process has ended; with the last line that it wrote."""
+class CompetitorDied(Exception):
+    """A competitor's process has ended; with the last line that it wrote."""
 
 
 class Process:
-    """A contestant: a script of `peers/` under its own interpreter, see `peers/serve.py`.
+    """A competitor: a script of `peers/` under its own interpreter, see `peers/serve.py`.
 
     Attributes:
         about: what it says of itself.
@@ -56,7 +56,7 @@ class Process:
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
             self.errors.seek(0)
-            raise Died(f"{self.name}: {(self.errors.read().strip() or 'no message').splitlines()[-1]}")
+            raise CompetitorDied(f"{self.name}: {(self.errors.read().strip() or 'no message').splitlines()[-1]}")
         return json.loads(line)
 
     def ask(self, request: dict[str, Any]) -> Any:
@@ -85,7 +85,7 @@ class Process:
 
 
 def load() -> str:
-    """Of the machine by other work, while the contestants are idle."""
+    """Of the machine by other work, while the competitors are idle."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
@@ -101,16 +101,16 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 
 def save(path: Path, rows: Iterable[Mapping[str, str]], about: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Append rows of a table to a CSV file, each with what its contestant says of itself, facts of the run, and the machine.
+    """Append rows of a table to a CSV file, each with what its competitor says of itself, facts of the run, and the machine.
 
     Args:
         path: of the file.
-        rows: with ``contestant``.
-        about: contestant -> text.
+        rows: with ``competitor``.
+        about: competitor -> text.
         facts: the same for all rows.
     """
     extra = dict(facts) | {"hardware": processor(), "instruction set": instructions(), "date": datetime.date.today().isoformat()}
-    new = [{key: str(value) for key, value in (dict(row) | {"about": about[row["contestant"]]} | extra).items()} for row in rows]
+    new = [{key: str(value) for key, value in (dict(row) | {"about": about[row["competitor"]]} | extra).items()} for row in rows]
     append(path, list(new[0]), *new)
     print(f"written: {path.relative_to(ROOT)}")
 
