@@ -10,10 +10,10 @@ import keras
 import megnet_cases
 import numpy as np
 
+from docs.data_parallel import data_parallel, share_of
 from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.featurizers.bonds import BondFeaturizer
 from tfmat.target import Target
-from tfmat.training.data_parallel import data_parallel, share_of
 from tfmat.training.loop import compile_model
 from tfmat.training.recipe import Recipe
 from tfmat.zoo import MEGNet

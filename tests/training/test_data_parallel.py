@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 
+from docs.data_parallel import CLUSTER, Share, data_parallel
 from tfmat.errors import InputError
-from tfmat.training.data_parallel import CLUSTER, Share, data_parallel
 
 CASES = pathlib.Path(__file__).with_name("data_parallel_cases.py")
 

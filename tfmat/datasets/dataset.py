@@ -199,23 +199,24 @@ class Dataset:
                 )
         return replace(self, units={name: units.get(name, unit) for name, unit in self.units.items()})
 
-    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
+    def provenance(self, refused: Mapping[str, int] | None = None) -> dict[str, Any]:
         """What the config of a model says about its data, JSON-able: ``train_sha256`` is of the training rows.
 
         Args:
-            featurizer: of the model; rows that were refused when `usable` was asked for them are not counted then.
+            refused: split -> how many of its rows the model's featurizer refuses; they are not counted.
         """
+        refused = refused or {}
         about = {name: getattr(self, name) for name in ("name", "version", "title")}
-        known = {split: len(rows.table) for (split, key), rows in self._usable.items() if key == repr(featurizer)}
-        about["rows"] = {name: known.get(name, len(table)) for name, table in self.splits.items()}
+        about["rows"] = {name: len(table) - refused.get(name, 0) for name, table in self.splits.items()}
         about |= {name: getattr(self, name) for name in ("official_split", "licence", "citation", "url")}
         about |= {"train_sha256": self.splits["train"].content_hash(), "split": None}
-        rejected = self.rejected + sum(map(len, self.splits.values())) - sum(about["rows"].values())
+        rejected = self.rejected + sum(refused.values())
         return about | ({"rejected": rejected} if rejected else {})
 
     def about(self, featurizer: Featurizer) -> dict[str, Any]:
         """What `tfmat.Predictor.info` says of the data of a model that reads materials through `featurizer`."""
-        return {"dataset": self.provenance(featurizer)}
+        used = {split: len(rows.table) for (split, key), rows in self._usable.items() if key == repr(featurizer)}
+        return {"dataset": self.provenance({split: len(self.splits[split]) - rows for split, rows in used.items()})}
 
     @property
     def rejected(self) -> int:

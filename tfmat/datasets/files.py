@@ -46,9 +46,9 @@ class FileDataset(Dataset):
         """How many rows and files are left out because they cannot be read."""
         return len(self.rejections)
 
-    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
+    def provenance(self, refused: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Give what `Dataset.provenance` gives; ``split`` is the method by which the file was split."""
-        return super().provenance(featurizer) | {"split": None if self.split is None else self.split.method}
+        return super().provenance(refused) | {"split": None if self.split is None else self.split.method}
 
     def about(self, featurizer: Featurizer) -> dict[str, Any]:
         """Give what `Dataset.about` gives; ``split`` is how `tfmat evaluate` splits the file again."""
@@ -102,9 +102,9 @@ class MergedDataset(FileDataset):
 
     sources: tuple[str, ...] = ()
 
-    def provenance(self, featurizer: Featurizer | None = None) -> dict[str, Any]:
+    def provenance(self, refused: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Give what any dataset gives, and the ``sources``."""
-        return super().provenance(featurizer) | {"sources": list(self.sources)}
+        return super().provenance(refused) | {"sources": list(self.sources)}
 
 
 def merge(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -242,11 +242,3 @@ def featurize_split(
 def refused_line(refused: Sequence[Rejection], rows: int, where: str) -> str:
     """Say how many of so many rows cannot be featurized, and which file lists them."""
     return f"{len(refused):,} of {rows:,} crystals cannot be featurized; the first is {refused[0]}; all are listed in {where}"
-
-
-def provenance(dataset: Dataset, refused: Mapping[str, Sequence[Rejection]]) -> dict[str, Any]:
-    """Collect what a model's config says about its data, as `Dataset.provenance` does, without the rows that are `refused` of a split."""
-    about = dataset.provenance()
-    about["rows"] = {name: rows - len(refused.get(name, ())) for name, rows in about["rows"].items()}
-    rejected = about.pop("rejected", 0) + sum(map(len, refused.values()))
-    return about | ({"rejected": rejected} if rejected else {})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tfmat.analysis import figures
 from tfmat.errors import InputError
 from tfmat.runs.config import Settings
-from tfmat.runs.data import featurize_split, provenance, record_cache, refused_line, rejections_of, split_of, with_values
+from tfmat.runs.data import featurize_split, record_cache, refused_line, rejections_of, split_of, with_values
 from tfmat.runs.folder import TrainingFolder
 from tfmat.runs.progress import SILENT, Progress, shortened_list
 
@@ -148,7 +148,7 @@ def _learn(
                 report(epoch, epochs, step, steps, figures)
 
         fit(predictor, settings, tables, checkpoint=folder.checkpoint, cache=cache, report=told_and_kept)
-    predictor.info["dataset"] = provenance(dataset, refused)
+    predictor.info["dataset"] = dataset.provenance({split: len(rows) for split, rows in refused.items()})
     if settings.split is not None:
         predictor.info["split"] = settings.split
     predictor.info["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()

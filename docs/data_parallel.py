@@ -1,4 +1,4 @@
-"""Training on several hosts: Keras' JAX backend with `keras.distribution.DataParallel`.
+"""An example of training on several hosts: Keras' JAX backend with `keras.distribution.DataParallel`. Copy it beside your script.
 
 `tf.distribute.MultiWorkerMirroredStrategy` does not work with Keras 3, see docs/multi_worker.md. Under JAX every process runs the same
 program; a batch is one array whose rows lie on all devices of all processes, and XLA puts in the sums over them. So nothing depends on
