@@ -16,7 +16,7 @@ import numpy as np
 from tfmat.errors import InputError
 from tfmat.extras import require
 
-Arrays = Mapping[str, np.ndarray]
+Inputs = Mapping[str, np.ndarray]
 
 _ASSERTION = re.compile(r"assertion failed: \[(.*)\] \[([^\]]*)\]")
 
@@ -36,7 +36,7 @@ class Transport(ABC):
         self._address, self._model, self._version, self._timeout = f"{host}:{port}", model, version, timeout
 
     @abstractmethod
-    def call(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, signature: str, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Call a signature.
 
         Args:
@@ -72,7 +72,7 @@ class Transport(ABC):
 class Rest(Transport):
     """The REST interface of TensorFlow Serving."""
 
-    def call(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, signature: str, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         version = "" if self._version is None else f"/versions/{self._version}"
         url = f"http://{self._address}/v1/models/{urllib.parse.quote(self._model, safe='')}{version}:predict"
         body = {"signature_name": signature, "inputs": {name: array.tolist() for name, array in inputs.items()}}
@@ -115,7 +115,7 @@ class Grpc(Transport):
         self._array = tf.make_ndarray
         self._stub = serving_stubs().prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(self._address))
 
-    def call(self, signature: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, signature: str, inputs: Inputs, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         import grpc
 
         request = predict_request(self._model, signature, inputs, self._version)
@@ -151,7 +151,7 @@ def serving_stubs() -> Any:
     return apis
 
 
-def predict_request(name: str, signature: str, arrays: Arrays, version: int | None = None) -> Any:
+def predict_request(name: str, signature: str, arrays: Inputs, version: int | None = None) -> Any:
     """A ``PredictRequest``.
 
     Args:

@@ -11,9 +11,9 @@ import tensorflow as tf
 LARGEST = float(np.finfo(np.float32).max)
 """The largest finite number of float32."""
 
-Arrays = Mapping[str, Any]
+Tensors = Mapping[str, Any]
 """Tensors by name."""
-RowChecks = Callable[[Arrays], Mapping[str, Any]]
+RowChecks = Callable[[Tensors], Mapping[str, Any]]
 """Takes arrays and gives, for each sentence that must hold, whether it holds for each row, bool (B,)."""
 
 
@@ -35,7 +35,7 @@ def require_rows(checks: Mapping[str, Any]) -> list[Any]:
     return operations
 
 
-def one_row_each(arrays: Arrays, keys: Iterable[str]) -> list[Any]:
+def one_row_each(arrays: Tensors, keys: Iterable[str]) -> list[Any]:
     """Operations that fail where one of the arrays `keys` has not as many rows as ``species``."""
     rows = tf.shape(arrays["species"])[0]
     return [tf.debugging.assert_equal(tf.shape(arrays[key])[0], rows, f"`{key}` must have a row for every crystal") for key in keys]
@@ -55,12 +55,12 @@ def leads_to_site(positions: Any, species: Any) -> Any:
     return tf.gather(occupied, tf.where(inside, positions, sites), batch_dims=1) > 0
 
 
-def of_whole_rows(checks: Arrays) -> dict[str, Any]:
+def of_whole_rows(checks: Tensors) -> dict[str, Any]:
     """The `checks`, sentence -> whether it holds, bool (B, ...), as sentence -> whether it holds for all of a row, bool (B,)."""
     return {sentence: tf.reduce_all(holds, axis=list(range(1, holds.shape.rank))) for sentence, holds in checks.items()}
 
 
-def checked_rows(arrays: Arrays, shapes: Sequence[Any], row_checks: RowChecks) -> dict[str, Any]:
+def checked_rows(arrays: Tensors, shapes: Sequence[Any], row_checks: RowChecks) -> dict[str, Any]:
     """The same arrays, once their shapes agree and every row satisfies its checks.
 
     Args:
@@ -78,7 +78,7 @@ def checked_rows(arrays: Arrays, shapes: Sequence[Any], row_checks: RowChecks) -
         return {key: tf.identity(value) for key, value in arrays.items()}
 
 
-def zeroed_rows(arrays: Arrays, row_checks: RowChecks) -> tuple[dict[str, Any], Any]:
+def zeroed_rows(arrays: Tensors, row_checks: RowChecks) -> tuple[dict[str, Any], Any]:
     """The same `arrays` with zeros in the rows that fail one of `row_checks`, and whether each row fails none, bool (B,); no assertions."""
     sound = tf.reduce_all(tf.stack(list(row_checks(arrays).values())), axis=0)
     kept = {key: tf.reshape(sound, [-1] + [1] * (value.shape.rank - 1)) for key, value in arrays.items()}

@@ -14,9 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfmat.batching.arrays import PADDED, ROWS_OF, STACKED
-from tfmat.export.graph.checks import Arrays
+from tfmat.export.graph.checks import Tensors
 
-Network = Callable[[Arrays], Arrays]
+Network = Callable[[Tensors], Tensors]
 
 WORK = 2**13
 """About so many numbers of the longest list go through the network together, or all of one crystal: arrays that fit into the cache."""
@@ -128,7 +128,7 @@ def bonds_and_pairs_of(
     return bonds_of(receivers, senders, distances) | pairs
 
 
-def in_parts(network: Network, lists: Arrays, names: Sequence[str]) -> dict[str, Any]:
+def in_parts(network: Network, lists: Tensors, names: Sequence[str]) -> dict[str, Any]:
     """The network's outputs for all crystals, so many at a time that memory is bounded.
 
     Args:
@@ -154,7 +154,7 @@ def in_parts(network: Network, lists: Arrays, names: Sequence[str]) -> dict[str,
     return {name: output.concat() for name, output in zip(names, outputs, strict=True)}
 
 
-def _ends(lists: Arrays) -> dict[str, Any]:
+def _ends(lists: Tensors) -> dict[str, Any]:
     """Where each crystal ends in each kind of list, int32 (B,)."""
     ends = {"species": tf.cumsum(lists["batch_sites"])}
     for receivers, kind in (("bond_receivers", "distances"), ("pair_receivers", "cosines")):
@@ -172,7 +172,7 @@ def _kind(name: str, kinds: Collection[str]) -> str | None:
     return {"bond": "distances", "pair": "cosines"}.get(name.split("_")[0], "species")
 
 
-def _part(lists: Arrays, ends: Arrays, first: Any, last: Any) -> dict[str, Any]:
+def _part(lists: Tensors, ends: Tensors, first: Any, last: Any) -> dict[str, Any]:
     """The crystals from `first` up to `last`, with an empty entry at the end of each list."""
     bounds = {kind: (tf.where(first > 0, of[tf.maximum(first - 1, 0)], 0), of[last - 1]) for kind, of in ends.items()}
     part = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmat.export.graph.checks import Arrays
+from tfmat.export.graph.checks import Tensors
 from tfmat.export.graph.lists import expand, order_within
 from tfmat.featurizers.quotient import WIDTH
 
@@ -18,7 +18,7 @@ _FACTORS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of splitmix64
 _SHIFTS = (27, 31)
 
 
-def classes_of(lists: Arrays, same: float) -> dict[str, Any]:
+def classes_of(lists: Tensors, same: float) -> dict[str, Any]:
     """The same crystals, with equal sites, bonds and pairs of bonds once.
 
     Args:
@@ -53,7 +53,7 @@ def classes_of(lists: Arrays, same: float) -> dict[str, Any]:
     return dict(lists) | found
 
 
-def _refined(lists: Arrays, sites: Any, bonds: Any, pairs: Any | None) -> tuple[Any, Any]:
+def _refined(lists: Tensors, sites: Any, bonds: Any, pairs: Any | None) -> tuple[Any, Any]:
     """Colours of sites and bonds, int64 (S,) and (E,), refined until their number does not grow; `pairs` are clusters of cosines."""
     receivers, senders = lists["bond_receivers"], lists["bond_senders"]
 

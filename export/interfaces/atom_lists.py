@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.graph.checks import LARGEST, Arrays, atomic_numbers, leads_to_site, of_whole_rows
+from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, leads_to_site, of_whole_rows
 from tfmat.export.graph.lists import fixed_sites_of, order_within, padded_rows, sites_of
 from tfmat.export.graph.neighbor_search import CUTOFF_SLACK, Nearest, Sites, search_nearest
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
@@ -54,7 +54,7 @@ class AtomListInterface(CrystalInterface):
             "distances": Input("float32", entries, f"from that site to each of them; 0 in padding{end}", "Å"),
         }
 
-    def shape_checks(self, arrays: Arrays) -> list[Any]:
+    def shape_checks(self, arrays: Tensors) -> list[Any]:
         species, elements, distances, lists = (tf.shape(arrays[key]) for key in ("species", "elements", "distances", "lists"))
         return [
             tf.debugging.assert_equal(elements[:2], species, "`elements` must have a list for every one in `species`"),
@@ -62,7 +62,7 @@ class AtomListInterface(CrystalInterface):
             tf.debugging.assert_equal(lists[0], species[0], "`lists` must have a row for every crystal"),
         ]
 
-    def row_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def row_checks(self, arrays: Tensors) -> dict[str, Any]:
         species, elements, distances, lists = (arrays[key] for key in ("species", "elements", "distances", "lists"))
         given = self.featurizer
         is_list, filled = species > 0, elements > 0
@@ -91,7 +91,7 @@ class AtomListInterface(CrystalInterface):
         }
         return of_whole_rows(checks) | {NO_SITE: tf.reduce_any(lists > 0, axis=1)}
 
-    def lists(self, arrays: Arrays) -> dict[str, Any]:
+    def lists(self, arrays: Tensors) -> dict[str, Any]:
         """See `CrystalInterface.lists`. Padding goes, and lists are counted without it."""
         real = arrays["species"] > 0
         sites = sites_of(arrays["species"])
@@ -102,7 +102,7 @@ class AtomListInterface(CrystalInterface):
         number = tf.boolean_mask(lists - 1 + first, lists > 0)
         return sites | kept | {"site_multiplicity": tf.math.bincount(number, minlength=tf.size(sites["species"])), "lists": lists}
 
-    def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
+    def fixed_lists(self, arrays: Tensors) -> tuple[dict[str, Any], Grids]:
         entries = {key: tf.reshape(arrays[key], [-1, self.featurizer.slots]) for key in ("elements", "distances")}
         crystals, lists = (int(n) for n in arrays["species"].shape)
         counted = arrays["lists"] + np.arange(crystals, dtype=np.int32)[:, None] * (lists + 1)  # padding by itself
@@ -111,7 +111,7 @@ class AtomListInterface(CrystalInterface):
         sites = fixed_sites_of(arrays["species"]) | {"site_multiplicity": tf.cast(tf.reshape(counts[:, 1:], [-1]), tf.int32)}
         return sites | entries | {"lists": arrays["lists"]}, {(crystals, crystals * lists)}
 
-    def search(self, sites: Sites, crystals: Arrays) -> dict[str, Any]:
+    def search(self, sites: Sites, crystals: Tensors) -> dict[str, Any]:
         """See `CrystalInterface.search`. Equal lists are found too: ``lists`` int32 (B, A) with 0 as padding."""
         given = self.featurizer
         nearest = search_nearest(sites, given.slots, TOLERANCE, given.slots, lambda found: found.distances)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP, Crystal
-from tfmat.export.graph.checks import LARGEST, Arrays, atomic_numbers, leads_to_site, of_whole_rows, one_row_each, require_rows
+from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, leads_to_site, of_whole_rows, one_row_each, require_rows
 from tfmat.export.graph.lists import bonds_of, fixed_sites_of, site_numbers, sites_of
 from tfmat.export.graph.neighbor_search import CUTOFF_SLACK, Choice, Found, Sites, search
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
@@ -43,7 +43,7 @@ class BondInterface(CrystalInterface):
             return {"state": Input("int32", ("B", 1), f"fidelity, from 0 to {self.featurizer.fidelities - 1}")}
         return {}
 
-    def more_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def more_checks(self, arrays: Tensors) -> dict[str, Any]:
         checks = {}
         if self.featurizer.state_dim:
             checks["`state` must be finite numbers; see row"] = tf.abs(arrays["state"]) <= LARGEST
@@ -52,7 +52,7 @@ class BondInterface(CrystalInterface):
             checks[sentence] = tf.logical_and(arrays["state"] >= 0, arrays["state"] < self.featurizer.fidelities)
         return of_whole_rows(checks)
 
-    def shape_checks(self, arrays: Arrays) -> list[Any]:
+    def shape_checks(self, arrays: Tensors) -> list[Any]:
         bonds = tf.shape(arrays["centers"])
         alike = [
             tf.debugging.assert_equal(tf.shape(arrays[key]), bonds, "there must be one of each for every bond")
@@ -60,7 +60,7 @@ class BondInterface(CrystalInterface):
         ]
         return alike + one_row_each(arrays, [key for key in arrays if key != "species"])
 
-    def row_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def row_checks(self, arrays: Tensors) -> dict[str, Any]:
         species, distances, cutoff = arrays["species"], arrays["distances"], self.featurizer.cutoff
         is_bond = tf.not_equal(distances, 0)
         within = tf.logical_and(distances >= OVERLAP, distances <= cutoff + ROUNDING)
@@ -72,7 +72,7 @@ class BondInterface(CrystalInterface):
         bonded = {"a crystal needs at least one bond; see row": tf.reduce_any(is_bond, axis=1)}
         return of_whole_rows(checks) | self.more_checks(arrays) | bonded
 
-    def lists(self, arrays: Arrays) -> dict[str, Any]:
+    def lists(self, arrays: Tensors) -> dict[str, Any]:
         number = site_numbers(arrays["species"] > 0)
         real = tf.where(tf.not_equal(arrays["distances"], 0))
         rows = tf.cast(real[:, 0], tf.int32)
@@ -83,10 +83,10 @@ class BondInterface(CrystalInterface):
         order = tf.argsort(receivers, stable=True)
         return sites_of(arrays["species"]) | bonds_of(*(tf.gather(column, order) for column in columns)) | self._state_of(arrays)
 
-    def _state_of(self, arrays: Arrays) -> dict[str, Any]:
+    def _state_of(self, arrays: Tensors) -> dict[str, Any]:
         return {key: arrays[key] for key in self.more_inputs()}
 
-    def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
+    def fixed_lists(self, arrays: Tensors) -> tuple[dict[str, Any], Grids]:
         """See `CrystalInterface.fixed_lists`. Slots without a bond have multiplicity 0.
 
         They arrive at all sites alike, so that where a converter makes a table of the bonds of each site, it stays small.
@@ -103,7 +103,7 @@ class BondInterface(CrystalInterface):
         lists = fixed_sites_of(arrays["species"]) | {key: tf.reshape(value, [-1]) for key, value in ends.items()}
         return lists | self._state_of(arrays), {(crystals, crystals * sites), (crystals, crystals * bonds)}
 
-    def search(self, sites: Sites, crystals: Arrays) -> dict[str, Any]:
+    def search(self, sites: Sites, crystals: Tensors) -> dict[str, Any]:
         def choose(found: Found) -> Choice:
             columns = tf.gather(found.sites, found.centers), found.neighbors, tf.cast(found.distances, tf.float32)
             return columns, tf.zeros([0], tf.int32), tf.zeros([0], tf.float64)

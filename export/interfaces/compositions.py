@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
-from tfmat.export.graph.checks import LARGEST, Arrays, atomic_numbers, checked_rows, of_whole_rows, require, require_rows, zeroed_rows
+from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, checked_rows, of_whole_rows, require, require_rows, zeroed_rows
 from tfmat.export.graph.lists import padded_rows
 from tfmat.export.interfaces.base import Entry, Grids, Input, Interface, Size
 from tfmat.featurizers.composition import AMOUNTS, MAX_CHARACTERS, CompositionFeaturizer, parse_formula
@@ -56,11 +56,11 @@ class CompositionInterface(Interface):
         """See `Interface.sizes`. A LiteRT model is unrolled over the elements, so its time grows with them."""
         return {"max_elements": Size("E", 8, self.featurizer.max_elements, "elements")}
 
-    def prepare(self, arrays: Arrays) -> dict[str, Any]:
+    def prepare(self, arrays: Tensors) -> dict[str, Any]:
         species, fractions = normalise(arrays["species"], arrays["fractions"], self.featurizer.max_elements)
         return {"species": species, "fractions": fractions}
 
-    def prepare_fixed(self, arrays: Arrays) -> tuple[dict[str, Any], Any, Grids]:
+    def prepare_fixed(self, arrays: Tensors) -> tuple[dict[str, Any], Any, Grids]:
         width = int(arrays["species"].shape[1])
         # The sum of float32 fractions is rounded at every addition.
         species, fractions, sound = arrange(arrays["species"], arrays["fractions"], snap=(width + 1) * 2.0**-24)
@@ -70,7 +70,7 @@ class CompositionInterface(Interface):
         symbols = symbol_table()
         meaning = "formula without brackets, e.g. Fe2O3 or Li0.5CoO2: expand Ca(OH)2 to CaO2H2 before sending"
 
-        def prepare(arrays: Arrays) -> dict[str, Any]:
+        def prepare(arrays: Tensors) -> dict[str, Any]:
             species, amounts = parse_formulas(arrays["formula"], symbols)
             return self.prepare({"species": species, "fractions": amounts})
 
@@ -92,7 +92,7 @@ def expand_brackets(formula: str) -> str:
     return "".join(f"{symbol}{amount!r}" for symbol, amount in parse_formula(formula).items())
 
 
-def _row_checks(arrays: Arrays) -> dict[str, Any]:
+def _row_checks(arrays: Tensors) -> dict[str, Any]:
     """What makes a row a composition: sentence -> whether it holds, bool (B,). A NaN satisfies nothing."""
     species, amounts = arrays["species"], arrays["fractions"]
     is_element, yes = species > 0, tf.ones_like(species, tf.bool)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfmat.crystal import THINNEST, Crystal
 from tfmat.elements import ATOMIC_NUMBERS
 from tfmat.export.client.arrays import crystal_arrays
-from tfmat.export.graph.checks import Arrays, atomic_numbers, checked_rows, of_whole_rows, one_row_each, require, zeroed_rows
+from tfmat.export.graph.checks import Tensors, atomic_numbers, checked_rows, of_whole_rows, one_row_each, require, zeroed_rows
 from tfmat.export.graph.lists import sites_of
 from tfmat.export.graph.neighbor_search import Sites
 from tfmat.export.interfaces.base import BEFORE, BEHIND, FEATURIZED, SERVING, Entry, Grids, Input, Interface
@@ -50,7 +50,7 @@ class CrystalInterface(Interface):
         """The largest atomic number that the model knows."""
 
     @abstractmethod
-    def search(self, sites: Sites, crystals: Arrays) -> dict[str, Any]:
+    def search(self, sites: Sites, crystals: Tensors) -> dict[str, Any]:
         """The network's lists, but for those of the sites if these are as in `sites`; see `Interface.prepare`.
 
         Args:
@@ -62,25 +62,25 @@ class CrystalInterface(Interface):
         """
 
     @abstractmethod
-    def shape_checks(self, arrays: Arrays) -> list[Any]:
+    def shape_checks(self, arrays: Tensors) -> list[Any]:
         """Operations that fail where the shapes of `arrays`, tensors of `inputs`, disagree."""
 
     @abstractmethod
-    def row_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def row_checks(self, arrays: Tensors) -> dict[str, Any]:
         """What makes a row of `arrays`, tensors of `inputs`, a crystal: sentence -> whether it holds, bool (B,). No NaN satisfies any."""
 
     @abstractmethod
-    def lists(self, arrays: Arrays) -> dict[str, Any]:
+    def lists(self, arrays: Tensors) -> dict[str, Any]:
         """The network's lists from `arrays`, checked tensors of `inputs`; see `Interface.prepare`."""
 
     @abstractmethod
-    def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
+    def fixed_lists(self, arrays: Tensors) -> tuple[dict[str, Any], Grids]:
         """The network's lists from `arrays`, tensors of `inputs` of known shapes, with an entry for each slot, and the grids in them."""
 
-    def prepare(self, arrays: Arrays) -> dict[str, Any]:
+    def prepare(self, arrays: Tensors) -> dict[str, Any]:
         return self.lists(checked_rows(arrays, self.shape_checks(arrays), self.row_checks))
 
-    def prepare_fixed(self, arrays: Arrays) -> tuple[dict[str, Any], Any, Grids]:
+    def prepare_fixed(self, arrays: Tensors) -> tuple[dict[str, Any], Any, Grids]:
         arrays, sound = zeroed_rows(arrays, self.row_checks)
         lists, grids = self.fixed_lists(arrays)
         return lists, sound, grids
@@ -101,12 +101,12 @@ class CrystalInterface(Interface):
         """What must be sent beside the crystal, by name."""
         return {}
 
-    def more_checks(self, arrays: Arrays) -> Mapping[str, Any]:
+    def more_checks(self, arrays: Tensors) -> Mapping[str, Any]:
         """The checks of `more_inputs` in `arrays`: sentence -> whether it holds, bool (B,)."""
         return {}
 
     def entries(self) -> Mapping[str, Entry]:
-        def prepare(arrays: Arrays) -> dict[str, Any]:
+        def prepare(arrays: Tensors) -> dict[str, Any]:
             with tf.device("CPU:0"):  # many small operations, whose sizes the next ones need
                 crystals = self._checked_crystals(arrays)
                 sites = Sites.of(*(crystals[key] for key in ("lattice", "frac_coords", "species")))
@@ -124,7 +124,7 @@ class CrystalInterface(Interface):
         }
         return {SERVING: Entry(inputs | dict(self.more_inputs()), prepare, encode, displaced, counts_sites=True, limit=LIMIT)}
 
-    def _checked_crystals(self, arrays: Arrays) -> dict[str, Any]:
+    def _checked_crystals(self, arrays: Tensors) -> dict[str, Any]:
         """The same arrays, once every row is a crystal that may be searched."""
         with tf.control_dependencies(_ranks(arrays)):
             lattice, coords, species = (tf.shape(arrays[key]) for key in ("lattice", "frac_coords", "species"))
@@ -136,7 +136,7 @@ class CrystalInterface(Interface):
         ]
         return checked_rows(arrays, shapes, self._crystal_checks)
 
-    def _crystal_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def _crystal_checks(self, arrays: Tensors) -> dict[str, Any]:
         lattice, coords, species = arrays["lattice"], arrays["frac_coords"], arrays["species"]
         is_site = species > 0
         checks = atomic_numbers("species", species, self.heaviest) | {
@@ -160,7 +160,7 @@ def _spacing(lattices: Any) -> Any:
     return tf.reduce_min(volumes / tf.norm(normals, axis=2), axis=1)
 
 
-def _ranks(arrays: Arrays) -> list[Any]:
+def _ranks(arrays: Tensors) -> list[Any]:
     """Assertions of the ranks. A server does not compare what it is sent with the shapes of the signature, so they are forgotten here."""
     operations = []
     for key, shape in _RANKS.items():

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.graph.checks import LARGEST, Arrays, atomic_numbers, leads_to_site, of_whole_rows
+from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, leads_to_site, of_whole_rows
 from tfmat.export.graph.lists import bonds_and_pairs_of, fixed_sites_of, site_numbers, sites_of
 from tfmat.export.graph.neighbor_search import Found, Sites, search_nearest
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
@@ -38,14 +38,14 @@ class NeighborInterface(CrystalInterface):
             "vectors": Input("float32", (*axes, 3), vectors, "Å"),
         }
 
-    def shape_checks(self, arrays: Arrays) -> list[Any]:
+    def shape_checks(self, arrays: Tensors) -> list[Any]:
         species, neighbors, vectors = (tf.shape(arrays[key]) for key in ("species", "neighbors", "vectors"))
         return [
             tf.debugging.assert_equal(neighbors[:2], species, "`neighbors` must have a row for every crystal, and a list for every site"),
             tf.debugging.assert_equal(vectors[:3], neighbors, "there must be one vector for every neighbour"),
         ]
 
-    def row_checks(self, arrays: Arrays) -> dict[str, Any]:
+    def row_checks(self, arrays: Tensors) -> dict[str, Any]:
         """See `CrystalInterface.row_checks`. Empty slots may be anywhere among the K."""
         species, neighbors, vectors = arrays["species"], arrays["neighbors"], arrays["vectors"]
         is_site, filled = species > 0, _filled(vectors)
@@ -67,7 +67,7 @@ class NeighborInterface(CrystalInterface):
         }
         return of_whole_rows(checks) | {NO_SITE: tf.reduce_any(is_site, axis=1)}
 
-    def lists(self, arrays: Arrays) -> dict[str, Any]:
+    def lists(self, arrays: Tensors) -> dict[str, Any]:
         number, filled = site_numbers(arrays["species"] > 0), tf.where(_filled(arrays["vectors"]))
         receivers = tf.gather_nd(number, filled[:, :2])
         neighbors = tf.cast(tf.gather_nd(arrays["neighbors"], filled), tf.int64)
@@ -79,7 +79,7 @@ class NeighborInterface(CrystalInterface):
         """See `bonds_and_pairs_of`."""
         return bonds_and_pairs_of(receivers, senders, vectors, sites, self.featurizer.angle_neighbors, self.featurizer.tolerance)
 
-    def fixed_lists(self, arrays: Arrays) -> tuple[dict[str, Any], Grids]:
+    def fixed_lists(self, arrays: Tensors) -> tuple[dict[str, Any], Grids]:
         """See `CrystalInterface.fixed_lists`. Every slot is a bond, and a pair with each slot of its neighbour; empty ones count 0."""
         crystals, sites, slots = (int(n) for n in arrays["neighbors"].shape)
         vectors = tf.reshape(arrays["vectors"], [-1, slots, 3])  # of each site
@@ -108,7 +108,7 @@ class NeighborInterface(CrystalInterface):
         }
         return lists, {(crystals, crystals * sites), (crystals * sites, bonds), (bonds, bonds * slots)}
 
-    def search(self, sites: Sites, crystals: Arrays) -> dict[str, Any]:
+    def search(self, sites: Sites, crystals: Tensors) -> dict[str, Any]:
         def component(found: Found) -> Any:
             return tf.linalg.matvec(found.vectors, tf.constant(DIRECTION, tf.float64))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,37 +26,43 @@ CHECKED = {"composition": "formulas", "crystal": "crystals"}
 """Material -> what the export was checked on."""
 
 
+Models = Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} Several for serving.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="savedmodel|serving|litert|onnx",
+        help="A folder, a repository for TensorFlow Serving, or a file for small devices or other runtimes.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="New path. Default: the model's name and .savedmodel, .tflite or .onnx, in this folder; serving/."),
+]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="serving: name on the server (default: the model's).")]
+Elements = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most elements in a formula (default 8).")]
+Sites = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most sites in a cell (default 32).")]
+Bonds = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most bonds in a cell (default 1024).")]
+Neighbors = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most neighbours of a site (default: the model's own limit).")
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: materials in a call (default 1).")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="float32|float16|int8", help="litert: of the weights (default float32); what it costs is measured.")
+]
+
+
 def export(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} Several for serving.")],
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="savedmodel|serving|litert|onnx",
-            help="A folder, a repository for TensorFlow Serving, or a file for small devices or other runtimes.",
-        ),
-    ] = "savedmodel",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="New path. Default: the model's name with .savedmodel, .tflite or .onnx, in the current folder; serving/.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="serving: name on the server (default: the model's).")] = None,
-    max_elements: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most elements in a formula (default 8).")
-    ] = None,
-    max_sites: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most sites in a cell (default 32).")] = None,
-    max_bonds: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most bonds in a cell (default 1024).")] = None,
-    max_neighbors: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="litert, onnx: most neighbours of a site (default: the model's own limit).")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: materials in a call (default 1).")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="float32|float16|int8", help="litert: of the weights (default float32); what it costs is measured."),
-    ] = None,
+    models: Models,
+    format_: Format = "savedmodel",
+    out: Out = None,
+    name: Name = None,
+    max_elements: Elements = None,
+    max_sites: Sites = None,
+    max_bonds: Bonds = None,
+    max_neighbors: Neighbors = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
 ) -> None:
     """Write a model for serving, after running it and comparing it with the original.
 
@@ -79,16 +85,33 @@ def export(
       tfmat export runs/gap --format onnx --batch-size 32
     """  # noqa: D301
     known("export format", format_, (*ENDINGS, REPOSITORY))
+    sizes: dict[str, int | None] = {
+        "max_elements": max_elements,
+        "max_sites": max_sites,
+        "max_bonds": max_bonds,
+        "max_neighbors": max_neighbors,
+        "batch_size": batch_size,
+    }
     if format_ == REPOSITORY:
-        fixed = [max_elements, max_sites, max_bonds, max_neighbors, batch_size, precision]
-        if any(option is not None for option in fixed):
+        if any(option is not None for option in [*sizes.values(), precision]):
             raise CommandError("a serving repository takes materials of any size, in float32: sizes and --precision have no meaning")
         print(export_to_repository(models, out or Path(REPOSITORY), name))
-        return
-    if len(models) > 1 or name is not None:
+    elif len(models) > 1 or name is not None:
         raise CommandError(f"several models, or --name, need --format {REPOSITORY}")
-    model = models[0]
-    target = out or Path(model.resolve().name + ENDINGS[format_])
+    else:
+        print(_export_one(models[0], format_, out or Path(models[0].resolve().name + ENDINGS[format_]), sizes, precision))
+
+
+def _export_one(model: Path, format_: str, target: Path, sizes: dict[str, Any], precision: str | None) -> str:
+    """Write one model and compare it with the original; a table of what was written.
+
+    Args:
+        model: model directory or name of a preset.
+        format_: a key of `ENDINGS`.
+        target: where it is written.
+        sizes: of what takes no others, as the options name them.
+        precision: of the weights.
+    """
     load_tensorflow()
     from tfmat.atomic import check_free
     from tfmat.export import export_model
@@ -101,34 +124,21 @@ def export(
     smaller = format_ == "litert" and precision is not None and known("precision", precision, PRECISIONS) != "float32"
     validation = validation_materials(predictor, model, 4 * MOST, SHOWN) if smaller else None
     with writing(target), task(f"writing {target} and comparing it with the original"), silent_stderr():
-        report = export_model(
-            predictor,
-            target,
-            format=format_,
-            max_elements=max_elements,
-            max_sites=max_sites,
-            max_bonds=max_bonds,
-            max_neighbors=max_neighbors,
-            batch_size=batch_size,
-            precision=precision,
-            validation=validation,
-        )
+        report = export_model(predictor, target, format=format_, precision=precision, validation=validation, **sizes)
     checked = f"{report.examples} {CHECKED[predictor.architecture.material]}"
     if not report.losses:
         checked += f", largest relative difference {report.max_difference:.1g}"
+    called = "one material" if sizes["batch_size"] in (None, 1) else f"{sizes['batch_size']} materials"
     rows = [
         ["format", report.format],
         ["size", f"{report.size_bytes / 1e6:.1f} MB"],
         ["signatures", ", ".join(report.signatures)],
         ["checked", checked],
         *_losses(report.losses),
-        [
-            "latency",
-            f"{1e3 * report.latency:.2g} ms for {'one material' if batch_size in (None, 1) else f'{batch_size} materials'} on this machine",
-        ],
+        ["latency", f"{1e3 * report.latency:.2g} ms for {called} on this machine"],
         ["time", duration(report.seconds)],
     ]
-    print(aligned(["written", str(report.path)], rows))
+    return aligned(["written", str(report.path)], rows)
 
 
 def _losses(losses: Sequence[Loss]) -> list[list[str]]:
