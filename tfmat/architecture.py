@@ -44,7 +44,8 @@ class Architecture:
         variants: name -> builder keywords of the named variants.
         default: name of the variant that is trained where nothing is said; None: that of the builder's defaults. A model directory holds
             the keywords themselves, so those that exist do not change with it.
-        counts_sites: variants whose predictions depend on how often the given cell repeats the primitive one.
+        cell_dependence: function of all builder keywords that says in a sentence how the predictions of such a model depend on the choice
+            among descriptions of one crystal; None where they do not.
         parts: name of a part of the network, e.g. ``backbone`` -> patterns (as of `fnmatch`) of its layers' names. Layers are frozen and
             given learning rates by part; see `tfmat.training.parts`.
         presets: name of a trained model -> function that returns its model directory, obtaining it first if need be. The name is
@@ -64,7 +65,7 @@ class Architecture:
     recipes: Mapping[str, Recipe]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     default: str | None = None
-    counts_sites: tuple[str, ...] = ()
+    cell_dependence: Callable[[Mapping[str, Any]], str | None] = lambda keywords: None
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     presets: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
     retired: tuple[str, ...] = ()
@@ -90,6 +91,10 @@ class Architecture:
     def reference_role(self, keywords: Mapping[str, Any]) -> Reference | None:
         """The role of a model built with `keywords` among the references of CECV; see `reference`."""
         return self.reference(self.default_keywords() | dict(keywords))
+
+    def depends_on_cell(self, keywords: Mapping[str, Any]) -> str | None:
+        """How predictions of a model built with `keywords` depend on the description of a crystal; see `cell_dependence`."""
+        return self.cell_dependence(self.default_keywords() | dict(keywords))
 
     def recipe(self, name: str) -> Recipe:
         """One of its recipes."""

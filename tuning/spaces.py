@@ -128,7 +128,7 @@ def atom_list_lstm(hp: Hyperparameters) -> Values:
             "site_units": hp.Choice("site_units", [32, 64, 128], default=64),
             "crystal_units": hp.Choice("crystal_units", [64, 128, 256], default=128),
             "layers": hp.Int("layers", 1, 4, default=4),
-            "pooling": hp.Choice("pooling", ["lstm", "mean"], default="lstm"),
+            "pooling": hp.Choice("pooling", ["lstm", "mean"], default="mean"),
         },
         "recipe": {
             **_optimizer(hp, weight_decay=0.01, learning_rate=3e-3),

@@ -75,8 +75,9 @@ def AtomListLSTM(
         - the sum of 16 may be negative (``output="linear"``). ``"relu"`` bounds it as published, at the physical zero of the target, and no
           training value may be negative then; but in training gradients pass this bound, so that no network dies below it.
         - elements up to Am instead of At.
-        - ``pooling="mean"``: in place of the second LSTM a dense layer with ReLU and the mean over the sites, which no order and no number
-          of sites can change. With ``"lstm"`` a supercell is a longer sequence than its primitive cell, and predictions differ.
+        - ``pooling="mean"``, variant ``mean``, which `tfmat train` takes: in place of the second LSTM a dense layer with ReLU and the mean
+          over the sites, which no order and no number of sites can change. With ``"lstm"`` a supercell is a longer sequence than its
+          primitive cell, and predictions differ.
         - targets are scaled, several may be learnt at once, and optionally a log-scale.
 
     Args:
@@ -342,6 +343,11 @@ RECIPES = {
 """``paper``: as in the training script, but for the labels, which were multiplied by 3 and are standardised here, and for the batches,
 which were in the order of the file and are shuffled here."""
 
+SEQUENCE = (
+    "The prediction depends on the cell: the second LSTM reads the sites one after the other, so a supercell of the same crystal gets "
+    "another value. pooling=mean does not depend on it."
+)
+
 ARCHITECTURE = register(
     Architecture(
         name="atom_list_lstm",
@@ -351,7 +357,8 @@ ARCHITECTURE = register(
         featurizer=AtomListFeaturizer,
         recipes=RECIPES,
         variants={"lstm": {}, "mean": {"pooling": "mean"}},
-        counts_sites=("lstm",),
+        default="mean",
+        cell_dependence=lambda keywords: SEQUENCE if keywords["pooling"] == "lstm" else None,
         parts={
             "embedding": ("embedding",),
             "sites": ("site_*",),

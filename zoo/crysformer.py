@@ -324,6 +324,11 @@ RECIPES = {
 }
 """``paper``: AdamW, batches of 64, 300 epochs and the weight decay as in the text; rate and schedule as in the public implementations."""
 
+CUT_TIES = (
+    "The prediction depends a little on the cell: with strict=True the k nearest neighbours are cut out of equally distant ones, and "
+    "another description of the same crystal may keep others. With strict=False it does not."
+)
+
 ARCHITECTURE = register(
     Architecture(
         name="crysformer",
@@ -333,6 +338,7 @@ ARCHITECTURE = register(
         featurizer=NeighborFeaturizer,
         recipes=RECIPES,
         variants={"crysformer": {}, "small": {"dim": 64, "blocks": 2}},
+        cell_dependence=lambda keywords: CUT_TIES if keywords["strict"] else None,
         retired=("site_noise",),
         parts={
             "embedding": ("*_embedding",),

@@ -9,6 +9,8 @@ from cli_cases import Command
 from crystal_cases import crystals
 
 from tfmat.architecture import architectures
+from tfmat.predictor import Predictor
+from tfmat.target import Target
 
 NAMES = sorted(name for name, found in architectures().items() if found.material == "crystal")
 
@@ -30,3 +32,17 @@ def test_a_folder_of_structures(name: str, tfmat: Command, tmp_path: pathlib.Pat
     assert frame.filter(like="gap").iloc[:, 0].notna().all() and len(frame) == 2 and frame["sites"].tolist() == [2, 2]
     refused = tfmat("predict", "m", "NaCl")
     assert refused.code == 2 and f"is no crystal, and {name} predicts crystals" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [("atom_list_lstm", {"pooling": "lstm"}), ("atom_list_lstm", {"pooling": "mean"}), ("crysformer", {"strict": True})],
+)
+def test_a_prediction_that_depends_on_the_cell_says_so(name: str, keywords: dict, tfmat: Command, tmp_path: pathlib.Path) -> None:
+    crystals(tmp_path / "d")
+    predictor = Predictor.create(name, [Target("gap", "eV")], keywords={**architectures()[name].small, **keywords})
+    predictor.save(tmp_path / "m")
+    predicted = tfmat("predict", "m", "d/c1.vasp")
+    invariant = keywords == {"pooling": "mean"}
+    assert predicted.code == 0 and ("warning: the prediction depends" in predicted.err) != invariant
+    assert ("depends on the cell" in predictor.card or "depends a little on the cell" in predictor.card) != invariant

@@ -62,6 +62,8 @@ def predict(
         frame = predictor.predict(wanted, batch_size=batch_size, report=report)
     failed = _report_errors(frame, wanted)
     _report_unseen(frame)
+    if caveat := predictor.architecture.depends_on_cell(predictor.keywords):
+        tell(f"warning: {caveat[0].lower()}{caveat[1:]}")
     if out is None:
         print(_table(frame, predictor))
     else:

@@ -43,6 +43,8 @@ def model_card(config: Mapping[str, Any], *, parameters: int, title: str, uncert
         f"{title}; {parameters:,} parameters.",
         "",
     ]
+    if caveat := get(config["architecture"]).depends_on_cell(config["keywords"]):
+        lines += [f"**{caveat}**", ""]
     lines += _scores(info, {t["name"]: t["unit"] for t in targets}, uncertain)
     if "converted" in info:
         lines += _converted(config)
