@@ -62,7 +62,7 @@ def export_model(
         max_neighbors: largest number of neighbours of a site, for models that read nearest neighbours; the featurizer's if None. Where the
             model looks at angles, the time of a call grows with its square.
         batch_size: number of materials in a call of a `FIXED` format; 1 if None.
-        precision: how ``litert`` stores weights, ``float32`` (if None), ``float16`` or ``int8``.
+        precision: how weights are stored: ``float32`` (if None), by the `FIXED` formats also ``float16``, by ``litert`` also ``int8``.
         validation: formulas or crystals on which the loss of the last two is measured, those that fit; the examples if None.
 
     Raises:
@@ -78,8 +78,8 @@ def export_model(
         name = next(iter(sizes), "batch_size")
         raise InputError(f"a {format} takes any number of materials of any size, so `{name}` has no meaning")
     weights = {name: value for name, value in {"precision": precision, "validation": validation}.items() if value is not None}
-    if weights and format != "litert":
-        raise InputError(f"a {format} keeps float32 weights, so `{next(iter(weights))}` has no meaning", expected="the format litert")
+    if weights and format not in FIXED:
+        raise InputError(f"a {format} keeps float32 weights, so `{next(iter(weights))}` has no meaning", expected="the format litert or onnx")
     module, function = FORMATS[format].split(":")
     exporter: Any = getattr(importlib.import_module(module), function)
     report: ExportReport = exporter(predictor, out, examples=examples, **fixed, **weights)

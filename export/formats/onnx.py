@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.export.formats.fixed_sizes import FixedSizeFormat, Run
+from tfmat.export.formats.weight_precision import as_float16
 from tfmat.export.results import ExportError
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ class Onnx(FixedSizeFormat):
     """ONNX models, made by tf2onnx and run with ONNX Runtime, which refuses arrays of other sizes by itself.
 
     ONNX Runtime has its own kernels and sums in another order, hence the larger `limit`. ``tfmat.json`` and the card are properties of the
-    model (``metadata_props``).
+    model (``metadata_props``). With ``float16`` the arrays of 1,024 weights and more are stored in half the size and widened when the model
+    is loaded; all else stays float32.
     """
 
     name = "onnx"
     title = "ONNX"
     needs = ("onnx", "an ONNX export", "onnx", "tf2onnx", "onnxruntime")
+    precisions = ("float32", "float16")
     limit = 1e-4
 
     def convert(self, serve: Callable[..., Any], predictor: Predictor, inputs: Mapping[str, tf.TensorSpec], precision: str) -> bytes:
@@ -41,6 +44,8 @@ class Onnx(FixedSizeFormat):
         quiet.setLevel(logging.CRITICAL)
         try:
             model, _ = tf2onnx.convert.from_function(tf.function(serve, autograph=False), input_signature=[dict(inputs)], opset=OPSET)
+            if precision == "float16":
+                store_float16_weights(model.graph)
             onnx.checker.check_model(model)  # tf2onnx leaves operations that it does not know as they are
         except Exception as error:  # tf2onnx has no exception type of its own
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
@@ -74,3 +79,20 @@ class Onnx(FixedSizeFormat):
 
 
 export_onnx = Onnx().export
+
+
+def store_float16_weights(graph: Any) -> None:
+    """Store the large arrays of an ONNX graph as float16, each with a node that widens it."""
+    import onnx
+
+    casts = []
+    for index, initializer in enumerate(graph.initializer):
+        if initializer.data_type != onnx.TensorProto.FLOAT:
+            continue
+        half = as_float16(onnx.numpy_helper.to_array(initializer))
+        if half is not None:
+            name = initializer.name
+            graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(half, f"{name}/float16"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}/float16"], [name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "float16", "int8")
 """How weights are stored: whole, in half or in a quarter of the size. Inputs, outputs and what is small stay float32."""
 
+LARGE = 1024
+"""Smallest number of weights in an array that is stored with fewer bits."""
+
 SHARE = 0.5
 """Largest part of the model's own validation MAE by which the outputs may differ in the mean."""
 
@@ -42,6 +45,13 @@ class Rows:
     source: str
     materials: Sequence[Any]
     examples: Sequence[Example]
+
+
+def as_float16(values: np.ndarray) -> np.ndarray | None:
+    """Constants of a graph as float16, or None where they stay as they are: fewer than `LARGE` values, or one that is too large."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if values.size >= LARGE and np.isfinite(half).all() else None
 
 
 def rows_of(interface: Interface, lengths: Mapping[str, int], validation: Sequence[Any] | None, examples: Rows) -> Rows:

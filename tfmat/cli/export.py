@@ -48,7 +48,7 @@ Neighbors = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: materials in a call (default 1).")]
 Precision = Annotated[
-    str | None, typer.Option(metavar="float32|float16|int8", help="litert: of the weights (default float32); what it costs is measured.")
+    str | None, typer.Option(metavar="float32|float16|int8", help="litert, onnx (no int8): of the weights (default float32); what it costs is measured.")
 ]
 
 
@@ -114,14 +114,14 @@ def _export_one(model: Path, format_: str, target: Path, sizes: dict[str, Any], 
     """
     load_tensorflow()
     from tfmat.atomic import check_free
-    from tfmat.export import export_model
+    from tfmat.export import FIXED, export_model
     from tfmat.export.formats.weight_precision import MOST, PRECISIONS
     from tfmat.predictor import Predictor
     from tfmat.runs.evaluate import validation_materials
 
     predictor = Predictor.load(model)
     check_free(target)
-    smaller = format_ == "litert" and precision is not None and known("precision", precision, PRECISIONS) != "float32"
+    smaller = format_ in FIXED and precision is not None and known("precision", precision, PRECISIONS) != "float32"
     validation = validation_materials(predictor, model, 4 * MOST, SHOWN) if smaller else None
     with writing(target), task(f"writing {target} and comparing it with the original"), silent_stderr():
         report = export_model(predictor, target, format=format_, precision=precision, validation=validation, **sizes)
