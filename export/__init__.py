@@ -79,7 +79,8 @@ def export_model(
         raise InputError(f"a {format} takes any number of materials of any size, so `{name}` has no meaning")
     weights = {name: value for name, value in {"precision": precision, "validation": validation}.items() if value is not None}
     if weights and format not in FIXED:
-        raise InputError(f"a {format} keeps float32 weights, so `{next(iter(weights))}` has no meaning", expected="the format litert or onnx")
+        meaningless = next(iter(weights))
+        raise InputError(f"a {format} keeps float32 weights, so `{meaningless}` has no meaning", expected="the format litert or onnx")
     module, function = FORMATS[format].split(":")
     exporter: Any = getattr(importlib.import_module(module), function)
     report: ExportReport = exporter(predictor, out, examples=examples, **fixed, **weights)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tfmat
+from tfmat.elements import SYMBOLS
 from tfmat.export.interfaces import interface_of
 from tfmat.export.interfaces.base import Input
 from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, has_uncertainty
@@ -67,6 +68,7 @@ def describe(
             for name, inputs in signatures.items()
         },
         **interface_of(predictor).notes,
+        "atomic_numbers": {symbol: number for number, symbol in enumerate(SYMBOLS) if number},
         "exported_with": {"tfmat": tfmat.__version__} | versions(),
     }
     return json.dumps(_strict(content), indent=2, allow_nan=False) + "\n"

@@ -159,7 +159,7 @@ class AtomListInterface(CrystalInterface):
     @property
     def notes(self) -> Mapping[str, Any]:
         given = self.featurizer
-        limit = "" if given.cutoff is None else f" that are at most {given.cutoff:g} Å away"
+        limit = "" if given.cutoff is None else f" that are at most {given.cutoff:g} + {CUTOFF_SLACK:g} Å away"
         definition = (
             "around site i are all other sites and the periodic images of all sites, each image on its own, those of site i itself "
             f"included; the list of site i holds the first {given.slots} of them{limit}, by distance; neighbours whose distances, from one "

@@ -15,7 +15,7 @@ from tfmat.export.graph.lists import bonds_of, fixed_sites_of, site_numbers, sit
 from tfmat.export.graph.neighbor_search import CUTOFF_SLACK, Choice, Found, Sites, search
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
 from tfmat.export.interfaces.crystals import EXAMPLES, ROUNDING, CrystalInterface
-from tfmat.featurizers.bonds import HEAVIEST, BondFeaturizer
+from tfmat.featurizers.bonds import HEAVIEST, TOLERANCE, BondFeaturizer
 
 _COLUMNS = [tf.TensorSpec([None], dtype) for dtype in (tf.int32, tf.int32, tf.float32)]
 
@@ -33,7 +33,7 @@ class BondInterface(CrystalInterface):
             "species": self.species_input(),
             "centers": Input("int32", axes, "of each bond the site it starts from, a position in `species` counted from 0; 0 in padding"),
             "neighbors": Input("int32", axes, "of each bond the site it leads to, or to a periodic image of it; 0 in padding"),
-            "distances": Input("float32", axes, f"lengths of the bonds, at most {cutoff:g}; 0 = padding", "Å"),
+            "distances": Input("float32", axes, f"lengths of the bonds, at most {cutoff:g} + {TOLERANCE:g}; 0 = padding", "Å"),
         } | self.more_inputs()
 
     def more_inputs(self) -> dict[str, Input]:
@@ -123,10 +123,11 @@ class BondInterface(CrystalInterface):
     @property
     def notes(self) -> Mapping[str, Any]:
         definition = (
-            "a bond leads from site i to site j, or to a periodic image of it, wherever their distance is at most the cut-off: (i, j) and "
+            "a bond leads from site i to site j, or to a periodic image of it, wherever their distance is at most `cutoff` plus "
+            "`tolerance`, which those right at the cut-off need because distances are rounded (compute them in float64): (i, j) and "
             "(j, i) both, as often as there are images within reach, images of site i itself included, site i itself not; in any order"
         )
-        return {"bonds": {"cutoff": self.featurizer.cutoff, "unit": "Å", "definition": definition}}
+        return {"bonds": {"cutoff": self.featurizer.cutoff, "tolerance": TOLERANCE, "unit": "Å", "definition": definition}}
 
     def examples(self) -> Sequence[Crystal]:
         """The built-in crystals, each with another state if the model needs one."""

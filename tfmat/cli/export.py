@@ -48,7 +48,8 @@ Neighbors = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, metavar="N", help="litert, onnx: materials in a call (default 1).")]
 Precision = Annotated[
-    str | None, typer.Option(metavar="float32|float16|int8", help="litert, onnx (no int8): of the weights (default float32); what it costs is measured.")
+    str | None,
+    typer.Option(metavar="float32|float16|int8", help="litert, onnx (no int8): of weights (default float32); what it costs is measured."),
 ]
 
 
