@@ -64,7 +64,7 @@ class Crystals(Sequence[Crystal]):
 
     @classmethod
     def of(cls, crystals: Sequence[Crystal]) -> Crystals:
-        """From single crystals (at least one)."""
+        """Join single crystals (at least one)."""
         if isinstance(crystals, Crystals):
             return crystals
         columns = [{"species": c.species, "lattice": c.lattice, "frac_coords": c.frac_coords} for c in crystals]

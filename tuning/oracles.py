@@ -27,7 +27,7 @@ ERROR = "tfmat/error"
 GIVE_UP = 5
 """A search ends if so many trials have failed and none has not."""
 FACTOR = 3
-"""With Hyperband one of so many trials goes on, and is trained so many times as long."""
+"""With Hyperband one trial in this many goes on, and is trained this many times as long."""
 FOLDER = "trials"
 """Folder of KerasTuner's own files, in that of the search."""
 

@@ -10,7 +10,7 @@ from tfmat.analysis.plots import BLUE, GREY, ORANGE, label, new_figure
 from tfmat.tuning.results import SearchResult, TrialResult
 
 _DECADES = 10.0
-"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+"""An axis is logarithmic where the largest value is at least this many times the smallest."""
 
 
 def write_plots(result: SearchResult) -> None:

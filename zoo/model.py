@@ -45,7 +45,7 @@ class ZooModel(keras.Model):
         return registry.get(self.architecture).default_featurizer(self.keywords)
 
     def get_config(self) -> dict[str, Any]:
-        """As of any functional model, with ``built_by``."""
+        """The config of any functional model, with ``built_by``."""
         return super().get_config() | {"built_by": json.loads(self._built_by)}
 
     @classmethod

@@ -21,7 +21,7 @@ from tfmat.export.graph.lists import expand, order_within
 from tfmat.featurizers.nearest import GROWTH, GUESS, ITSELF, MARGIN, SHELL
 
 CUTOFF_SLACK = 5e-7
-"""So much farther than a cut-off a neighbour may be, so that one right at the cut-off is kept where coordinates are float32 [Å]."""
+"""A neighbour may be this much farther than the cut-off [Å], so that float32 coordinates do not lose one that is right at it."""
 WORK = 2**18
 """Estimated number of images that are looked at together. It bounds the memory."""
 MOST = 2**22

@@ -118,7 +118,7 @@ def kinds_of(model: keras.Model) -> dict[int, Kind]:
 
 
 def _shape(name: str, shape: Sequence[int | None], inputs: dict[str, Any]) -> tuple[int, ...]:
-    """Of an input, in the batch that `LENGTHS` and `WIDTH` tell of."""
+    """The shape of an input in the batch that `LENGTHS` and `WIDTH` tell of."""
     kind: Kind = "sites"
     if "batch_sites" not in inputs or name in ("batch_sites", *PADDED, *STACKED):
         kind = "crystals"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tfmat.predictor import Predictor
 
 PRINTED = 60
-"""Of a crystal with more sites the sums over the sites of each element are printed."""
+"""Most sites that are printed one by one; of larger crystals the sums over the sites of each element are printed."""
 
 
 def explain(

@@ -29,7 +29,7 @@ from tfmat.datasets.source import Absent, Files, RowsWritten, Source, StoredRow
 from tfmat.errors import InputError
 
 BEAM_PARTS = 64
-"""Into how many parts a split is divided under Apache Beam."""
+"""Number of parts that a split is divided into under Apache Beam."""
 
 
 @dataclasses.dataclass(eq=False)

@@ -126,7 +126,7 @@ class BondFeaturizer:
     def _bonds(
         self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, _: np.ndarray, distances: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Without the pairs of an atom with itself."""
+        """Leave out the pairs of an atom with itself."""
         kept = (centers != neighbors) | (distances > TOLERANCE)
         centers, neighbors, distances = centers[kept], neighbors[kept], distances[kept]
         if not len(distances):

@@ -17,7 +17,7 @@ SHELL = 1e-3
 ITSELF = 1e-8
 """An atom at this distance or less from itself is not its own neighbour [Å]."""
 MARGIN = 1e-6
-"""So much more than the largest wanted distance must be searched, so that rounding decides nothing [Å]."""
+"""The search reaches this much farther than the largest wanted distance [Å], so that rounding decides nothing."""
 DIRECTION = np.array([1.0, 0.7390851332151607, 0.5671432904097838])
 """Orders what has the same distance and element. No two neighbours in one shell have the same component along so crooked a direction."""
 
@@ -26,9 +26,9 @@ GUESS = 1.2
 GROWTH = 1.4
 """Factor between one radius and the next."""
 PAIRS = 2**18
-"""So many pairs are sorted at a time."""
+"""Number of pairs that are sorted at a time."""
 CENTERS = 256
-"""At most so many sites of a crystal are searched at a time, which bounds the pairs where all atoms are in a small part of a large cell."""
+"""Most sites of a crystal that are searched at a time, which bounds the pairs where all atoms are in a small part of a large cell."""
 CUBES = 20_000
 """pymatgen divides the space that it searches into so many cubes at most, of 216 bytes each, except for single sites."""
 _PERIODIC = np.ones(3, np.int64)

@@ -32,7 +32,7 @@ SITE_CLASSES = "site_classes"
 LARGEST = 0.01
 """Largest tolerance."""
 AT_A_TIME = 2**16
-"""So many bonds, or pairs of bonds, are refined together, or all of one crystal."""
+"""Number of bonds, or pairs of bonds, that are refined together; one crystal may have more."""
 MOST = 2**26
 """A crystal with more of them is refused: each takes some 100 bytes of memory."""
 WIDTH = 4
@@ -73,7 +73,7 @@ class Graphs:
 
     @classmethod
     def of(cls, crystals: Sequence[Crystal], centers: np.ndarray, neighbors: np.ndarray, distances: np.ndarray) -> Graphs:
-        """From the neighbours of all sites of the crystals; without vectors.
+        """Take the neighbours of all sites of the crystals; there are no vectors.
 
         Args:
             crystals: N of them.
@@ -196,7 +196,7 @@ def _refined(graphs: Graphs, same: float) -> Records:
 
 
 def _first_classes(graphs: Graphs, same: float) -> _Classes:
-    """By element, and by the elements at the ends and the length."""
+    """Sites are told apart by element, bonds by the elements at their ends and by length."""
     sites = _ranks(np.repeat(np.arange(len(graphs)), np.diff(graphs.sites)), graphs.species)
     paired = () if graphs.paired is None else (graphs.paired.astype(np.int64),)
     order, starts = _clusters(_packed(sites[graphs.receivers], sites[graphs.senders], *paired), graphs.distances, same)

@@ -15,7 +15,7 @@ from tfmat.errors import InputError
 from tfmat.records import Records
 
 BLOCK = 256
-"""So many crystals are searched for neighbours together."""
+"""Number of crystals that are searched for neighbours together."""
 
 
 def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:

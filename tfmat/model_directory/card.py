@@ -117,7 +117,7 @@ def _data(info: Mapping[str, Any]) -> list[str]:
 
 
 def _converted(config: Mapping[str, Any]) -> list[str]:
-    """Of a model whose weights were read from another package's files."""
+    """Lines about a model whose weights were read from another package's files."""
     info = config["info"]
     converted, elements = info["converted"], ", ".join(SYMBOLS[z] for z in info.get("elements", []))
     lines = ["## Origin", "", f"- {info.get('title', config['architecture'])}, trained by its authors, converted by tfmat"]

@@ -34,7 +34,7 @@ class Progress:
 
 
 SILENT = Progress()
-"""For callers who do not want to follow the work."""
+"""What callers pass who do not want to follow the work."""
 
 
 def shortened_list(names: Sequence[Any], most: int = 8) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tfmat.training.loop import Report
 
 SPLIT_FILE = "split.csv"
-"""In a model's folder: the ids of its splits."""
+"""File in a model's folder with the ids of its splits."""
 
 
 def build(settings: Settings) -> Predictor:

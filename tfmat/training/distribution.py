@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAMES = ("none", "mirrored")
 
 SEED_STEP = 7_368_787
-"""From a replica's seeds to the next one's."""
+"""Difference between the seeds of a replica and of the next one."""
 
 
 @functools.cache
@@ -65,7 +65,7 @@ def replicas(strategy: tf.distribute.Strategy | None) -> int:
 
 
 def description(strategy: tf.distribute.Strategy) -> str:
-    """For the model card, e.g. ``mirrored on 2 devices``."""
+    """What the model card says of the strategy, e.g. ``mirrored on 2 devices``."""
     number = replicas(strategy)
     return f"mirrored on {number} device{'s' if number != 1 else ''}"
 

@@ -37,7 +37,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, table: Table, targets: Iterable[Target], columns: Mapping[str, np.ndarray]) -> Evaluation:
-        """Of the predictions `columns`, see `in_units`, for the rows of `table`."""
+        """Evaluate the predictions `columns`, see `in_units`, for the rows of `table`."""
         import pandas as pd
 
         about: dict[str, Any] = {"id": table.ids, "material": [str(m) for m in table.materials]}

@@ -41,7 +41,7 @@ class PartRates(keras.optimizers.Optimizer):
         super().update_step(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
 
     def expect_sums(self) -> None:
-        """From now on gradients come summed over all replicas, which `training.distribution` does: each replica updates its own copies.
+        """Expect gradients that are summed over all replicas, which `training.distribution` does: each replica updates its own copies.
 
         Else Keras' TensorFlow optimizers leave the replica to sum the gradients, after they have clipped them, and cannot be compiled.
         """

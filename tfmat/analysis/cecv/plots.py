@@ -55,7 +55,7 @@ def retention_curves(found: Mapping[str, CECV], roles: Mapping[str, str], path: 
 
 
 def environment_maps(found: Mapping[str, Environment], material: str, path: Path) -> None:
-    """Of one compound, a row a model: correlations of its elements, and the features that these come from.
+    """Draw one row per model for one compound: correlations of its elements, and the features that these come from.
 
     Args:
         found: name of a model -> the environment.

@@ -51,7 +51,7 @@ class Contributions:
 
     @property
     def unit(self) -> str:
-        """Of all values."""
+        """The unit of all values."""
         return "probability" if self.target.task == "binary" else self.target.unit
 
 
@@ -154,7 +154,7 @@ def _classes(featurizer: Featurizer, example: Mapping[str, np.ndarray], crystal:
 
 
 def _physical(target: Target, found: Shares, value: float) -> Contributions:
-    """In the target's unit. Behind a logarithm or a sigmoid, shares of the output become shares of the prediction in proportion.
+    """The shares in the target's unit. Behind a logarithm or a sigmoid they become shares of the prediction in proportion.
 
     That is what integrated gradients give for a function of their sum, and the sum is the prediction again.
     """

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 Gradients = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, list[np.ndarray]]]
-"""From S values of each input, (S, ...), to the outputs (S,) and their gradients (S, ...)."""
+"""A function that takes S values of each input, (S, ...), and gives the outputs (S,) and their gradients (S, ...)."""
 
 EDGES = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Intervals that the path is cut into at first."""
 POINTS = 8
 """Points of the integral in each."""
 ROUNDS = 13
-"""So often intervals are looked at, and then halved; a step of the function is in the end between two points 1e-4 apart."""
+"""Number of times that intervals are looked at and halved; a step of the function is in the end between two points 1e-4 apart."""
 CONVERGED = 1e-4
 """Largest error of one interval, as a part of the whole difference or absolute, whichever is larger."""
 NUMBERS = 4_000_000
@@ -92,7 +92,7 @@ def _is_linear(gradients: Gradients, inputs: Sequence[np.ndarray]) -> bool:
 
 
 def _along(gradients: Gradients, inputs: Sequence[np.ndarray], factors: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """At the inputs times each of S factors: the outputs (S,), and of each input x . df/dx, (S, ...), summed over the last axis."""
+    """The outputs (S,) at the inputs times each of S factors, and x . df/dx of each input, (S, ...), summed over the last axis."""
     at_once = max(1, NUMBERS // sum(value.size for value in inputs))
     outputs, parts = [], []
     for start in range(0, len(factors), at_once):

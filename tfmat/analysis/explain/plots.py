@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELLED = 40
-"""So many bars have names; more are numbered by the axis."""
+"""Largest number of bars that have names; more are numbered by the axis."""
 COLOURS = (BLUE, ORANGE, GREY, "#009E73", "#CC79A7")
 
 

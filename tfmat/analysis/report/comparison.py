@@ -59,7 +59,7 @@ class Paired:
         return float((difference < 0).mean()), float((difference > 0).mean())
 
     def scores(self, run: int) -> dict[str, float]:
-        """Of a run on these rows, as of `tfmat evaluate`."""
+        """Scores of one run on these rows, by name, as `tfmat evaluate` gives them."""
         result = self.results[run]
         return (binary_scores if result.binary else regression_scores)(result.true, result.predicted)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tfmat.analysis.plots import label
 
 SIZE = (4.6, 3.9)
-"""Of a plot [inch]: text stays legible where a page is 400 pixels wide."""
+"""Width and height of a plot [inch]; its text stays legible where a page is 400 pixels wide."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Result:
 
     @classmethod
     def of(cls, target: Target, frame: pd.DataFrame) -> Result:
-        """From the predictions of an evaluation, see `tfmat.predictor.Evaluation`."""
+        """Take the predictions of an evaluation, see `tfmat.predictor.Evaluation`."""
         true, predicted = frame[f"{target.name}_true"].to_numpy(float), frame[target.name].to_numpy(float)
         used = np.flatnonzero(np.isfinite(true) & np.isfinite(predicted))
         spread = frame[f"{target.name}_uncertainty"].to_numpy(float)[used] if f"{target.name}_uncertainty" in frame else None
@@ -91,7 +91,7 @@ class Result:
 
     @property
     def error_unit(self) -> str:
-        """Of `errors`."""
+        """The unit of `errors`."""
         return "%" if self.binary else self.target.unit
 
     @cached_property
