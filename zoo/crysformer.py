@@ -338,6 +338,7 @@ ARCHITECTURE = register(
         featurizer=NeighborFeaturizer,
         recipes=RECIPES,
         variants={"crysformer": {}, "small": {"dim": 64, "blocks": 2}},
+        default="small",
         cell_dependence=lambda keywords: CUT_TIES if keywords["strict"] else None,
         retired=("site_noise",),
         parts={
