@@ -1,10 +1,12 @@
 """What every test shares. The environment is set here, before any test module imports Keras."""
 
+import gc
 import json
 import os
 import pathlib
 import random
 import sys
+from collections.abc import Iterator
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -35,6 +37,26 @@ def seeds() -> None:
         import keras
 
         keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """TensorFlow and Keras are there, and Python does not look for garbage in them: KerasTuner makes it look after every trial."""
+    import keras
+    import tensorflow
+
+    assert keras and tensorflow
+    gc.freeze()
+
+
+@pytest.fixture
+def eagerly(imported: None) -> Iterator[None]:
+    """Nothing is traced: for models that are trained for a step or two, of which a test looks at something else than the training."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

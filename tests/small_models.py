@@ -1,11 +1,20 @@
-"""Small configurations of every architecture, and materials that they all take."""
+"""Small configurations of every architecture, all their variants, and materials that they all take."""
 
 import numpy as np
+import pytest
 
 from tfmat.architecture import architectures
 from tfmat.crystal import Crystal
 
 SMALL = {name: dict(architecture.small) for name, architecture in architectures().items()}
+VARIANTS = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
+SLOW = [("crysformer", "crysformer"), *(("lgdcnn", variant) for variant in ("dcnn", "dcnn_k1", "gdcnn", "gru", "ldcnn", "lgdcnn", "lstm"))]
+"""Another variant of theirs has the same layers: fewer of them, or all."""
+
+
+def of_variants():
+    """The `VARIANTS` as parameters of a fixture; those of `SLOW` are for the slow tests."""
+    return [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in VARIANTS]
 
 
 def make_crystal(species, seed):

@@ -47,18 +47,22 @@ def test_predict_with_a_preset(run):
 
 
 def test_fit_own_data(run, tmp_path):
-    assert "'MAE'" in run("fit_own_data.py")
+    small = "keywords={'blocks': 1, 'set2set_steps': 1, 'dim': 8, 'hidden_dim': 8, 'gaussians': 16}"
+    assert "'MAE'" in run("fit_own_data.py", **{'"megnet", data.targets': f'"megnet", data.targets, {small}'})
     assert (tmp_path / "gap.savedmodel" / "saved_model.pb").is_file() and (tmp_path / "runs" / "gap" / "config.json").is_file()
     assert list((tmp_path / "tb").rglob("events.out.tfevents*"))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_fit_with_keras(run, tmp_path):
-    assert "'MAE'" in run("fit_with_keras.py")
+    assert "'MAE'" in run("fit_with_keras.py", **{"cutoff=5.0": "cutoff=5.0, blocks=1, set2set_steps=1, dim=8, hidden_dim=8"})
     assert (tmp_path / "m.keras").is_file() and (tmp_path / "gap.keras").is_file()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_tune_and_train(run, tmp_path):
     pytest.importorskip("keras_tuner")
-    small = {"trials=20": "trials=1, vary=['learning_rate'], keywords={'dim': 8, 'conv_dim': 8, 'recurrent': (), 'attention': False}"}
-    assert "'MAE'" in run("tune_and_train.py", **small, **{"epochs=40": "epochs=1"})
+    small = "keywords={'dim': 8, 'conv_dim': 8, 'conv_blocks': 1, 'kernel_size': 1, 'recurrent': (), 'attention': False}"
+    shorter = {"trials=20": f"trials=1, vary=['learning_rate'], {small}", "epochs=40": "epochs=1"}
+    assert "'MAE'" in run("tune_and_train.py", **shorter)
     assert (tmp_path / "runs" / "best" / "config.json").is_file()

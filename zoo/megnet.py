@@ -382,6 +382,6 @@ ARCHITECTURE = register(
         parts=PARTS,
         presets=PRESETS,
         citation="C. Chen et al., Chem. Mater. 2019, 31, 3564, doi 10.1021/acs.chemmater.9b01294",
-        small={"dim": 8, "hidden_dim": 8, "gaussians": 16},
+        small={"dim": 8, "hidden_dim": 8, "gaussians": 16, "blocks": 2},
     )
 )

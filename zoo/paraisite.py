@@ -79,6 +79,6 @@ ARCHITECTURE = register(
         recipes=RECIPES,
         parts=PARTS | {"head": ("head_*",)},
         citation="L. Klochko, M. d'Aquin, Phys. Chem. Chem. Phys. 2026, doi 10.1039/d5cp04401d",
-        small={"dim": 8, "hidden_dim": 8, "gaussians": 16, "head_dims": (8, 8)},
+        small={"dim": 8, "hidden_dim": 8, "gaussians": 16, "blocks": 1, "head_dims": (8, 8)},
     )
 )

@@ -15,6 +15,8 @@ from cli_cases import SMALL, TINY, Command, Result, listing, start
 import tfmat.predictor as tfmat_predictor
 from tfmat.model_directory.files import _config_sha256
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def refused(result: Result, *parts: str) -> str:
     """The only line on stderr."""

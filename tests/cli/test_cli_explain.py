@@ -10,6 +10,8 @@ from crystal_cases import caesium_chloride, poscar
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def megnet(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:

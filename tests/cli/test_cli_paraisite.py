@@ -15,6 +15,8 @@ from tfmat.analysis import figures
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SMALL = (*(f"--set={key}={value}" for key, value in BACKBONE.items()), "--set=head_dims=6,5,0", "--no-cache", "--epochs", "1")
 
 

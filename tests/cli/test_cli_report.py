@@ -23,6 +23,8 @@ from tfmat.cli.report import _names
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def evaluated(model: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:

@@ -19,6 +19,8 @@ from tfmat.predictor import Predictor
 from tfmat.runs.folder import TrainingFolder
 from tfmat.runs.settings import layer_rates
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 GAP, ENERGY = ("--target", "gap", "--unit", "eV"), ("--target", "energy", "--unit", "eV")
 STEADY = ("--recipe-option", "schedule=constant", "--recipe-option", "ema=null", "--recipe-option", "fraction_jitter=0")
 

@@ -12,7 +12,13 @@ from tfmat.architecture import architectures
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
-NAMES = sorted(name for name, found in architectures().items() if found.material == "crystal")
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("megnet", "paraisite") else ())  # trained in other tests of the command line
+    for name, found in sorted(architectures().items())
+    if found.material == "crystal"
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

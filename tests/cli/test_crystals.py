@@ -17,6 +17,8 @@ from tfmat.analysis import figures
 from tfmat.cli import run
 from tfmat.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SPARSE = (3, 8, 21)
 TRAIN = ("train", "nearest", "--target", "gap", "--unit", "eV")
 

@@ -13,6 +13,8 @@ from cli_cases import TINY, Command, compounds
 from tfmat.analysis import figures
 from tfmat.cli.progress import TrainingProgress
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(autouse=True)
 def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:

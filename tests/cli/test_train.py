@@ -25,6 +25,8 @@ from tfmat.predictor import Predictor
 from tfmat.runs import folder as runs
 from tfmat.runs.config import RunConfig, model_settings
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 GAP = ("--target", "gap", "--unit", "eV")
 needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
 

@@ -32,6 +32,8 @@ from tfmat.target import Target
 from tfmat.tuning import SPACES
 from tfmat.tuning.results import TrialResult
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 GAP = ("--target", "gap", "--unit", "eV")
 QUICK = ("--no-cache", "--epochs", "1")
 RANDOM = (*QUICK, "--tuner", "random", "--trials", "2", "--vary", "dim")

@@ -23,6 +23,8 @@ from tfmat.datasets import open_data
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 GAP = ("--target", "gap", "--unit", "eV", "--epochs", "1")
 STEPS = (*TINY, "--batch-size", "8")
 NO_HEADER = "data_x\n_cell_length_a 5\n"

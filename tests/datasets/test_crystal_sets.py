@@ -176,7 +176,7 @@ def megnet(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["mp2018", "mp2018_subset"])
+@pytest.mark.parametrize("name", [pytest.param("mp2018", marks=pytest.mark.slow), "mp2018_subset"])
 def test_official_split_of_megnet_json(folder, megnet, name):
     (folder / "mp2018").mkdir(parents=True)
     (folder / "mp2018" / "megnet.json").symlink_to(megnet)

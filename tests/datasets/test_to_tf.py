@@ -14,8 +14,8 @@ from tfmat import architecture
 
 BUILDERS = {
     "lgdcnn": {"recurrent": (), "attention": False, "dim": 8, "conv_dim": 8, "conv_blocks": 1, "uncertainty": False},
-    "megnet": {"blocks": 1, "cutoff": 5.0},
-    "paraisite": {"blocks": 1, "head_dims": (8,)},
+    "megnet": {"blocks": 1, "set2set_steps": 1, "cutoff": 5.0},
+    "paraisite": {"blocks": 1, "set2set_steps": 1, "head_dims": (8,)},
     "crysformer": {"blocks": 1, "dim": 16},
     "atom_list_lstm": {"layers": 1},
 }
@@ -91,7 +91,7 @@ def test_the_cut_off_is_that_of_the_model_also_of_a_saved_one(data, tmp_path):
     model = build("megnet", ("gap",))
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert loaded.featurizer.cutoff == model.featurizer.cutoff == 5.0 and loaded.keywords == {"blocks": 1, "cutoff": 5.0}
+    assert loaded.featurizer.cutoff == model.featurizer.cutoff == 5.0 and loaded.keywords == BUILDERS["megnet"]
     sizes = [next(iter(data.to_tf("train", m))) for m in (loaded, tfmat.zoo.MEGNet(("gap",), blocks=1, cutoff=3.5).featurizer)]
     assert sizes[0][0]["distances"].shape[0] > sizes[1][0]["distances"].shape[0]
     assert set(sizes[0][1]) == {"gap"} and set(sizes[1][1]) == {"gap", "energy"}

@@ -10,7 +10,7 @@ from tfmat.target import Target
 ENERGY = Target("energy", "eV/atom", mean=-1.4, std=1.1)
 BONDS = {"blocks": 1, "embedding_dim": 4, "hidden_dim": 32, "dim": 32, "gaussians": 12, "set2set_steps": 1, "readout_dims": (32, 4)}
 MODELS = {
-    "lgdcnn": {"dim": 32, "conv_dim": 32},
+    "lgdcnn": {"dim": 32, "conv_dim": 32, "conv_blocks": 1},
     "megnet": BONDS,
     "paraisite": BONDS | {"head_dims": (32, 6)},
     "crysformer": {"dim": 32, "blocks": 1, "heads": 2, "distance_gaussians": 8, "angle_gaussians": 8},

@@ -16,4 +16,4 @@ needs_stubs = pytest.mark.skipif(importlib.util.find_spec("tensorflow_serving") 
 
 @functools.cache
 def crystal_model():
-    return make("paraisite, uncertainty")
+    return make("paraisite, uncertainty", blocks=1)

@@ -84,7 +84,7 @@ def test_page(name, kind, folder, predictor, capsys):
     assert any("band_gap [eV]" in line and "predicted value" in line for line in lines)
     assert any("metal" in line and "probability of class 1" in line for line in lines)
     for expected in (
-        "architecture lgdcnn, dim=32, conv_dim=32",
+        "architecture lgdcnn, dim=32, conv_dim=32, conv_blocks=1",
         "featurizer CompositionFeaturizer, version 1",
         "data gaps, version 1.2.0, 1,000 train / 100 validation / 100 test rows",
         "licence CC-BY-4.0",

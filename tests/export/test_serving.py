@@ -188,7 +188,15 @@ def requests_of(predictor, slot):
     return [with_empty_slot(part) for part in parts] if slot else parts
 
 
-@pytest.mark.parametrize("case", ["lgdcnn", "megnet, legacy Set2Set", "crysformer, strict", "atom_list_lstm, uncertainty"])
+JOINED = [
+    "lgdcnn",
+    "atom_list_lstm, uncertainty",
+    pytest.param("megnet, legacy Set2Set", marks=pytest.mark.slow),
+    pytest.param("crysformer, strict", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("case", JOINED)
 def test_joined_requests(case, predictor):
     """Requests of different sizes, joined and padded as the server does it, give what each gives alone."""
     model = predictor if case == "lgdcnn" else make(case)

@@ -98,7 +98,9 @@ def test_accumulated_parts_make_the_step_of_the_whole_batch():
 PAPER = Recipe(optimizer="lookahead_lamb", schedule="triangular", swa_epochs=2, batch_size=16, epochs=5)
 
 
-@pytest.mark.parametrize(("recipe", "signum"), [(RECIPE, signal.SIGINT), (PAPER, signal.SIGTERM)], ids=["default", "paper"])
+@pytest.mark.parametrize(
+    ("recipe", "signum"), [pytest.param(RECIPE, signal.SIGINT, marks=pytest.mark.slow), (PAPER, signal.SIGTERM)], ids=["default", "paper"]
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, signum, tmp_path):
     def stop(epoch, epochs, step, steps, figures):
         if (epoch, step) == (3, 2):
@@ -256,7 +258,9 @@ def test_a_run_without_improvement_ends():
     assert same(predictor, whole)
 
 
-@pytest.mark.parametrize(("epoch", "ema"), [(2, None), (5, None), (4, 0.3)])
+@pytest.mark.parametrize(
+    ("epoch", "ema"), [pytest.param(2, None, marks=pytest.mark.slow), (5, None), pytest.param(4, 0.3, marks=pytest.mark.slow)]
+)
 @pytest.mark.usefixtures("quick")
 def test_a_resumed_run_keeps_the_same_epoch(epoch, ema, tmp_path):
     recipe = dataclasses.replace(STEADY, ema=ema, patience=4)
@@ -325,7 +329,7 @@ def test_laplace_needs_a_log_scale():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "lookahead_lamb"])
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "eagerly")
 def test_rates_of_layers_and_parts(optimizer):
     decay = 0.0 if optimizer == "adam" else 0.1
     recipe = Recipe(loss="mae", optimizer=optimizer, weight_decay=decay, batch_size=16, rates=(("hidden_2", 1.0), ("backbone", 0.0)))

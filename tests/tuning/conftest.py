@@ -9,8 +9,8 @@ from tfmat.tuning.trial import Fitting
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    """A tiny model, no role among several processes, and a cache of its own."""
+def quick(monkeypatch, tmp_path, eagerly):
+    """A tiny model that is not traced, no role among several processes, and a cache of its own."""
     tiny.register(monkeypatch)
     monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"):

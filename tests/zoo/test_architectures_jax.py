@@ -12,7 +12,7 @@ from tfmat.predictor import Predictor
 QUICK = {
     "atom_list_lstm": {"n_list": 4, "embedding_dim": 8, "site_units": 8, "crystal_units": 16, "layers": 1},
     "crysformer": {"k": 4, "max_neighbors": 8, "dim": 8, "blocks": 1, "heads": 2, "elements": "learned"},
-    "lgdcnn": {"dim": 8, "conv_dim": 8, "conv_blocks": 1},
+    "lgdcnn": {"dim": 8, "conv_dim": 8, "conv_blocks": 1, "recurrent": ["gru"]},
     "megnet": {"dim": 4, "hidden_dim": 8, "gaussians": 8, "blocks": 1, "set2set_steps": 1},
     "paraisite": {"dim": 4, "hidden_dim": 8, "gaussians": 8, "blocks": 1, "set2set_steps": 1, "head_dims": [8]},
 }
@@ -60,17 +60,23 @@ def write_data(folder):
             crystals.write(json.dumps(row | cell) + "\n")
 
 
+FAST = ("lgdcnn", "megnet")
+"""One of compositions and one of crystals."""
+NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in sorted(architectures())]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder, and of each architecture the exit code and the outputs under JAX."""
+def trained(request, tmp_path_factory):
+    """The folder, and of each architecture that a test asks for the exit code and the outputs under JAX, from one process for all."""
+    asked = {item.callspec.params["name"] for item in request.session.items if item.path == request.path}
     folder = tmp_path_factory.mktemp("jax")
     write_data(folder)
-    return folder, run_on_jax(TRAIN, folder, json.dumps(SMALL), json.dumps(DATA))
+    return folder, run_on_jax(TRAIN, folder, json.dumps({name: SMALL[name] for name in sorted(asked)}), json.dumps(DATA))
 
 
 @needs_jax
-@pytest.mark.parametrize("name", sorted(architectures()))
-def test_trained_with_jax_the_same_with_tensorflow(trained, name, tmp_path):
+@pytest.mark.parametrize("name", NAMES)
+def test_trained_with_jax_the_same_with_tensorflow(trained, name):
     folder, done = trained
     assert done[name]["code"] == 0
     predictor = Predictor.load(folder / name)
@@ -83,6 +89,13 @@ def test_trained_with_jax_the_same_with_tensorflow(trained, name, tmp_path):
     outputs = predictor.outputs(predictor.featurizer.featurize(data.materials[8:12]))["gap"]
     np.testing.assert_allclose(outputs, done[name]["outputs"], rtol=1e-4, atol=1e-6)
     assert np.ptp(outputs[:, 0]) > 1e-3, "it tells the materials apart"
+
+
+@needs_jax
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "megnet" else pytest.mark.slow) for name in sorted(architectures())]
+)
+def test_trained_with_jax_exported_with_tensorflow(trained, name, tmp_path):
     from tfmat.export.formats.saved_model import export_saved_model
 
-    export_saved_model(predictor, tmp_path / "served")
+    assert export_saved_model(Predictor.load(trained[0] / name), tmp_path / "served").max_difference <= 1e-5

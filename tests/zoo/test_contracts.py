@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import MATERIALS, make_crystal
+from small_models import MATERIALS, SLOW, VARIANTS, make_crystal, of_variants
 
 from tfmat.architecture import architectures
 from tfmat.batching.arrays import ROWS_OF, batch_arrays, is_lists
@@ -19,10 +19,6 @@ from tfmat.elements import SYMBOLS
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 from tfmat.training.inference import forward
-
-CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
-SLOW = [("crysformer", "crysformer"), *(("lgdcnn", variant) for variant in ("dcnn_k1", "gdcnn", "gru", "ldcnn"))]
-"""Another variant of theirs has the same layers: fewer of them, or all."""
 
 
 def formulas():
@@ -40,7 +36,7 @@ ROUNDING = {"composition": 1e-6, "crystal": 1e-5}
 KINDS = {"composition": formulas(), "crystal": crystals()}
 
 
-@pytest.fixture(scope="module", params=[pytest.param(c, marks=pytest.mark.slow if c in SLOW else ()) for c in CASES], ids="-".join)
+@pytest.fixture(scope="module", params=of_variants(), ids="-".join)
 def case(request):
     """Architecture, a small model of the variant, featurizer."""
     return case_of(*request.param)
@@ -151,7 +147,7 @@ def depends_on_cell(name, variant):
 
 DESCRIPTIONS = [
     pytest.param(case, kind, marks=pytest.mark.slow if case in SLOW else ())
-    for case in CASES
+    for case in VARIANTS
     for kind in ("site order", "rotation", "translation", "choice of cell", "supercell")
     if architectures()[case[0]].material == "crystal" and not (kind == "supercell" and depends_on_cell(*case))
 ]
@@ -196,7 +192,8 @@ def test_every_weight_gets_a_gradient(case):
     assert silent == []
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), [pytest.param(*case.values[0], marks=case.marks) for case in of_variants()])
+@pytest.mark.usefixtures("eagerly")
 def test_save_and_load(name, variant, tmp_path):
     architecture = architectures()[name]
     keywords = {**architecture.variants.get(variant, {}), **architecture.small}
@@ -245,7 +242,7 @@ def test_equal_sites_are_computed_once(case, crystal, seed):
     assert len(classes.values["species"]) < len(copies.values["species"])
 
 
-@pytest.mark.parametrize("name", sorted(architectures()))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "paraisite" else ()) for n in sorted(architectures())])
 def test_one_program_for_all_sizes(name):
     tf = pytest.importorskip("tensorflow")
     predictor = Predictor.create(name, [Target("a")], keywords=architectures()[name].small)

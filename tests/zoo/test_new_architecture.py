@@ -158,6 +158,7 @@ def test_it_is_explained(trained):
     assert found.method == "exact" and len(found.sites) == 2
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_it_is_searched(tmp_path):
     pytest.importorskip("keras_tuner")
     from tfmat.tuning import SPACES, search

@@ -18,12 +18,19 @@ NAMES = [name for name, architecture in architectures().items() if architecture.
 SETS = ["matbench_phonons", "mp2018_subset", "mp_elasticity", "thermal_conductivity/aflow"]
 
 
-def agreement(name, crystals, **keywords):
-    """Largest difference over the crystals that can be featurized, their number, and the spread of the outputs."""
+@functools.cache
+def predictor_of(name, **keywords):
+    """One for all sets, so that it is traced once; its weights are away from the zeros and ones of a fresh model."""
     predictor = Predictor.create(name, [Target("y")], keywords=SMALL[name] | keywords, seed=1)
     rng = np.random.default_rng(0)
-    for weight in predictor.model.trainable_weights:  # away from the zeros and ones of a fresh model
+    for weight in predictor.model.trainable_weights:
         weight.assign(np.asarray(weight) + rng.normal(0, 0.05, weight.shape).astype(np.float32))
+    return predictor
+
+
+def agreement(name, crystals, **keywords):
+    """Largest difference over the crystals that can be featurized, their number, and the spread of the outputs."""
+    predictor = predictor_of(name, **keywords)
     found = []
     for featurizer in (predictor.featurizer, dataclasses.replace(predictor.featurizer, same=0)):
         records, kept, _ = featurize_each(featurizer, crystals)

@@ -17,6 +17,8 @@ from tfmat.training.losses import RobustL1, ScaledMAE
 from tfmat.zoo import LGDCNN
 
 NAMES = sorted(architectures())
+QUICK = {"recurrent": (), "attention": False, "conv_blocks": 1}
+"""Of the L-G-DCNN, which is traced at once without its recurrent layers."""
 
 
 def build(name, **keywords):
@@ -61,7 +63,7 @@ def test_a_plain_loss_is_for_one_column(name):
 
 
 def test_one_column_learns_with_a_plain_loss():
-    model = build("lgdcnn", uncertainty=False)
+    model = build("lgdcnn", uncertainty=False, **QUICK)
     inputs, targets = batch_of("lgdcnn", model)
     model.compile(keras.optimizers.Adam(1e-2), loss="mae")
     losses = model.fit(inputs, targets, epochs=20, batch_size=7, verbose=0).history["loss"]
@@ -72,14 +74,14 @@ def test_two_columns_learn_with_a_loss_of_ones_own():
     def of_the_value(y_true, y_pred):
         return keras.ops.abs(y_true[:, 0] - y_pred[:, 0])
 
-    model = build("lgdcnn", uncertainty=True)
+    model = build("lgdcnn", uncertainty=True, **QUICK)
     inputs, targets = batch_of("lgdcnn", model)
     model.compile("adam", loss={"a": of_the_value, "b": ScaledMAE()}, metrics={"a": ["mae"]})
     assert np.isfinite(model.fit(inputs, targets, verbose=0).history["loss"]).all()
 
 
 def test_a_compiled_model_is_loaded_compiled(tmp_path):
-    model = LGDCNN(("a",), dim=8, conv_dim=8)
+    model = LGDCNN(("a",), dim=8, conv_dim=8, **QUICK)
     inputs, targets = batch_of("lgdcnn", model)
     model.compile("adam", loss={"a": RobustL1()})
     model.fit(inputs, {"a": targets["a"]}, verbose=0)
@@ -94,6 +96,7 @@ def test_a_compiled_model_is_loaded_compiled(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("eagerly")
 def test_predictions_have_an_uncertainty_or_none(name):
     for uncertainty in (True, False):
         predictor = Predictor.create(name, [Target("a", "eV")], keywords=architectures()[name].small | {"uncertainty": uncertainty})

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_models import SMALL, make_crystal
+from small_models import SMALL, make_crystal, of_variants
 
 from tfmat.analysis.explain import Explainer, explain
 from tfmat.analysis.readout import find_readout
@@ -13,7 +13,6 @@ from tfmat.crystal import Crystal
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
-CASES = [(name, variant) for name, a in architectures().items() for variant in (a.variants or {"default": {}})]
 TARGETS = [
     Target("gap", "eV", mean=1.0, std=2.0),
     Target("modulus", "GPa", transform="log10", mean=1.5, std=0.4),
@@ -30,7 +29,7 @@ EQUAL = np.array([0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
 MATERIAL = {"composition": "KAl3Si3O12H2", "crystal": make_crystal([22, 8, 38], 5)}
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
+@pytest.fixture(scope="module", params=of_variants(), ids="-".join)
 def case(request):
     """Predictor with weights that are not those at the start, where biases are zero; its explainer; a material, and its explanation."""
     name, variant = request.param

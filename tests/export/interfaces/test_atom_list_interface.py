@@ -10,6 +10,8 @@ from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
 from tfmat.export.formats.litert import custom_operations
+from tfmat.export.formats.saved_model import as_module
+from tfmat.export.interfaces import interface_of
 from tfmat.export.interfaces.atom_lists import AtomListInterface
 from tfmat.export.interfaces.base import BEFORE, BEHIND
 from tfmat.export.interfaces.crystals import EXAMPLES
@@ -72,10 +74,9 @@ def test_padding():
     assert np.count_nonzero(moved["lists"]) == present.sum()
 
 
-def test_a_list_for_every_site(predictor, tmp_path):
+def test_a_list_for_every_site(predictor):
     """A client need not look for equal lists."""
-    export_model(predictor, tmp_path / "1", examples=EXAMPLES[:2])
-    serve = tf.saved_model.load(str(tmp_path / "1")).signatures["featurized"]
+    serve = as_module(predictor, {"featurized": interface_of(predictor).signatures()["featurized"]})[1]["featurized"]
     batch = arrays(predictor, [EXAMPLES[1]])
     repeated = {key: np.take_along_axis(batch[key], batch["lists"].reshape(1, -1, *[1] * (batch[key].ndim - 2)) - 1, 1) for key in batch}
     repeated["lists"] = np.arange(1, 9, dtype=np.int32)[None]
@@ -83,7 +84,7 @@ def test_a_list_for_every_site(predictor, tmp_path):
     same(serve(**{key: tf.constant(value) for key, value in repeated.items()}), predictor.predict([EXAMPLES[1]]))
 
 
-@pytest.mark.parametrize("pooling", ["lstm", "mean"])
+@pytest.mark.parametrize("pooling", ["lstm", pytest.param("mean", marks=pytest.mark.slow)])
 def test_many_sites(pooling, tmp_path):
     """More than are unrolled: a loop of built-in operations in LiteRT. Naive conversion of LSTMs gives NaN without a word."""
     keywords = atom_list_cases.SMALL | {"pooling": pooling}

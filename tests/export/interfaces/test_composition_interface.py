@@ -57,7 +57,7 @@ def same(found, row, expected):
     assert not species[size:].any() and not fractions[size:].any()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(formulas=st.lists(FORMULA, min_size=1, max_size=5))
 @example(formulas=["Fe2O3", "Li0.5CoO2", "HDTO", " Na Cl 1e-1 ", "Y3N@C80", "CuSO4.5 H2O", "Li0.5H2O", "O"])
 def test_parser_is_the_featurizer(read, formulas):
@@ -75,7 +75,7 @@ def test_parser_is_the_featurizer(read, formulas):
             same(found, row, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=GARBAGE)
 def test_parser_refuses_what_the_featurizer_refuses(read, text):
     try:

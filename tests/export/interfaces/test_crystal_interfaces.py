@@ -32,10 +32,11 @@ RAW_INPUTS = {
 }
 
 
-SLOW = ("atom_list_lstm, cutoff", "megnet, flavor matgl, uncertainty", "crysformer, strict")
+FAST = ("atom_list_lstm, uncertainty", "megnet, fidelities", "crysformer, uncertainty")
+"""One for each interface: the network behind it makes no difference."""
 
 
-@pytest.fixture(scope="module", params=[pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES])
+@pytest.fixture(scope="module", params=[pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in CASES])
 def predictor(request):
     return make(request.param)
 
@@ -56,8 +57,13 @@ def lite(predictor, family, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def serve(saved):
-    return tf.saved_model.load(str(saved.path)).signatures["featurized"]
+def signatures(saved):
+    return tf.saved_model.load(str(saved.path)).signatures
+
+
+@pytest.fixture(scope="module")
+def serve(signatures):
+    return signatures["featurized"]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,7 @@ def test_every_architecture_of_crystals_is_exported():
     assert {name for name, _ in CASES.values()} == supported
 
 
-def test_saved_model(predictor, family, saved, serve):
+def test_saved_model(predictor, family, saved, signatures, serve):
     assert saved.format == "savedmodel" and saved.signatures == ("serving_default", "featurized")
     assert 0 <= saved.max_difference <= 1e-5 and saved.examples == len(EXAMPLES) and saved.latency > 0
     materials = crystals(predictor)
@@ -89,10 +95,8 @@ def test_saved_model(predictor, family, saved, serve):
     same(outputs, frame)
     same(serve(**{key: tf.constant(value) for key, value in family.shuffled(batch).items()}), frame)
 
-    serving = tf.saved_model.load(str(saved.path)).signatures["serving_default"]
-    outputs = serving(
-        **{key: tf.constant(value) for key, value in interface_of(predictor).entries()["serving_default"].encode(materials).items()}
-    )
+    raw = interface_of(predictor).entries()["serving_default"].encode(materials)
+    outputs = signatures["serving_default"](**{key: tf.constant(value) for key, value in raw.items()})
     assert set(outputs) == names(predictor) | {"in_domain", "n_sites"}
     same(outputs, frame)
 
@@ -164,7 +168,9 @@ def test_metadata(predictor, family, saved, lite):
         assert values.items() <= metadata[key].items() and definition in metadata[key]["definition"]
 
 
-@pytest.mark.parametrize("predictor", ["megnet, fidelities", "crysformer, uncertainty"], indirect=True)
+@pytest.mark.parametrize(
+    "predictor", ["megnet, fidelities", pytest.param("crysformer, uncertainty", marks=pytest.mark.slow)], indirect=True
+)
 def test_fresh_processes(predictor, saved, lite, tmp_path):
     """TensorFlow alone; LiteRT alone."""
     materials = crystals(predictor)[:2]
@@ -219,6 +225,21 @@ def test_built_in_examples_that_the_featurizer_refuses_are_left_out():
     assert [int(example["state"][0]) for example in interface.featurize(None, {"A": 3})[1]] == [0, 2, 3, 0, 3]
 
 
+def test_states_are_numbers():
+    """What tells bad rows apart, without the graph around it, for a state that is no fidelity."""
+    interface = BondInterface(BondFeaturizer(4.0, state_dim=2))
+    salt = Crystal(EXAMPLES[0].species, EXAMPLES[0].lattice, EXAMPLES[0].frac_coords, np.array([0.3, -0.2]))
+    example = {key: tf.constant(value[None]) for key, value in interface.arrays_of(salt).items()}
+    for state, expected in (
+        ([0.3, -0.2], []),
+        ([np.nan, 0], ["`state` must be finite numbers"]),
+        ([0, np.inf], ["`state` must be finite numbers"]),
+    ):
+        checks = interface.row_checks(example | {"state": tf.constant([state], tf.float32)})
+        unsound = [sentence for sentence, holds in checks.items() if not holds.numpy().all()]
+        assert [sentence.split(";")[0] for sentence in unsound] == expected
+
+
 @pytest.mark.parametrize("cutoff", [3.3, 4.0, 4.1, 5.7])
 def test_bonds_at_the_cut_off_are_sound(cutoff):
     """What the featurizer keeps is never refused, however float32 rounds it."""
@@ -230,8 +251,10 @@ def test_bonds_at_the_cut_off_are_sound(cutoff):
     assert all(bool(holds.numpy().all()) for holds in checks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictor", ["paraisite, uncertainty"], indirect=True)
 def test_command(predictor, tmp_path, monkeypatch, capfd):
+    """As that of `test_neighbor_interface`, with bonds."""
     from tfmat import cli
 
     monkeypatch.chdir(tmp_path)
@@ -242,6 +265,7 @@ def test_command(predictor, tmp_path, monkeypatch, capfd):
     assert "`max_elements` has no meaning for paraisite" in capfd.readouterr().err and not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.usefixtures("mirror")
 def test_preset(tmp_path, monkeypatch, capfd):

@@ -9,6 +9,8 @@ from neighbor_cases import SMALL
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export import export_model
+from tfmat.export.formats.saved_model import as_module
+from tfmat.export.interfaces import interface_of
 from tfmat.export.interfaces.base import BEFORE, BEHIND
 from tfmat.export.interfaces.crystals import EXAMPLES
 from tfmat.export.interfaces.neighbors import NeighborInterface
@@ -117,29 +119,40 @@ def test_fewer_slots(predictor, tmp_path):
     same(run(**batch), frame)
 
 
-def test_angles_of_the_nearest_alone(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def near():
+    """A model of which only the six nearest neighbours make angles, six crystals, and their arrays with the neighbours in another order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CASES, "near angles", ("crysformer", SMALL | {"angle_neighbors": 6}))
+        predictor = make("near angles", blocks=1)
+    chosen = crystals(predictor)
+    batch = arrays(predictor, chosen)
+    order = np.random.default_rng(0).permutation(batch["neighbors"].shape[2])
+    return predictor, chosen, {key: value if key == "species" else value[:, :, order] for key, value in batch.items()}
+
+
+def test_angles_of_the_nearest_alone(near):
     """The graph finds by itself which of the neighbours, in whatever order, make angles."""
-    monkeypatch.setitem(CASES, "near angles", ("crysformer", SMALL | {"angle_neighbors": 6}))
-    predictor = make("near angles")
-    chosen, interface = crystals(predictor), NeighborInterface(predictor.featurizer)
+    predictor, chosen, mixed = near
     frame = predictor.predict(chosen)
     every = Predictor.create("crysformer", predictor.targets, keywords=predictor.keywords | {"angle_neighbors": None})
     every.model.set_weights(predictor.model.get_weights())
     assert np.abs(every.predict(chosen)["energy"] - frame["energy"]).max() > 1e-3
 
-    export_model(predictor, tmp_path / "1", examples=chosen)
-    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
-    batch = arrays(predictor, chosen)
-    order = np.random.default_rng(0).permutation(batch["neighbors"].shape[2])
-    mixed = {key: value if key == "species" else value[:, :, order] for key, value in batch.items()}
+    signatures = as_module(predictor, interface_of(predictor).signatures())[1]
     same(signatures["featurized"](**{key: tf.constant(value) for key, value in mixed.items()}), frame)
-    raw = interface.entries()["serving_default"].encode(chosen)
+    raw = interface_of(predictor).entries()["serving_default"].encode(chosen)
     same(signatures["serving_default"](**{key: tf.constant(value) for key, value in raw.items()}), frame)
 
+
+@pytest.mark.slow
+def test_angles_of_the_nearest_alone_in_litert(near, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
+    predictor, chosen, mixed = near
     export_model(predictor, tmp_path / "model.tflite", "litert", examples=chosen, batch_size=len(chosen), **lengths_of(mixed))
-    same(Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner("serving_default")(**mixed), frame)
+    run = Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
+    same(run(**mixed), predictor.predict(chosen))
 
 
 def lengths_of(batch):
