@@ -98,4 +98,4 @@ def test_trained_with_jax_the_same_with_tensorflow(trained, name):
 def test_trained_with_jax_exported_with_tensorflow(trained, name, tmp_path):
     from tfmat.export.formats.saved_model import export_saved_model
 
-    assert export_saved_model(Predictor.load(trained[0] / name), tmp_path / "served").max_difference <= 1e-5
+    assert export_saved_model(Predictor.load(trained[0] / name), tmp_path / "served").max_difference <= 1e-4
