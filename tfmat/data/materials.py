@@ -29,7 +29,7 @@ from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 
 ShowsReading = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
