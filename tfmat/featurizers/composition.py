@@ -162,7 +162,7 @@ class _Tokens(dict[str, int]):
 
 
 def _may_join(formula: str) -> bool:
-    """Whether a dot of the formula may stand before water or another molecule (a repeated element is seen later), or it is an abbreviation."""
+    """Whether a dot may stand before water or another molecule (a repeated element is seen later), or the formula is an abbreviation."""
     return ("." in formula and ("H" in formula or "D" in formula)) or (formula.isupper() and formula.isalpha()) or "OAc" in formula
 
 
