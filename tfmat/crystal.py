@@ -15,10 +15,12 @@ from tfmat.records import Records
 
 Material = Literal["composition", "crystal"]
 """What a model or a dataset is about: formulas alone, or crystals."""
-OVERLAP = 0.1
-"""Atoms closer than this are refused [Å]."""
-THINNEST = 2 * OVERLAP
-"""Lattice planes (100), (010), (001) closer than this are refused [Å]; it also makes the search for overlaps exact."""
+OVERLAP = 0.5
+"""Atoms closer than this are refused [Å]: no bond is shorter than that of H2, 0.74 Å."""
+THINNEST = 0.2
+"""Lattice planes (100), (010), (001) closer than this are refused [Å]."""
+DENSEST, THINNEST_GAS = 2.0, 200.0
+"""A crystal with less volume an atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
 
 
 @dataclass(frozen=True)

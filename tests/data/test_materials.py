@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import pickle
 
 import numpy as np
@@ -89,6 +90,52 @@ def test_tables_on_disk(formulas, tmp_path):
     assert frame["id"].tolist() == ["a", "b"] and frame["gap"].notna().tolist() == [True, False]
     with pytest.raises(InputError, match=r"t\.csv"):
         formulas.predict(tmp_path / "missing" / "t.csv")
+
+
+def test_one_unreadable_path_among_many_is_a_row_with_an_error(formulas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.pdb").write_text("CRYST1\n")
+    (tmp_path / "struct.json").write_text('{"a":1}')
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "NaCl.cif.txt").write_text(SALT.to(fmt="cif"))
+    (tmp_path / "POSCAR1").write_text(SALT.to(fmt="poscar"))
+    frame = formulas.predict([tmp_path / name for name in ("x.pdb", "struct.json", "empty", "gone.csv", "NaCl.cif.txt", "POSCAR1")])
+    assert frame["gap"].notna().tolist() == [False] * 4 + [True] * 2
+    told = ("unknown kind of file. Expected a structure file", "no column 'formula'", "is a folder with no structure file", "no such file")
+    assert all(message in error for message, error in zip(told, frame["error"], strict=False))
+    with pytest.raises(InputError, match=r"x\.pdb: unknown kind of file"):
+        formulas.predict(tmp_path / "x.pdb")
+
+
+def test_several_crystals_in_one_cif(crystals, formulas, tmp_path):
+    """Each is a row; a bad one does not hide the others."""
+    blocks = [SALT.to(fmt="cif").replace("data_NaCl", f"data_{name}") for name in ("low", "high", "bad")]
+    blocks[2] = blocks[2].replace(" Cl ", " Qq ")
+    (tmp_path / "two.cif").write_text(
+        "data_global\n_journal_name_full 'J. X'\n" + "\n".join(blocks) + "\ndata_powder\n_pd_meas_2theta_fixed 1\n"
+    )
+    frame = crystals.predict(tmp_path / "two.cif")
+    assert frame["id"].tolist() == ["two.cif#low", "two.cif#high", "two.cif#bad"] and frame["sites"].tolist()[:2] == [2, 2]
+    assert frame["gap"].notna().tolist() == [True, True, False] and "unknown element 'Qq'" in frame["error"][2]
+    assert formulas.predict((tmp_path / "two.cif").read_text())["gap"].notna().tolist() == [True, True, False]
+
+
+def test_other_columns_travel(formulas, crystals, tmp_path):
+    (tmp_path / "t.csv").write_text("material_id,pretty_formula,gap,note,\nmp-1,NaCl,5.0,white,\nmp-2,Xx,,,\n")
+    frame = formulas.predict([str(tmp_path / "t.csv"), "MgO"])
+    assert frame["id"].tolist() == ["mp-1", "mp-2", ""] and frame["note"].tolist() == ["white", "", None]
+    assert frame["gap_given"].tolist() == ["5.0", "", None] and frame["gap"].notna().tolist() == [True, False, True]
+    (tmp_path / "s.jsonl").write_text(json.dumps({"jid": "J-1", "atoms": SALT.as_dict(), "note": "red"}) + "\n")
+    frame = crystals.predict(tmp_path / "s.jsonl")
+    assert frame["id"].tolist() == ["J-1"] and frame["note"].tolist() == ["red"]
+
+
+def test_columns_can_be_named(tmp_path):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"mine": "NaCl", "relaxed": SALT.as_dict(), "structure": "rocksalt"}) + "\n")
+    assert [m.value for m in read_materials(tmp_path / "t.jsonl", "composition", formula_column="mine")] == ["NaCl"]
+    assert [m.value.formula for m in read_materials(tmp_path / "t.jsonl", "crystal", structure_column="relaxed")] == ["Na1Cl1"]
+    frame = pd.DataFrame({"relaxed": [SALT], "mine": ["NaCl"]})
+    assert [m.value for m in read_materials(frame, "crystal", structure_column="relaxed")] == [SALT]
 
 
 def test_pandas_keep_their_index(formulas, crystals, cif):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class PredictionRows:
         kept: positions of these rows, int64.
         errors: of each row, why it cannot be read or featurized, else None.
         identifiers: of each row, the id in its file or the file's name; None where no material comes from a file.
+        cells: column -> of each row, what else a table holds; None where its material comes from no table with that column.
         index: of each row, where a pandas object was handed over, the label that it has there; else None.
     """
 
@@ -39,6 +40,7 @@ class PredictionRows:
     kept: np.ndarray
     errors: list[str | None]
     identifiers: list[str] | None = None
+    cells: Mapping[str, list[Any]] = field(default_factory=dict)
     index: Any = None
 
     def frame(self, names: Mapping[str, np.ndarray], *, sites: bool, elements: Sequence[int] | None) -> pd.DataFrame:
@@ -62,6 +64,8 @@ class PredictionRows:
         frame["in_domain"], frame["unseen_elements"] = False, ""
         frame.loc[self.kept, "in_domain"], frame.loc[self.kept, "unseen_elements"] = inside, unseen
         frame["error"] = pd.Series(self.errors, dtype=object)
+        for name, column in self.cells.items():
+            frame[name if name not in frame and name != "id" else f"{name}_given"] = pd.Series(column, dtype=object)
         if self.identifiers is not None:
             frame.insert(0, "id", self.identifiers)
         if self.index is not None:
@@ -100,7 +104,14 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
         errors[offered[position]] = str(InputError(error.problem, expected=error.expected))
     named = given is not None and any(material.identifier is not None for material in given)
     identifiers = [material.identifier or "" for material in given or ()] if named else None
-    return PredictionRows(values, records, offered[kept], errors, identifiers, _labels(materials, given))
+    return PredictionRows(values, records, offered[kept], errors, identifiers, _cells(given or ()), _labels(materials, given))
+
+
+def _cells(given: Sequence[GivenMaterial]) -> dict[str, list[Any]]:
+    """The further columns of the tables that materials come from, without those that are empty."""
+    names = dict.fromkeys(name for material in given for name in material.cells)
+    columns = {name: [material.cells.get(name) for material in given] for name in names}
+    return {name: column for name, column in columns.items() if any(cell not in (None, "") for cell in column)}
 
 
 def _labels(materials: Any, given: Sequence[GivenMaterial] | None) -> Any:

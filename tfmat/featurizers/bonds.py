@@ -90,7 +90,7 @@ class BondFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.1 Å, no bond at all, or no state where one is
+            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.5 Å, no bond at all, or no state where one is
                 needed; ``index`` is the position of the bad one.
         """
         return block_by_block(materials, HEAVIEST, self._records)

@@ -104,8 +104,24 @@ def read_cif_formula(text: str, limits: Limits) -> str:
     return found[0]
 
 
-def _crystal_block(text: str) -> Block:
-    """The block that holds a crystal."""
+def split_cif(text: str) -> dict[str, str]:
+    """The CIF text of each block that holds a crystal, by the block's name; of a block whose name stands twice, with its number.
+
+    Raises:
+        InputError: it is no CIF, or no block holds a crystal.
+    """
+    found: dict[str, str] = {}
+    for block in _document(text):
+        if any(key in _items(block) for key in COORDS):
+            name = str(block.name)
+            found[name if name not in found else f"{name}-{len(found) + 1}"] = block.as_string()
+    if not found:
+        raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
+    return found
+
+
+def _document(text: str) -> Any:
+    """The blocks of a CIF."""
     import gemmi
 
     text = text.removeprefix("\ufeff")
@@ -116,7 +132,12 @@ def _crystal_block(text: str) -> Block:
     except (ValueError, RuntimeError) as error:
         detail = " ".join(str(error).removeprefix("string:").split())
         raise InputError(f"cannot be read as CIF (line {detail[:120]})", expected="one crystal") from None
-    blocks = [block for block in map(_items, document) if any(key in block for key in COORDS)]
+    return document
+
+
+def _crystal_block(text: str) -> Block:
+    """The block that holds a crystal."""
+    blocks = [block for block in map(_items, _document(text)) if any(key in block for key in COORDS)]
     if not blocks:
         raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
     if len(blocks) > 1:
