@@ -67,6 +67,7 @@ def read_materials(
     *,
     formula_column: str | None = None,
     structure_column: str | None = None,
+    max_sites: int | None = None,
     workers: Workers | None = None,
     progress: ShowsReading = lambda description: contextlib.nullcontext(),
 ) -> list[GivenMaterial]:
@@ -81,6 +82,7 @@ def read_materials(
             file may hold a crystal of any size, and a CIF a disordered one.
         formula_column: of tables. Default: ``formula``, else ``composition``, or what exports of the Materials Project call it.
         structure_column: of tables. Default: ``structure``, else ``atoms`` or ``cif``.
+        max_sites: most sites of a crystal in a file. Default: 1,000; as many as there are where formulas do.
         workers: that parse structure files. Default: some are started if there is something to parse.
         progress: see `ShowsReading`.
 
@@ -88,7 +90,8 @@ def read_materials(
         InputError: a table, or a folder as a whole, cannot be read, and nothing else is handed over; otherwise that is a material with an
             error.
     """
-    how = Reading(_limits(kind), workers=workers, disordered=kind == "composition")
+    limits = _limits(kind, max_sites)
+    how = Reading(limits, workers=workers, disordered=kind == "composition")
     entries = _entries(materials, kind, formula_column, structure_column)
     sources = [_source(entry, number, kind) for number, entry in enumerate(entries)]
     parsed = iter(
@@ -105,7 +108,7 @@ def read_materials(
             elif isinstance(source, Path) and source.is_dir():
                 several = _folder(source, how, progress)
             else:
-                several = _table(Path(source), formula_column, structure_column, kind, progress)
+                several = _table(Path(source), formula_column, structure_column, kind, limits, progress)
         except InputError as error:
             if len(sources) == 1:
                 raise
@@ -115,8 +118,10 @@ def read_materials(
     return found
 
 
-def _limits(kind: Material) -> Limits:
-    """The largest crystals that are read from files: of any size where the formula is all that is wanted."""
+def _limits(kind: Material, max_sites: int | None) -> Limits:
+    """The largest crystals that are read from files."""
+    if max_sites is not None:
+        return dataclasses.replace(LIMITS, sites=max_sites)
     return _UNLIMITED if kind == "composition" else LIMITS
 
 
@@ -283,7 +288,7 @@ def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMat
 
 
 def _table(
-    path: Path, formula_column: str | None, structure_column: str | None, kind: Material, progress: ShowsReading
+    path: Path, formula_column: str | None, structure_column: str | None, kind: Material, limits: Limits, progress: ShowsReading
 ) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
     rejections = Rejections()
@@ -291,7 +296,7 @@ def _table(
         enough = kind == "composition" and names_formulas(path, formula_column)
         if not enough and holds_structures(path, structure_column=structure_column):
             data = read_user_data(
-                path, structure_column=structure_column, material=kind, require_targets=False, limits=_limits(kind), report=report
+                path, structure_column=structure_column, material=kind, require_targets=False, limits=limits, report=report
             )
             table, cells, rejections.found = data.table, data.cells, list(data.rejections)
         else:

@@ -82,13 +82,14 @@ def not_periodic(periods: int) -> InputError:
 
 def to_json(crystal: Crystal) -> dict[str, Any]:
     """The arrays of a crystal as lists, which a worker process sends; see `from_json`."""
-    return {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+    arrays = {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+    return arrays | ({"note": crystal.note} if crystal.note else {})
 
 
 def from_json(arrays: Mapping[str, Any]) -> Crystal:
     """The crystal that `to_json` has written; it was checked before that."""
     lattice, coords = np.asarray(arrays["lattice"], np.float64), np.asarray(arrays["frac_coords"], np.float64)
-    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords)
+    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords, note=arrays.get("note", ""))
 
 
 class Disordered(InputError):
