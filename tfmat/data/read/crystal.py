@@ -124,9 +124,10 @@ def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarra
     if np.abs(lattice).max() > LARGEST:
         raise InputError(f"the lattice is {np.abs(lattice).max():g} Å long", expected=f"at most {LARGEST:,.0f} Å")
     spacing = check_lattice(lattice)
-    images = [math.ceil(OVERLAP / planes) if planes < 2 * OVERLAP else 0 for planes in spacing]
-    shifts = np.asarray(list(itertools.product(*(range(-n, n + 1) for n in images))), np.float64)
-    if len(shifts) > 1:
+    shifts = _HERE
+    if min(spacing) < 2 * OVERLAP:
+        images = [math.ceil(OVERLAP / planes) if planes < 2 * OVERLAP else 0 for planes in spacing]
+        shifts = np.asarray(list(itertools.product(*(range(-n, n + 1) for n in images))), np.float64)
         nearest = np.linalg.norm(shifts[np.abs(shifts).any(axis=1)] @ lattice, axis=1).min()
         if nearest < OVERLAP:
             raise InputError(f"site 1 ({SYMBOLS[numbers[0]]}) is {nearest:.3f} Å from its own image", expected=f"at least {OVERLAP:g} Å")
@@ -135,7 +136,7 @@ def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarra
         difference = coords[order[first]] - coords[order[second]]
         difference -= np.round(difference)
         for shift in shifts:
-            cartesian = (difference + shift if len(shifts) > 1 else difference) @ lattice
+            cartesian = (difference if shifts is _HERE else difference + shift) @ lattice
             squared = np.einsum("ij,ij->i", cartesian, cartesian)
             if len(squared) and squared.min() < OVERLAP**2:
                 worst = int(np.argmin(squared))
@@ -164,4 +165,5 @@ def _candidates(coords: np.ndarray, window: float) -> Any:
         yield first, (first + 1 + offset) % number
 
 
+_HERE = np.zeros((1, 3))
 _PAIRS: dict[int, tuple[np.ndarray, np.ndarray]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def read_user_data(
             that they may be disordered; ``crystal`` refuses a file without crystals. Default: crystals where there are any.
         require_targets: `False` for materials to predict.
         strict: the first bad row is an error. Otherwise bad rows are returned as rejections.
-        limits: the largest files and crystals that are read.
+        limits: the largest files and crystals that are read; for ``composition`` crystals of any size.
         processes: how many parse structure files. Default: one per core.
         cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
         report: called with the rows done and the rows in all, 0 where that is not known.
@@ -89,6 +90,7 @@ def read_user_data(
     names = (targets,) if isinstance(targets, str) else None if targets is None else tuple(targets)
     rejections = Rejections(strict)
     composition = material == "composition"
+    limits = replace(limits, sites=sys.maxsize) if composition else limits
     how = Reading(limits, processes, cache, report, disordered=composition, structure_column=structure_column)
     if source.is_dir():
         found, folder_targets = read_folder(source, rejections, how, targets=names)
