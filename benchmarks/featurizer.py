@@ -49,7 +49,8 @@ def main() -> None:
 
     from pymatgen.core import Composition
 
-    from tfmat.featurizers.composition import CompositionFeaturizer, parse_formula
+    from tfmat.featurizers.composition import CompositionFeaturizer
+    from tfmat.featurizers.formula import parse_formula
 
     source, batch = formulas()
     featurizer = CompositionFeaturizer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from tfmat.records import Records
 
 Material = Literal["composition", "crystal"]
 """What a model or a dataset is about: formulas alone, or crystals."""
-OVERLAP = 0.1
-"""Atoms closer than this are refused [Å]."""
-THINNEST = 2 * OVERLAP
-"""Lattice planes (100), (010), (001) closer than this are refused [Å]; it also makes the search for overlaps exact."""
+OVERLAP = 0.5
+"""Atoms closer than this are refused [Å]: no bond is shorter than that of H2, 0.74 Å."""
+THINNEST = 0.2
+"""Lattice planes (100), (010), (001) closer than this are refused [Å]."""
+DENSEST, THINNEST_GAS = 2.0, 200.0
+"""A crystal with less volume an atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Crystal:
         lattice: float64 (3, 3), lattice vectors as rows [Å].
         frac_coords: float64 (A, 3), fractional coordinates.
         state: float64 (S,), global state features of models that have them (temperature, fidelity of the calculation, ...), or None.
+        note: what the user must be told of how it was read, a warning of a prediction; usually empty.
     """
 
     species: np.ndarray
     lattice: np.ndarray
     frac_coords: np.ndarray
     state: np.ndarray | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.species)
@@ -48,6 +52,11 @@ class Crystal:
         """Formula of the cell, elements in order of first appearance, e.g. ``Na4Cl4``."""
         numbers, first, counts = np.unique(self.species, return_index=True, return_counts=True)
         return "".join(f"{SYMBOLS[numbers[i]]}{counts[i]}" for i in np.argsort(first))
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell [Å3]."""
+        return abs(float(np.linalg.det(self.lattice)))
 
 
 class Crystals(Sequence[Crystal]):
@@ -85,7 +94,8 @@ class Crystals(Sequence[Crystal]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if self._index is not None:
             index = int(self._index[index])
-        return Crystal(**self._records[index])
+        arrays: dict[str, Any] = self._records[index]
+        return Crystal(**arrays)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Crystals:
         """The crystals at these positions, in that order; nothing is copied until `records` is asked for."""

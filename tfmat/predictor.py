@@ -244,7 +244,9 @@ class Predictor:
             self._forward = forward(self.model)
         return outputs_of(self._forward, records, self.model.input, batch_size=batch_size, report=report)
 
-    def predict(self, materials: Any, *, batch_size: int = 256, report: RowsDone | None = None) -> pd.DataFrame:
+    def predict(
+        self, materials: Any, *, batch_size: int = 256, max_sites: int | None = None, report: RowsDone | None = None
+    ) -> pd.DataFrame:
         """Predict one material or many.
 
         Args:
@@ -253,6 +255,7 @@ class Predictor:
                 lines file for its rows, a pandas ``DataFrame`` for its column ``structure`` or ``formula``. A model of crystals takes
                 no formulas, and of a crystal a model of compositions takes the formula.
             batch_size: rows at a time.
+            max_sites: most sites of a crystal in a file. Default: 1,000; for a model of compositions as many as there are.
             report: progress callback.
 
         Returns:
@@ -260,14 +263,16 @@ class Predictor:
             ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1)
             and, where the model gives it, ``<target>_uncertainty`` [unit], the standard deviation of the predicted error;
             for a model of crystals ``sites``, the number of sites of the cell; ``in_domain``: every element occurred in training;
-            ``unseen_elements``: those that did not, as in ``Tc, Pm``; ``error``: why a material could not be read (its numbers are NaN),
-            or None. Units are in ``frame.attrs["units"]``.
+            ``unseen_elements``: those that did not, as in ``Tc, Pm``; for a model of crystals ``warning``: what is odd about the crystal
+            (a bond length within 0.03 Å of the cut-off of bonds, less than 2 or more than 200 Å3 an atom) or what reading changed;
+            ``error``: why a material could not be read (its numbers are NaN), or None; then the other columns of tables that were
+            read, as they stand there, with ``_given`` behind a name that is taken. Units are in ``frame.attrs["units"]``.
 
         Raises:
             InputError: a table, or a folder as a whole, cannot be read.
         """
         kind = self.architecture.material
-        read = prediction_rows(materials, self.featurizer, kind=kind, model=self.architecture.name)
+        read = prediction_rows(materials, self.featurizer, kind=kind, model=self.architecture.name, max_sites=max_sites)
         columns = self._in_units(read.records, batch_size=batch_size, report=report)
         frame = read.frame(columns, sites=kind == "crystal", elements=self.info.get("elements"))
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}

@@ -10,7 +10,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 
 
 def crystal_arrays(crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:

@@ -124,7 +124,7 @@ def search(sites: Sites, radii: Any, columns: Sequence[tf.TensorSpec], choose: C
         The columns of all choices, joined; sites that were searched again come last.
 
     Raises:
-        tf.errors.InvalidArgumentError: two atoms are closer than 0.1 Å, or a site has too many images in reach, with the number of the row.
+        tf.errors.InvalidArgumentError: two atoms are closer than 0.5 Å, or a site has too many images in reach, with the number of the row.
     """
 
     def body(turn: Any, pending: Any, radii: Any, *parts: Any) -> list[Any]:

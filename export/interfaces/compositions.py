@@ -16,7 +16,8 @@ from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, checked_rows, of_whole_rows, require, require_rows, zeroed_rows
 from tfmat.export.graph.lists import padded_rows
 from tfmat.export.interfaces.base import Entry, Grids, Input, Interface, Size
-from tfmat.featurizers.composition import AMOUNTS, MAX_CHARACTERS, CompositionFeaturizer, parse_formula
+from tfmat.featurizers.composition import CompositionFeaturizer
+from tfmat.featurizers.formula import AMOUNTS, MAX_CHARACTERS, MOLECULES, parse_formula
 
 EXAMPLES: tuple[str, ...] = (
     *("Fe", "Si", "O2", "NaCl", "GaAs", "Fe2O3", "TiO2", "Al0.3Ga0.7", "Bi2Te3", "SrTiO3", "LiFePO4", "Li0.5CoO2", "CaCO3", "Fe0.75Ni0.25"),
@@ -28,6 +29,8 @@ EXAMPLES: tuple[str, ...] = (
 ELEMENTS = len(SYMBOLS) - 1
 """Largest atomic number."""
 
+AMBIGUOUS = "the formula is ambiguous: add up the atoms, such as CuSO9H10 for CuSO4.5H2O, and write no space before a number:"
+
 _SHOWN = 60  # bytes of a formula that an error message repeats
 _ISOTOPES = ("D", "T")  # hydrogen, but amounts are checked symbol by symbol
 _KINDS = ELEMENTS + len(_ISOTOPES)
@@ -36,7 +39,19 @@ _KINDS = ELEMENTS + len(_ISOTOPES)
 _SPACE = r"[\t-\r\x1c-\x20\x{85}\p{Z}]"
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?"
 _FORMULA = rf"(?:[A-Z][a-z]*(?:{_SPACE}*{_NUMBER})?|{_SPACE}|@)*"
-_HYDRATE = rf"(?s).*(?:[A-Za-z]|[1-9][0-9]*){_SPACE}*\.[1-9][0-9]*H2O{_SPACE}*"
+_DECIMAL = r"[A-Z][a-z]*(?:[1-9][0-9]*)?\.[1-9][0-9]*"
+_ATOM = "[CHNOSD][0-9]*"
+_ORGANIC = rf"(?:{_ATOM})*(?:C[0-9]*(?:{_ATOM})*H|H[0-9]*(?:{_ATOM})*C)[0-9]*(?:{_ATOM})*"
+_TWO_MEANINGS = (
+    rf".*{_DECIMAL}{_SPACE}*(?:{'|'.join(MOLECULES)}|{_ORGANIC}){_SPACE}*(?:\..*)?",
+    rf".*{_SPACE}\..*",
+    rf".*[A-Za-z0-9]{_SPACE}+{_NUMBER}{_SPACE}*[A-Z].*",
+    r".*T[BCHI](?:[^a-z].*)?",
+    r".*OAc(?:[^a-z].*)?",
+    rf".*@{_SPACE}*(?:[ABD-Z].*|C|C[^0-9].*|C[0-9]|C[0-9][^0-9].*)",
+    rf"{_SPACE}*(?:YBCO|BSCCO|TBCCO|BFO|[A-Z]*T[A-Z]+|[A-Z][A-Z]+T){_SPACE}*",
+)
+"""Formulas that `parse_formula` refuses as ambiguous, some that it reads among them."""
 
 
 class CompositionInterface(Interface):
@@ -210,7 +225,7 @@ def _check_text(formulas: Any, shown: Any) -> Any:
     checks = [
         refuse(rf"(?:{_SPACE}|@)*", "the formula holds no element:"),
         refuse(r"(?s).*[()\[\]{}].*", "brackets must be expanded before the formula is sent, such as CaO2H2 for Ca(OH)2:"),
-        refuse(_HYDRATE, "the dot may be a decimal point or mark a hydrate; write the water's elements out, such as CuSO9H10:"),
+        refuse("(?s)" + "|".join(_TWO_MEANINGS), AMBIGUOUS),
     ]
     with tf.control_dependencies(checks):
         readable = tf.strings.regex_full_match(tf.identity(formulas), _FORMULA)
@@ -219,7 +234,9 @@ def _check_text(formulas: Any, shown: Any) -> Any:
 
 
 def parse_formulas(formulas: Any, symbols: Any) -> tuple[Any, Any]:
-    """Read formulas by the grammar of `tfmat.featurizers.composition.parse_formula`, without brackets.
+    """Read formulas by the grammar of `tfmat.featurizers.formula.parse_formula`, without brackets and joined compounds.
+
+    What that function refuses is refused, and a few formulas more: with spaces before numbers, or with a number that could join compounds.
 
     Args:
         formulas: string (B,), such as ``Fe2O3`` and ``Li0.5CoO2``.
@@ -239,7 +256,14 @@ def parse_formulas(formulas: Any, symbols: Any) -> tuple[Any, Any]:
     numbers = tf.strings.regex_replace(tokens, "^[A-Z][a-z]*", "")
     values = tf.strings.to_number(tf.where(tf.equal(numbers, ""), "1", numbers), tf.float64)
     kinds = symbols.lookup(tf.strings.regex_replace(tokens, r"[0-9.].*$", ""))
-    with tf.control_dependencies([require(kinds > 0, "the formula holds an unknown element:", tf.gather(shown, rows))]):
+    _, index, counts = tf.unique_with_counts(rows * (_KINDS + 1) + kinds)
+    # O3.6Fe2O3: three oxygen atoms and six times Fe2O3
+    joined = tf.logical_and(tf.gather(counts, index) > 1, tf.strings.regex_full_match(tokens, _DECIMAL))
+    checks = [
+        require(kinds > 0, "the formula holds an unknown element:", tf.gather(shown, rows)),
+        require(tf.logical_not(joined), AMBIGUOUS, tf.gather(shown, rows)),
+    ]
+    with tf.control_dependencies(checks):
         rows, kinds, amounts = _merge(rows, kinds, values)
     lowest, highest = AMOUNTS
     allowed = tf.logical_and(amounts >= lowest, amounts <= highest)

@@ -33,9 +33,9 @@ def refused(result: Result, *parts: str) -> str:
     [
         (["NaCl,1", "Xx2O3,2", "KF,3", "KCl,4"], (), ["d.csv, row 3", "unknown element 'Xx'"]),
         (["NaCl,1", ",2", "KF,3", "KCl,4"], (), ["d.csv, row 3", "empty"]),
-        (["NaCl,1", "Fe-2O3,2", "KF,3", "KCl,4"], (), ["d.csv, row 3", "negative or zero amount"]),
+        (["NaCl,1", "Fe-2O3,2", "KF,3", "KCl,4"], (), ["d.csv, row 3", "a negative amount, or an alloy"]),
         (["NaCl,1", "Fe0O3,2", "KF,3", "KCl,4"], (), ["d.csv, row 3", "negative or zero amount"]),
-        (["NaCl,1", "KBr,nan", "KF,3"], ("--target", "gap"), ["d.csv, row 3", "'gap' holds 'nan'"]),
+        (["NaCl,1", "KBr,inf", "KF,3"], ("--target", "gap"), ["d.csv, row 3", "'gap' holds 'inf'"]),
         (["NaCl,1", "KBr,wide", "KF,3"], ("--target", "gap"), ["d.csv, row 3", "'gap' holds 'wide'"]),
         (["NaCl,low", "KBr,wide", "KF,high"], (), ["d.csv, row 2", "'gap' holds 'low'"]),
         (["NaCl,1", "KBr,2"], ("--target", "band_gap"), ["d.csv, row 1", "no column 'band_gap'", "'gap'"]),

@@ -153,7 +153,17 @@ def test_predict(tfmat: Command, model: pathlib.Path, tmp_path: pathlib.Path) ->
     result = tfmat("predict", model, *bad, "NaCl", "t.csv", *good, "s.jsonl", "gone.cif", "--out", "p.csv")
     assert result.code == 2
     frame = pd.read_csv(tmp_path / "p.csv", keep_default_na=False, na_values={"gap [eV]": "", "sites": ""})
-    assert list(frame) == ["id", "material", "gap [eV]", "gap_uncertainty [eV]", "sites", "in_domain", "unseen_elements", "error"]
+    assert list(frame) == [
+        "id",
+        "material",
+        "gap [eV]",
+        "gap_uncertainty [eV]",
+        "sites",
+        "in_domain",
+        "unseen_elements",
+        "warning",
+        "error",
+    ]
     assert list(frame["error"] == "") == [False] * 8 + [True] * 6 + [False]
     assert list(frame["gap [eV]"].notna()) == list(frame["error"] == "")
     for (name, (_, message)), (_, row) in zip(BAD.items(), frame.iterrows(), strict=False):
@@ -237,7 +247,7 @@ def test_a_frame_of_predictions(model: pathlib.Path) -> None:
     predictor = Predictor.load(model)
     salt = Crystal(np.array([11, 17], np.int32), 3.6 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]))
     frame = predictor.predict([salt, "NaCl", Crystal(np.array([43], np.int32), 3.0 * np.eye(3), np.zeros((1, 3)))])
-    assert list(frame) == ["material", "gap", "gap_uncertainty", "sites", "in_domain", "unseen_elements", "error"]
+    assert list(frame) == ["material", "gap", "gap_uncertainty", "sites", "in_domain", "unseen_elements", "warning", "error"]
     assert frame["sites"].tolist() == [2, pd.NA, 1] and frame["unseen_elements"].tolist() == ["", "", "Tc"]
     assert frame["in_domain"].tolist() == [True, False, False] and "is no crystal" in frame["error"][1]
     assert len(predictor.predict([])) == 0 and Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]]).num_sites == 1

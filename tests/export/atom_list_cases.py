@@ -37,7 +37,7 @@ def bad_shapes(batch):
 def bad_rows(featurizer):
     """What a row is turned into: a key, a place, its new values, part of the sentence."""
     species, elements = (f"`{key}` must be atomic numbers from 1 to 95" for key in ("species", "elements"))
-    limits = "0.1 Å on" if featurizer.cutoff is None else "0.1 Å to 3 Å"
+    limits = "0.5 Å on" if featurizer.cutoff is None else "0.5 Å to 3 Å"
     distances, lists = f"`distances` must be from {limits} where `elements` is not 0", "`lists` must be positions in `species`"
     first, nobody = (0, 0), (2, 0)  # entries, the latter of a list that is padding
     bad = [("species", 0, value, species) for value in (-11, 96)] + [("elements", first, value, elements) for value in (-1, 96)]

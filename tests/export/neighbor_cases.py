@@ -40,7 +40,7 @@ def bad_rows(featurizer):
     """What a row is turned into: a key, a place, its new values, part of the sentence."""
     species = "`species` must be atomic numbers from 1 to 95"
     positions = "`neighbors` must be positions of sites"
-    vectors = "`vectors` must be finite and at least 0.1 Å long"
+    vectors = "`vectors` must be finite and at least 0.5 Å long"
     number = "every site must have 6 neighbours" if featurizer.strict else "every site must have 12 to 24 neighbours"
     first, nobody = (0, 0), (2, 0)  # slots, the latter of a site that is padding
     bad = [("species", 0, value, species) for value in (-11, 96)]

@@ -67,7 +67,7 @@ def test_same_numbers(program, saved):
     ("changed", "sentence"),
     [
         ({"species": [11, 119]}, "`species` must be atomic numbers from 1 to 94, with 0 as padding"),
-        ({"coords": np.zeros((2, 3))}, "two atoms are closer than 0.1"),
+        ({"coords": np.zeros((2, 3))}, "two atoms are closer than 0.5"),
     ],
 )
 def test_refused(program, saved, changed, sentence):

@@ -20,7 +20,7 @@ from tfmat.export import ExportError
 from tfmat.export.client.arrays import composition_arrays, crystal_arrays, with_empty_slot
 from tfmat.export.formats.saved_model import as_module, batchable
 from tfmat.export.interfaces import interface_of
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 

@@ -11,14 +11,15 @@ from pymatgen.core import Composition, DummySpecies, Lattice, Structure
 
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import CompositionFeaturizer, parse_formula
+from tfmat.featurizers.composition import CompositionFeaturizer
+from tfmat.featurizers.formula import parse_formula
 
 SYMBOL = st.sampled_from([*SYMBOLS[1:], "D", "T"])
 AMOUNT = st.one_of(
     st.just(""),
     st.integers(1, 999).map(str),
     st.decimals("0.01", "99", places=3, allow_nan=False).map(str),
-    st.sampled_from([".5", "2.", "3e-2"]),
+    st.sampled_from([".05", "2.", "3e-2"]),
 )
 PART = st.tuples(SYMBOL, AMOUNT).map("".join)
 MULTIPLIER = st.one_of(st.just(""), st.integers(1, 20).map(str), st.sampled_from(["0.5", "1.25"]))
@@ -40,7 +41,7 @@ def test_formulas_are_read_as_pymatgen_reads_them(formula):
     try:
         amounts = parse_formula(formula)
     except InputError as error:
-        assert "hydrate" in str(error)
+        assert "ambiguous" in str(error)
         return
     expected = {element.name: amount for element, amount in Composition(formula).items()}
     assert list(amounts) == list(expected)
@@ -175,7 +176,6 @@ BAD = [
     ("F e2", "holds 'e' at character 3"),
     ("Fe2 3", "holds '3' at character 5"),
     ("Fe1.2.3", "holds '.'"),
-    ("Fe₂O₃", "holds '₂'"),
     ("Fe,O", "holds ','"),
     ("Fe(OH", "no ')'"),
     ("FeOH)2", "unbalanced brackets at ')'"),
@@ -184,21 +184,15 @@ BAD = [
     ("@", "holds no element"),
     ("Fe0O2", "negative or zero amount of Fe"),
     ("Fe(OH)0", "negative or zero amount of O"),
-    ("Fe-2O3", "negative or zero amount"),
+    ("Fe-2O3", "a negative amount, or an alloy"),
     ("Fe1e-9O", "has 1e-09 of Fe"),
     ("Fe1e400", "has inf of Fe"),
     ("Fe" + "9" * 500, "has inf of Fe"),
     ("Fe3+O2-", "charges and oxidation states are not read"),
     ("O2-", "charges and oxidation states are not read"),
     ("SO4^2-", "charges and oxidation states are not read"),
-    ("CuSO4·5H2O", "CuSO4(H2O)5"),
-    ("CuSO4•5H2O", "CuSO4(H2O)5"),
-    ("CuSO4∙5H2O", "CuSO4(H2O)5"),
-    ("CuSO4*5H2O", "CuSO4(H2O)5"),
-    ("CuSO4.5H2O", "CuSO4(H2O)5"),
-    ("NaCl.2H2O", "CuSO4(H2O)5"),
-    ("NaCl .2H2O ", "CuSO4(H2O)5"),
-    ("Mg(ClO4)2.6(H2O)", "CuSO4(H2O)5"),
+    ("Li1.5H2O", "CuSO4(H2O)5"),
+    ("WO3.33H2O", "CuSO4(H2O)5"),
     ("".join(SYMBOLS[1:22]), "holds 21 distinct elements"),
     ("(" * 400 + "Fe" + ")" * 401, "unbalanced brackets"),
     ("Fe" * 501, "is 1,002 characters long"),
@@ -229,7 +223,7 @@ def test_bad_materials_are_refused_by_name_and_position(material, message):
     assert str(listed.value) == f"item 2: {single.value}"
 
 
-@pytest.mark.parametrize("formula", ["CuSO4.5 H2O", "Li0.5H2O", "CaCl2.0H2O", "Li0.5CoO2", "CuSO4(H2O)5", "Y3N@C80", "Fe 2 O 3", "Fe\nO"])
+@pytest.mark.parametrize("formula", ["Li0.5H2O", "CaCl2.0H2O", "Li0.5CoO2", "CuSO4(H2O)5", "Y3N@C80", "Fe 2 O 3", "Fe\nO"])
 def test_what_is_a_decimal_number_stays_one(formula):
     assert parse_formula(formula) == Composition(formula).get_el_amt_dict()
 

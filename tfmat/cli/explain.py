@@ -48,7 +48,7 @@ def explain(
     """  # noqa: D301
     if out is not None:
         check_replaceable(out, overwrite, "contributions.csv")
-    predictor, wanted = load_and_collect(model, materials, [], None)
+    predictor, wanted = load_and_collect(model, materials, [])
     from tfmat.analysis.explain import Explainer
     from tfmat.analysis.explain.results import write_results
 

@@ -35,6 +35,12 @@ def predict(
     formula_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The files' column of formulas. Default: formula, else composition.")
     ] = None,
+    structure_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The files' column of crystals. Default: structure, else atoms or cif.")
+    ] = None,
+    max_sites: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most sites of a crystal in a file. Default: 1000; any number for compositions.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV file with all digits instead of printing a table.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Materials at a time.")] = 256,
@@ -57,13 +63,16 @@ def predict(
     """  # noqa: D301
     if out is not None:
         check_file(out, overwrite, "csv")
-    predictor, wanted = load_and_collect(model, materials or [], input_ or [], formula_column)
+    predictor, wanted = load_and_collect(
+        model, materials or [], input_ or [], formula_column=formula_column, structure_column=structure_column, max_sites=max_sites
+    )
     with rows_done("predicting") as report:
         frame = predictor.predict(wanted, batch_size=batch_size, report=report)
     failed = _report_errors(frame, wanted)
     _report_unseen(frame)
     if caveat := predictor.architecture.depends_on_cell(predictor.keywords):
         tell(f"warning: {caveat[0].lower()}{caveat[1:]}")
+    _report_warnings(frame, wanted)
     if out is None:
         print(_table(frame, predictor))
     else:
@@ -74,7 +83,13 @@ def predict(
 
 
 def load_and_collect(
-    model: Path, arguments: Sequence[str], files: Sequence[Path], formula_column: str | None
+    model: Path,
+    arguments: Sequence[str],
+    files: Sequence[Path],
+    *,
+    formula_column: str | None = None,
+    structure_column: str | None = None,
+    max_sites: int | None = None,
 ) -> tuple[Predictor, list[GivenMaterial]]:
     """Load the model and read the materials for it, in the order of the command line.
 
@@ -85,6 +100,8 @@ def load_and_collect(
         arguments: formulas, files and folders.
         files: these are no formulas.
         formula_column: of tables.
+        structure_column: of tables.
+        max_sites: most sites of a crystal in a file.
     """
     from tfmat.data.materials import may_parse, read_materials
     from tfmat.data.read.structures import parsers
@@ -97,7 +114,10 @@ def load_and_collect(
 
         predictor = Predictor.load(model)
         kind = predictor.architecture.material
-        found = read_materials([*arguments, *files], kind, formula_column=formula_column, workers=workers, progress=rows_done)
+        found = read_materials(
+            [*arguments, *files], kind, formula_column=formula_column, structure_column=structure_column, max_sites=max_sites,
+            workers=workers, progress=rows_done,
+        )  # fmt: skip
         if not found:
             raise InputError("no material to predict", expected="formulas or files, as in: tfmat predict MODEL Fe2O3 NaCl.cif more.csv")
         return predictor, found
@@ -119,6 +139,14 @@ def _report_unseen(frame: pd.DataFrame) -> None:
         tell(f"warning: {len(unseen):,} of {len(frame):,} materials hold elements that did not occur in training: {listed}")
 
 
+def _report_warnings(frame: pd.DataFrame, materials: Sequence[GivenMaterial]) -> None:
+    told = [i for i, warning in enumerate(frame["warning"]) if warning] if "warning" in frame else []
+    if told:
+        first = f"{materials[told[0]].place or str(frame['material'].iloc[told[0]]) + ': '}{frame['warning'].iloc[told[0]]}"
+        others = f" (and {len(told) - 1:,} more, see the column `warning`)" if len(told) > 1 else ""
+        tell(f"warning: {first}{others}")
+
+
 def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
     """Write the table that is printed: ids, formulas, values and uncertainties with the digits that matter, warnings and errors."""
     failed = frame["error"].notna().any()
@@ -133,9 +161,11 @@ def _table(frame: pd.DataFrame, predictor: Predictor) -> str:
     if "sites" in frame:
         columns.append("sites")
         texts["sites"] = ["-" if math.isnan(sites) else f"{sites:.0f}" for sites in frame["sites"].to_numpy(float, na_value=math.nan)]
-    if (frame["unseen_elements"] != "").any():
+    unseen = [f"{symbols} unseen in training" if symbols else "" for symbols in frame["unseen_elements"]]
+    odd = frame["warning"].tolist() if "warning" in frame else unseen
+    if any(unseen) or any(odd):
         columns.append("warning")
-        texts["warning"] = [f"{symbols} unseen in training" if symbols else "" for symbols in frame["unseen_elements"]]
+        texts["warning"] = ["; ".join(dict.fromkeys(filter(None, pair))) for pair in zip(unseen, odd, strict=True)]
     if failed:
         columns.append("error")
         texts["error"] = [error if isinstance(error, str) else "" for error in frame["error"]]

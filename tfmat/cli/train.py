@@ -66,6 +66,11 @@ Fold = Annotated[int | None, typer.Option(min=0, metavar="I", help="Which fold i
 _STRICT_HELP = "Refuse a file with a bad row. Default: bad rows are left out, counted, and listed in rejected.csv beside the model."
 Strict = Annotated[bool, typer.Option("--strict", help=_STRICT_HELP)]
 _OUT_HELP = "New folder for the model. Default: runs/ARCHITECTURE-DATA, with a number if that exists."
+_FORMULA_HELP = "A file's column of formulas. Default: formula, else composition."
+FormulaColumn = Annotated[str | None, typer.Option(metavar="NAME", help=_FORMULA_HELP)]
+_STRUCTURE_HELP = "A file's column of crystals. Default: structure, else atoms or cif."
+StructureColumn = Annotated[str | None, typer.Option(metavar="NAME", help=_STRUCTURE_HELP)]
+MaxSites = Annotated[int | None, typer.Option(min=1, metavar="N", help="Most sites of a crystal in a file. Default: 1000.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out once the new model is trained.")]
 Resume = Annotated[Path | None, typer.Option(metavar="OUT", help="Continue an interrupted run; all its settings stay as they were.")]
@@ -100,6 +105,9 @@ def train(
     folds: Folds = 0,
     fold: Fold = None,
     strict: Strict = False,
+    formula_column: FormulaColumn = None,
+    structure_column: StructureColumn = None,
+    max_sites: MaxSites = None,
     out: Out = None,
     overwrite: Overwrite = False,
     resume: Resume = None,
@@ -139,7 +147,10 @@ def train(
         new=config is None and init is None,
     )  # fmt: skip
     names = target or [t.name for t in given.targets] or None
-    opening = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache)
+    opening = dataclasses.replace(
+        settings, data=label, label=label, strict=strict, cache=cache, formula_column=formula_column, structure_column=structure_column,
+        max_sites=max_sites,
+    )  # fmt: skip
     dataset = open_for(opening, names, spec or given.split, stated=bool(unit or given.targets), progress=SHOWN)
     chosen = split_of(dataset)
     settings = dataclasses.replace(

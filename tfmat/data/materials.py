@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,18 @@ from tfmat.crystal import Crystal, Material
 from tfmat.data.featurize import RowsDone
 from tfmat.data.packed import FeaturizedMaterial
 from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
-from tfmat.data.read.bounded import LIMITS
-from tfmat.data.read.cells import FORMULA_COLUMNS, SUFFIXES, read_cells, read_table
-from tfmat.data.read.crystal import crystal_from_record
+from tfmat.data.read.bounded import LIMITS, Limits
+from tfmat.data.read.cells import id_column_of, read_cells, read_table
+from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, formula_of, is_crystal
 from tfmat.data.read.folder import structure_files
 from tfmat.data.read.parse import kind_of
-from tfmat.data.read.structures import STRUCTURE, Reading, holds_structures, names_formulas, read_structure_files
+from tfmat.data.read.rows import FORMULA_COLUMNS, STRUCTURE_COLUMNS, SUFFIXES
+from tfmat.data.read.structures import Reading, holds_structures, names_formulas, read_structure_files
 from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.workers import Workers
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 
 ShowsReading = Callable[[str], AbstractContextManager[RowsDone | None]]
 """Gives, for what is about to be read, a context in which a progress callback shows how far the reading is."""
@@ -44,11 +45,12 @@ class GivenMaterial:
 
     Attributes:
         value: formula, `Crystal` or pymatgen object; the name of the file where it could not be read.
-        identifier: the id in its file, or the file's name, with ``#1``, ``#2``, ... where it holds several frames; None for what comes from
-            no file.
+        identifier: the id in its file, or the file's name, with ``#1``, ``#2``, ... where it holds several frames, and ``#BLOCK`` where a
+            CIF holds several crystals; None for what comes from no file.
         place: file and row, for messages; empty for what comes from no file.
         error: why it could not be read.
         entry: position of what was handed over; a folder, say, gives many materials of the same entry.
+        cells: what else the row of a table holds, by column.
     """
 
     value: Any
@@ -56,6 +58,7 @@ class GivenMaterial:
     place: str = ""
     error: str | None = None
     entry: int = 0
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_materials(
@@ -63,6 +66,8 @@ def read_materials(
     kind: Material,
     *,
     formula_column: str | None = None,
+    structure_column: str | None = None,
+    max_sites: int | None = None,
     workers: Workers | None = None,
     progress: ShowsReading = lambda description: contextlib.nullcontext(),
 ) -> list[GivenMaterial]:
@@ -75,16 +80,19 @@ def read_materials(
             ``structure`` or of formulas. Text is a path if it ends as such files do, or if it is no formula and exists.
         kind: what the model takes: a table that names formulas is not asked for its crystals if these do. Where formulas do, a structure
             file may hold a crystal of any size, and a CIF a disordered one.
-        formula_column: of tables. Default: ``formula``, else ``composition``.
+        formula_column: of tables. Default: ``formula``, else ``composition``, or what exports of the Materials Project call it.
+        structure_column: of tables. Default: ``structure``, else ``atoms`` or ``cif``.
+        max_sites: most sites of a crystal in a file. Default: 1,000; as many as there are where formulas do.
         workers: that parse structure files. Default: some are started if there is something to parse.
         progress: see `ShowsReading`.
 
     Raises:
-        InputError: a table, or a folder as a whole, cannot be read.
+        InputError: a table, or a folder as a whole, cannot be read, and nothing else is handed over; otherwise that is a material with an
+            error.
     """
-    formula_alone = kind == "composition"
-    how = Reading(_UNLIMITED if formula_alone else LIMITS, workers=workers, disordered=formula_alone)
-    entries = _entries(materials, kind, formula_column)
+    limits = _limits(kind, max_sites)
+    how = Reading(limits, workers=workers, disordered=kind == "composition")
+    entries = _entries(materials, kind, formula_column, structure_column)
     sources = [_source(entry, number, kind) for number, entry in enumerate(entries)]
     parsed = iter(
         _parsed([source for source in sources if not isinstance(source, GivenMaterial) and _holds_one_structure(source)], how, progress)
@@ -94,14 +102,27 @@ def read_materials(
         if isinstance(source, GivenMaterial):
             found.append(source)
             continue
-        if _holds_one_structure(source):
-            several = next(parsed)
-        elif isinstance(source, Path) and source.is_dir():
-            several = _folder(source, how, progress)
-        else:
-            several = _table(Path(source), formula_column, kind, progress)
+        try:
+            if _holds_one_structure(source):
+                several = next(parsed)
+            elif isinstance(source, Path) and source.is_dir():
+                several = _folder(source, how, progress)
+            else:
+                several = _table(Path(source), formula_column, structure_column, kind, limits, progress)
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            name, place = Path(source).name, f"{source}: " if error.row is None else f"{source}, row {error.row}: "
+            several = [GivenMaterial(name, name, place, str(InputError(error.problem, expected=error.expected)))]
         found += [dataclasses.replace(material, entry=number) for material in several]
     return found
+
+
+def _limits(kind: Material, max_sites: int | None) -> Limits:
+    """The largest crystals that are read from files."""
+    if max_sites is not None:
+        return dataclasses.replace(LIMITS, sites=max_sites)
+    return _UNLIMITED if kind == "composition" else LIMITS
 
 
 def read_material(material: Any, kind: Material) -> Any:
@@ -132,24 +153,25 @@ def _comes_from(value: Any, *packages: str) -> bool:
     return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
 
 
-def _entries(materials: Any, kind: Material, formula_column: str | None) -> list[Any]:
+def _entries(materials: Any, kind: Material, formula_column: str | None, structure_column: str | None) -> list[Any]:
     """What is handed over, one material, file or folder after the other."""
     if is_frame(materials):
-        return list(materials[_column(list(materials.columns), kind, formula_column)])
+        return list(materials[_column(list(materials.columns), kind, formula_column, structure_column)])
     one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, FeaturizedMaterial, GivenMaterial))
     if one or _comes_from(materials, "pymatgen", "ase") or not hasattr(materials, "__iter__"):
         return [materials]
     return list(materials)
 
 
-def _column(names: list[Any], kind: Material, formula_column: str | None) -> Any:
+def _column(names: list[Any], kind: Material, formula_column: str | None, structure_column: str | None) -> Any:
     formulas = [formula_column] if formula_column else list(FORMULA_COLUMNS)
-    wanted = [STRUCTURE] if kind == "crystal" else [*formulas, STRUCTURE]
+    structures = [structure_column] if structure_column else list(STRUCTURE_COLUMNS)
+    wanted = structures if kind == "crystal" else [*formulas, *structures]
     for name in wanted:
         if name in names:
             return name
     listed = ", ".join(str(name) for name in names[:10])
-    raise InputError(f"the table has the columns {listed}", expected=f"a column {' or '.join(map(repr, wanted))}")
+    raise InputError(f"the table has the columns {listed}", expected=f"a column {' or '.join(map(repr, wanted[:2]))}")
 
 
 def _source(entry: Any, number: int, kind: Material) -> GivenMaterial | Path | str:
@@ -175,28 +197,11 @@ def _converted(entry: Any, kind: Material) -> Any:
         return str(entry.get_chemical_formula()) if kind == "composition" else crystal_of_atoms(entry, _UNLIMITED)
     if not isinstance(entry, Mapping) or _comes_from(entry, "pymatgen"):
         return entry
-    if "sites" in entry or "frac" in entry:
-        return _formula_of_sites(entry) if kind == "composition" and "sites" in entry else crystal_from_record(entry, _UNLIMITED)
+    if is_crystal(entry):
+        return formula_from_dict(entry, _UNLIMITED) if kind == "composition" else crystal_from_dict(entry, _UNLIMITED)
     if not entry or not all(isinstance(amount, (int, float)) for amount in entry.values()):
         raise InputError(f"a dictionary with the keys {', '.join(map(str, list(entry)[:6]))}", expected="as_dict of a pymatgen object")
-    return _formula(entry)
-
-
-def _formula_of_sites(record: Mapping[str, Any]) -> str:
-    """The formula of an ``as_dict``, occupancies counted."""
-    amounts: dict[str, float] = {}
-    try:
-        for site in record["sites"]:
-            for kind in site["species"]:
-                symbol = str(kind["element"])
-                amounts[symbol] = amounts.get(symbol, 0.0) + float(kind.get("occu", 1))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"the crystal is malformed ({error})", expected="as_dict of a pymatgen Structure") from None
-    return _formula(amounts)
-
-
-def _formula(amounts: Mapping[Any, float]) -> str:
-    return "".join(f"{symbol}{int(amount) if amount == int(amount) else float(amount)!r}" for symbol, amount in amounts.items())
+    return formula_of(entry)
 
 
 def _is_structure_text(text: str) -> bool:
@@ -244,9 +249,9 @@ def _parsed(
     found = []
     for source in sources:
         if isinstance(source, str):
-            found.append([_of_text(source, next(crystals))])
+            found.append([_of_text(source, crystal) for _, crystal in next(crystals)])
         elif kind_of(source.name) is not None:
-            found.append([_of_file(source, next(crystals))])
+            found.append([_of_file(source, crystal, name and f"#{name}") for name, crystal in next(crystals)])
         else:
             found.append(_frames(source, next(frames)))
     return found
@@ -258,7 +263,7 @@ def _of_text(text: str, crystal: Crystal | str | InputError) -> GivenMaterial:
     return GivenMaterial(crystal)
 
 
-def _frames(path: Path, crystals: Sequence[Crystal | InputError]) -> list[GivenMaterial]:
+def _frames(path: Path, crystals: Sequence[Crystal | str | InputError]) -> list[GivenMaterial]:
     if len(crystals) == 1:
         return [_of_file(path, crystals[0])]
     return [_of_file(path, crystal, f"#{number}") for number, crystal in enumerate(crystals, start=1)]
@@ -282,17 +287,28 @@ def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMat
     return [material for several in materials for material in several] + [_rejected(rejection) for rejection in rejections.found]
 
 
-def _table(path: Path, formula_column: str | None, kind: Material, progress: ShowsReading) -> list[GivenMaterial]:
+def _table(
+    path: Path, formula_column: str | None, structure_column: str | None, kind: Material, limits: Limits, progress: ShowsReading
+) -> list[GivenMaterial]:
     """The rows of a table in their order, unreadable ones included."""
     rejections = Rejections()
     with progress(f"reading {path}") as report:
-        if holds_structures(path) and not (kind == "composition" and names_formulas(path, formula_column)):
-            data = read_user_data(path, require_targets=False, report=report)
-            table, rejections.found = data.table, list(data.rejections)
+        enough = kind == "composition" and names_formulas(path, formula_column)
+        if not enough and holds_structures(path, structure_column=structure_column):
+            data = read_user_data(
+                path, structure_column=structure_column, material=kind, require_targets=False, limits=limits, report=report
+            )
+            table, cells, rejections.found = data.table, data.cells, list(data.rejections)
         else:
-            table = read_table(read_cells(path, rejections=rejections), formula_column=formula_column, require_targets=False)
-    rows = table.rows.tolist()
-    found = [(row, GivenMaterial(table.materials[i], table.ids[i], f"{path}, row {row}: ")) for i, row in enumerate(rows)]
+            cells = read_cells(path, rejections=rejections)
+            table = read_table(cells, formula_column=formula_column, require_targets=False)
+    id_column = id_column_of(cells, None)
+    used = {formula_column, structure_column, id_column, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS}
+    others = {name: column for name, column in cells.columns.items() if name not in used}
+    found = []
+    for i, row in enumerate(table.rows.tolist()):
+        kept = {name: column[i] for name, column in others.items()}
+        found.append((row, GivenMaterial(table.materials[i], table.ids[i], f"{path}, row {row}: ", cells=kept)))
     found += [(rejection.row or 0, _rejected(rejection)) for rejection in rejections.found]
     return [material for _, material in sorted(found, key=lambda pair: pair[0])]
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, Crystals, Material
+from tfmat.crystal import DENSEST, THINNEST_GAS, Crystal, Crystals, Material
 from tfmat.data.featurize import featurize_each
 from tfmat.data.materials import GivenMaterial, read_materials
 from tfmat.data.packed import Featurized
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
+from tfmat.featurizers.bonds import bond_at_cutoff
+from tfmat.featurizers.sites import each_crystal
 from tfmat.records import Records
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class PredictionRows:
         kept: positions of these rows, int64.
         errors: of each row, why it cannot be read or featurized, else None.
         identifiers: of each row, the id in its file or the file's name; None where no material comes from a file.
+        warnings: of each row, what is odd about the crystal, or what reading changed; None: no crystals.
+        cells: column -> of each row, what else a table holds; None where its material comes from no table with that column.
         index: of each row, where a pandas object was handed over, the label that it has there; else None.
     """
 
@@ -39,6 +43,8 @@ class PredictionRows:
     kept: np.ndarray
     errors: list[str | None]
     identifiers: list[str] | None = None
+    warnings: list[str] | None = None
+    cells: Mapping[str, list[Any]] = field(default_factory=dict)
     index: Any = None
 
     def frame(self, names: Mapping[str, np.ndarray], *, sites: bool, elements: Sequence[int] | None) -> pd.DataFrame:
@@ -61,7 +67,11 @@ class PredictionRows:
         inside, unseen = known_elements(self.records, elements)
         frame["in_domain"], frame["unseen_elements"] = False, ""
         frame.loc[self.kept, "in_domain"], frame.loc[self.kept, "unseen_elements"] = inside, unseen
+        if sites:
+            frame["warning"] = self.warnings or ""
         frame["error"] = pd.Series(self.errors, dtype=object)
+        for name, column in self.cells.items():
+            frame[name if name not in frame and name != "id" else f"{name}_given"] = pd.Series(column, dtype=object)
         if self.identifiers is not None:
             frame.insert(0, "id", self.identifiers)
         if self.index is not None:
@@ -69,7 +79,7 @@ class PredictionRows:
         return frame
 
 
-def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, model: str) -> PredictionRows:
+def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, model: str, max_sites: int | None = None) -> PredictionRows:
     """Read and featurize materials; those for which that is not possible are rows with an error.
 
     Args:
@@ -77,6 +87,7 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
         featurizer: turns them into arrays.
         kind: what the model takes.
         model: its name, for errors.
+        max_sites: most sites of a crystal in a file. Default: 1,000; for a model of compositions as many as there are.
     """
     if isinstance(materials, Featurized):
         return PredictionRows(materials, materials.records_for(featurizer), np.arange(len(materials)), [None] * len(materials))
@@ -85,7 +96,7 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
         values: Sequence[Any] = materials
         errors: list[str | None] = [None] * len(materials)
     else:
-        given = read_materials(materials, kind)
+        given = read_materials(materials, kind, max_sites=max_sites)
         values, errors = [material.value for material in given], [material.error for material in given]
     if kind == "crystal":
         for index, material in enumerate(values):
@@ -100,7 +111,30 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
         errors[offered[position]] = str(InputError(error.problem, expected=error.expected))
     named = given is not None and any(material.identifier is not None for material in given)
     identifiers = [material.identifier or "" for material in given or ()] if named else None
-    return PredictionRows(values, records, offered[kept], errors, identifiers, _labels(materials, given))
+    good, cells = offered[kept], _cells(given or ())
+    warnings = _warnings(values, good, featurizer) if kind == "crystal" else None
+    return PredictionRows(values, records, good, errors, identifiers, warnings, cells, _labels(materials, given))
+
+
+def _warnings(values: Sequence[Any], kept: np.ndarray, featurizer: Featurizer) -> list[str]:
+    """Of each row what is odd about its crystal, empty where nothing is."""
+    cutoff = getattr(featurizer, "cutoff", None)
+    found = [""] * len(values)
+    for position in kept.tolist():
+        crystal = next(each_crystal([values[position]], len(SYMBOLS) - 1))
+        volume = crystal.volume / len(crystal)
+        told = [crystal.note, bond_at_cutoff(crystal, cutoff) if cutoff is not None else ""]
+        if not DENSEST <= volume <= THINNEST_GAS:
+            told.append(f"{volume:.4g} Å3 an atom: not the volume of a crystal")
+        found[position] = "; ".join(filter(None, told))
+    return found
+
+
+def _cells(given: Sequence[GivenMaterial]) -> dict[str, list[Any]]:
+    """The further columns of the tables that materials come from, without those that are empty."""
+    names = dict.fromkeys(name for material in given for name in material.cells)
+    columns = {name: [material.cells.get(name) for material in given] for name in names}
+    return {name: column for name, column in columns.items() if any(cell not in (None, "") for cell in column)}
 
 
 def _labels(materials: Any, given: Sequence[GivenMaterial] | None) -> Any:

@@ -6,6 +6,7 @@ After ``import tfmat.datasets`` (which imports neither TensorFlow nor TFDS) the 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurize import RowsDone
+from tfmat.data.read.bounded import LIMITS
 from tfmat.data.read.user_data import UserData, read_user_data
 from tfmat.data.splits import SplitSpec
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
@@ -77,6 +79,9 @@ def open_data(
     split: str | SplitSpec | None = None,
     seed: int = 0,
     material: Material | None = None,
+    formula_column: str | None = None,
+    structure_column: str | None = None,
+    max_sites: int | None = None,
     strict: bool = False,
     cache: RecordCache | None = None,
     report: RowsDone | None = None,
@@ -91,6 +96,9 @@ def open_data(
         split: for files only, see `SplitSpec` and `SplitSpec.parse`. Default: ``column`` if there is a column ``split``, else ``random``.
         seed: of a split that is given by name.
         material: for files only, see `tfmat.data.read_user_data`.
+        formula_column: for files only, see `tfmat.data.read_user_data`.
+        structure_column: for files only, see there.
+        max_sites: for files only: most sites of a crystal. Default: 1,000.
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
@@ -100,6 +108,7 @@ def open_data(
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
     if not names:
         raise InputError("no data", expected="the name of a dataset, or a file or folder")
+    limits = LIMITS if max_sites is None else dataclasses.replace(LIMITS, sites=max_sites)
     parts: dict[str, Dataset | UserData] = {}
     for name in names:
         if names.count(name) > 1:
@@ -107,7 +116,10 @@ def open_data(
         check_name(name)
         known = find(name) is not None
         if not known and not is_packed(name):
-            parts[name] = read_user_data(name, targets=wanted, material=material, strict=strict, cache=cache, report=report)
+            parts[name] = read_user_data(
+                name, targets=wanted, material=material, formula_column=formula_column, structure_column=structure_column,
+                limits=limits, strict=strict, cache=cache, report=report,
+            )  # fmt: skip
         elif split is not None:
             raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
         else:
@@ -153,7 +165,11 @@ def read_files(paths: Sequence[str], **options: Any) -> UserData:
 
 def check_name(data: str) -> None:
     """Refuse what is neither the name of a dataset nor the path of a file or folder, without reading anything."""
-    if find(data) is None and not Path(data).exists() and Path(data).suffix.lower() not in (".csv", ".jsonl", ".gz"):
+    if (
+        find(data) is None
+        and not Path(data).exists()
+        and Path(data).suffix.lower() not in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz")
+    ):
         expected = "one listed by tfmat datasets, a CSV or JSON lines file, or a folder of CIF or POSCAR files"
         raise InputError(f"{data!r} is neither a dataset nor a file or folder{_hint(data)}", expected=expected)
 

@@ -16,7 +16,7 @@ from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
 from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 
 NAME = BUILDER = "exp_formation_enthalpy"
 DESCRIPTION = "Measured formation enthalpies of 2,135 inorganic compounds at 298 K, as published with pymatgen."

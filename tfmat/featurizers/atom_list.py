@@ -104,7 +104,7 @@ class AtomListFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to `heaviest`, or two atoms closer than 0.1 Å; ``index`` is the position of
+            InputError: not an ordered crystal of elements up to `heaviest`, or two atoms closer than 0.5 Å; ``index`` is the position of
                 the bad one.
         """
         return block_by_block(materials, self.heaviest, lambda block: self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))

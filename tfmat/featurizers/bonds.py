@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfmat.crystal import OVERLAP, Crystal
+from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.quotient import BONDS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
@@ -19,6 +20,8 @@ HEAVIEST = 94
 """Plutonium: the last element of MEGNet's table."""
 TOLERANCE = 1e-8
 """A neighbour at the cut-off itself is kept, an atom at this distance or less from itself is not its own neighbour [Å]."""
+MARGIN = 0.03
+"""So near a cut-off, which bonds there are depends on details of the cell [Å]."""
 _PERIODIC = np.ones(3, np.int64)
 
 
@@ -90,7 +93,7 @@ class BondFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.1 Å, no bond at all, or no state where one is
+            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.5 Å, no bond at all, or no state where one is
                 needed; ``index`` is the position of the bad one.
         """
         return block_by_block(materials, HEAVIEST, self._records)
@@ -151,3 +154,28 @@ class BondFeaturizer:
         if self.fidelities and not (values[0].is_integer() and 0 <= values[0] < self.fidelities):
             raise InputError(f"the fidelity is {values[0]:g}", expected=expected)
         return values
+
+
+def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str | None:
+    """Tell of two atoms that are about as far apart as bonds are counted, so that a slightly different cell has other bonds.
+
+    Args:
+        crystal: checked.
+        cutoff: bond radius [Å].
+
+    Returns:
+        The pair and its distance; None where no distance lies within `MARGIN` of the cut-off.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    coords = crystal.frac_coords @ crystal.lattice
+    centers, neighbors, _, distances = find_points_in_spheres(
+        coords, coords, r=cutoff + MARGIN, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE
+    )
+    if not len(distances):
+        return None
+    nearest = int(np.argmin(np.abs(distances - cutoff)))
+    if abs(distances[nearest] - cutoff) > MARGIN:
+        return None
+    pair = "-".join(SYMBOLS[crystal.species[site]] for site in (centers[nearest], neighbors[nearest]))
+    return f"{pair} is {distances[nearest]:.3f} Å, and atoms are bonded up to {cutoff:g} Å: a slightly other cell has other bonds"

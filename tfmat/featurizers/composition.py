@@ -13,115 +13,10 @@ from tfmat.crystal import Crystal, Crystals
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
+from tfmat.featurizers.formula import AMOUNTS, MAX_CHARACTERS, bad_formula, parse_formula, short
 from tfmat.records import Records, starts_of
 
-MAX_CHARACTERS = 1000
-"""A longer formula is refused unread."""
-AMOUNTS = (1e-8, 1e8)
-"""Amounts outside this range are refused. pymatgen drops those below 1e-8 silently."""
-
-_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e-?[0-9]+)?"
-_TOKEN = re.compile(rf"([A-Z][a-z]*)\s*({_NUMBER})?|([(\[{{])|([)\]}}])\s*({_NUMBER})?|[\s@]+|(.)", re.DOTALL)
 _FAST_TOKEN = re.compile(r"[A-Z][a-z]*(?:[0-9]+\.?[0-9]*)?|.", re.DOTALL)
-_CLOSING = {"(": ")", "[": "]", "{": "}"}
-_HYDRATE = re.compile(r"(?:[A-Za-z)\]}]|[1-9][0-9]*)\s*\.[1-9][0-9]*(?:H2O|\(H2O\))$")
-_HYDRATE_DOTS = "·•∙⋅*"
-
-
-def parse_formula(formula: str) -> dict[str, float]:
-    """Amounts of the elements in a formula, in order of first appearance: ``"Li(CoO2)2"`` -> ``{"Li": 1.0, "Co": 2.0, "O": 4.0}``.
-
-    The grammar is pymatgen's:
-
-    - An element symbol may be followed by its amount: ``2``, ``0.5``, ``.5``, ``1e-2``. Without one it is 1.
-    - ``()``, ``[]`` and ``{}`` group, may be nested, and may be followed by a multiplier.
-    - A repeated symbol adds up. Amounts are not reduced. ``D`` and ``T`` are kept as they stand.
-    - White space is ignored between symbols, groups and numbers, not inside them; ``@`` (as in ``Y3N@C80``) is ignored likewise.
-
-    Where pymatgen would silently give another material, this function refuses:
-
-    - a zero amount (pymatgen drops the element), a negative one, and one outside 1e-8 to 1e8;
-    - a symbol that is no element (pymatgen reads ``Xx`` as a dummy species), a group closed by another kind of bracket, non-ASCII digits;
-    - a hydrate written with an ASCII dot: ``CuSO4.5H2O`` would be read as 4.5 oxygen atoms. Refused is a number such as ``4.5`` right
-      before a final ``H2O``; ``Li0.5H2O`` passes, since no hydrate number follows ``0.``, and so does ``CuSO4.5 H2O``, with a space.
-
-    Everywhere else a dot followed by digits is a decimal point: ``Li0.5CoO2`` holds 0.5 Li. A dotted adduct of another molecule, such as
-    ``AlCl3.6NH3``, cannot be told from a decimal number and is read as one (3.6 Cl): write ``AlCl3(NH3)6``.
-
-    Charges, oxidation states, raised dots, and formulas of more than 1,000 characters are refused too. Unlike pymatgen, a multiplier may
-    have a negative exponent, as an amount may.
-
-    Raises:
-        InputError: the formula cannot be read; the message names it, shortened to 60 characters.
-    """
-    if not isinstance(formula, str):
-        raise InputError(f"{_short(formula)} is not a formula", expected="text such as 'Fe2O3'")
-    if len(formula) > MAX_CHARACTERS:
-        raise _bad(formula, f"is {len(formula):,} characters long", f"at most {MAX_CHARACTERS:,}")
-    if not formula.strip():
-        raise InputError("the formula is empty", expected="text such as 'Fe2O3'")
-    if "." in formula and _HYDRATE.search(formula.strip()):
-        raise _bad(
-            formula,
-            "is ambiguous: the dot may be a decimal point or mark a hydrate",
-            "CuSO4(H2O)5, or a space behind a decimal: CuSO4.5 H2O",
-        )
-    amounts = _add_up(formula)
-    for symbol, amount in amounts.items():
-        if symbol not in ATOMIC_NUMBERS:
-            raise _bad(formula, f"holds the unknown element {_short(symbol)}", "symbols from H to Og")
-        if amount <= 0:
-            raise _bad(formula, f"has a negative or zero amount of {symbol}", "positive amounts")
-        if not AMOUNTS[0] <= amount <= AMOUNTS[1]:
-            raise _bad(formula, f"has {amount:g} of {symbol}", f"amounts from {AMOUNTS[0]:g} to {AMOUNTS[1]:g}")
-    if not amounts:
-        raise _bad(formula, "holds no element", "text such as 'Fe2O3'")
-    return amounts
-
-
-def _add_up(formula: str) -> dict[str, float]:
-    """Symbol -> amount, unchecked; brackets must match."""
-    groups: list[dict[str, float]] = [{}]
-    awaited: list[str] = []
-    for match in _TOKEN.finditer(formula):
-        symbol, number, opening, closing, multiplier, other = match.groups()
-        if symbol:
-            groups[-1][symbol] = groups[-1].get(symbol, 0.0) + (float(number) if number else 1.0)
-        elif opening:
-            groups.append({})
-            awaited.append(_CLOSING[opening])
-        elif closing:
-            if not awaited or awaited.pop() != closing:
-                raise _bad(formula, f"has unbalanced brackets at {closing!r}", "every bracket closed by its like")
-            inner, factor = groups.pop(), float(multiplier) if multiplier else 1.0
-            if not inner:
-                raise _bad(formula, "has empty brackets", "element symbols between them")
-            for inside, amount in inner.items():
-                groups[-1][inside] = groups[-1].get(inside, 0.0) + amount * factor
-        elif other:
-            raise _unexpected(formula, other, match.start())
-    if awaited:
-        raise _bad(formula, f"has unbalanced brackets: no {awaited[-1]!r}", "every bracket closed by its like")
-    return groups[0]
-
-
-def _unexpected(formula: str, character: str, position: int) -> InputError:
-    if character in "+-−" and re.match(r"[-−]\s*[0-9.]", formula[position:]) and not re.search(r"[+−-]\s*$", formula):
-        return _bad(formula, "has a negative or zero amount", "positive amounts")
-    if character in "+-−^":
-        return _bad(formula, f"holds {character!r}: charges and oxidation states are not read", "a formula without charges, such as Fe2O3")
-    if character in _HYDRATE_DOTS:
-        return _bad(formula, f"holds {character!r}", "a hydrate written as CuSO4(H2O)5")
-    return _bad(formula, f"holds {character!r} at character {position + 1}", "element symbols, numbers and brackets, such as Ca(OH)2")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 62 else f"{text[:57]}...{text[0] if isinstance(value, str) else ''}"
-
-
-def _bad(formula: str, problem: str, expected: str) -> InputError:
-    return InputError(f"formula {_short(formula if len(formula) <= 60 else formula[:57] + '...')} {problem}", expected=expected)
 
 
 @dataclass(frozen=True)
@@ -176,7 +71,7 @@ class CompositionFeaturizer:
 
     def _too_many(self, materials: Sequence[Any], index: int, found: int) -> InputError:
         text = materials[index] if isinstance(materials[index], str) else getattr(materials[index], "formula", "")
-        error = _bad(str(text), f"holds {found} distinct elements", f"at most {self.max_elements}")
+        error = bad_formula(str(text), f"holds {found} distinct elements", f"at most {self.max_elements}")
         return InputError(error.problem, expected=error.expected, index=index)
 
 
@@ -224,25 +119,23 @@ def _count_sites(crystals: Crystals, rows: int = 16384) -> tuple[np.ndarray, np.
 def _from_pymatgen(material: Any) -> dict[int, float]:
     expected = "a formula, or a pymatgen Composition or Structure"
     if not any(cls.__module__.startswith("pymatgen.") for cls in type(material).__mro__):
-        raise InputError(f"{_short(material)} is not a material", expected=expected)
+        raise InputError(f"{short(material)} is not a material", expected=expected)
     from pymatgen.core import Composition, DummySpecies
 
     composition = getattr(material, "composition", material)
     if not isinstance(composition, Composition):
-        raise InputError(f"{_short(material)} is not a material", expected=expected)
+        raise InputError(f"{short(material)} is not a material", expected=expected)
     total: dict[int, float] = {}
     for kind, amount in composition.items():
         if isinstance(kind, DummySpecies):
-            raise InputError(
-                f"{_short(composition.formula)} holds the dummy species {_short(str(kind))}", expected="chemical elements only"
-            )
+            raise InputError(f"{short(composition.formula)} holds the dummy species {short(str(kind))}", expected="chemical elements only")
         if amount <= 0:
-            raise InputError(f"{_short(composition.formula)} has a negative or zero amount of {kind}", expected="positive amounts")
+            raise InputError(f"{short(composition.formula)} has a negative or zero amount of {kind}", expected="positive amounts")
         total[kind.Z] = total.get(kind.Z, 0.0) + float(amount)
     for z, amount in total.items():
         if not AMOUNTS[0] <= amount <= AMOUNTS[1]:
             raise InputError(
-                f"{_short(composition.formula)} has {amount:g} of {SYMBOLS[z]}", expected=f"amounts from {AMOUNTS[0]:g} to {AMOUNTS[1]:g}"
+                f"{short(composition.formula)} has {amount:g} of {SYMBOLS[z]}", expected=f"amounts from {AMOUNTS[0]:g} to {AMOUNTS[1]:g}"
             )
     if not total:
         raise InputError("the composition is empty", expected="at least one element")
@@ -260,11 +153,17 @@ class _Tokens(dict[str, int]):
         symbol = token.rstrip("0123456789.")
         z, number = ATOMIC_NUMBERS.get(symbol), token[len(symbol) :]
         amount = float(number) if number and symbol else 1.0
-        self[token] = code = len(self.species) if z and AMOUNTS[0] <= amount <= AMOUNTS[1] else 1
+        plain = z and symbol != "T" and AMOUNTS[0] <= amount <= AMOUNTS[1]
+        self[token] = code = len(self.species) if plain else 1
         if code > 1:
             self.species.append(z or 0)
             self.amounts.append(amount)
         return code
+
+
+def _may_join(formula: str) -> bool:
+    """Whether a dot may stand before water or another molecule (a repeated element is seen later), or the formula is an abbreviation."""
+    return ("." in formula and ("H" in formula or "D" in formula)) or (formula.isupper() and formula.isalpha()) or "OAc" in formula
 
 
 def _tokenize(materials: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
@@ -274,10 +173,7 @@ def _tokenize(materials: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
         For each element found the position of its material (int64), Z (int32) and amount (float64), then the positions of the materials
         that `parse_formula` or pymatgen must read, which have no entry in the arrays.
     """
-    lines = [
-        m if isinstance(m, str) and 0 < len(m) <= MAX_CHARACTERS and "\n" not in m and not (m[-2:-1] == "2" and "." in m) else "?"
-        for m in materials
-    ]
+    lines = [m if isinstance(m, str) and 0 < len(m) <= MAX_CHARACTERS and "\n" not in m and not _may_join(m) else "?" for m in materials]
     tokens = _Tokens()
     codes = np.fromiter(map(tokens.__getitem__, _FAST_TOKEN.findall("\n".join(lines))), np.int64)
     formula = np.cumsum(codes == 0)

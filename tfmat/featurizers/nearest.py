@@ -66,7 +66,7 @@ def nearest_neighbors(crystals: Sequence[Crystal], count: int, tolerance: float)
         tolerance: [Å]; much larger than rounding.
 
     Raises:
-        InputError: two atoms are closer than 0.1 Å; ``index`` is the position of their crystal.
+        InputError: two atoms are closer than 0.5 Å; ``index`` is the position of their crystal.
     """
     cells = _Cells.of(crystals)
     last = cells.last_radii(count) + tolerance + 2 * MARGIN

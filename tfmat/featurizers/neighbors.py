@@ -103,7 +103,7 @@ class NeighborFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Am, two atoms closer than 0.1 Å, or far too many pairs of bonds;
+            InputError: not an ordered crystal of elements up to Am, two atoms closer than 0.5 Å, or far too many pairs of bonds;
                 ``index`` is the position of the bad one.
         """
         return block_by_block(materials, HEAVIEST, lambda block: self._quotients(block).select(list(self.spec)))

@@ -89,7 +89,7 @@ def _from_pymatgen(material: Any) -> Crystal:
     if not hasattr(material, "lattice") or not hasattr(material, "frac_coords"):
         raise InputError(f"{type(material).__name__} is no crystal", expected=expected)
     if not all(material.lattice.pbc):
-        raise InputError("the structure is not periodic in all three directions", expected="a crystal")
+        raise InputError(f"is periodic along {sum(material.lattice.pbc)} of 3 directions", expected="a crystal with three lattice vectors")
     numbers = []
     for index, site in enumerate(material):
         kinds = site.species

@@ -40,6 +40,9 @@ class Settings:
         train_sha256: content hash of the training split.
         tfmat: version that began the run.
         strict: refuse a file with a bad row.
+        formula_column: of files; None: the usual ones.
+        structure_column: of files; None: the usual ones.
+        max_sites: most sites of a crystal in a file; None: 1,000.
         init: absolute path of the model directory, or name of the preset, that the weights come from.
         init_label: the same as it was typed.
         init_sha256: of the weights there.
@@ -62,6 +65,9 @@ class Settings:
     train_sha256: str = ""
     tfmat: str = ""
     strict: bool = False
+    formula_column: str | None = None
+    structure_column: str | None = None
+    max_sites: int | None = None
     init: str | None = None
     init_label: str = ""
     init_sha256: str = ""

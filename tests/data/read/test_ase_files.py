@@ -63,7 +63,7 @@ BAD = [
     (SALT.replace("2 2 2", "0 0 0.01"), "sites 1 (Na) and 2 (Cl) are 0.010 Å apart"),
     (SALT.replace("2 2 2", "nan 2 2"), "not finite"),
     (SALT.replace("Cl 2", "X 2"), "unknown element"),
-    (SALT.replace("Cl 2", "Qq 2"), "cannot be read as extxyz (KeyError: 'Qq'). Expected one or more crystals"),
+    (SALT.replace("Cl 2", "Qq 2"), "cannot be read as extxyz (unknown 'Qq'). Expected one or more crystals"),
     (f"0\n{CELL}\n", "the crystal has no atoms"),
     ("five\n", "cannot be read as extxyz"),
     (SALT[:-8], "cannot be read as extxyz"),
@@ -85,6 +85,40 @@ def test_good_frames_beside_bad_ones(tmp_path):
     unreadable = SALT.replace("Cl 2", "Qq 2")
     (frames,) = read(tmp_path, a__xyz=SALT + "1\nno cell\nNa 0 0 0\n" + SALT + unreadable + SALT)
     assert [isinstance(frame, Crystal) for frame in frames] == [True, False, True, False]
+
+
+HEAD = "salt\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\n"
+FRAME = "Direct configuration= 1\n0 0 0\n0.5 0.5 0.5\n"
+
+
+def test_good_frames_of_an_xdatcar_beside_bad_ones(tmp_path):
+    """Without ASE, whose reader loses the frames in front of numbers that have grown together."""
+    glued = FRAME.replace("0.5 0.5 0.5", "0.5-0.01-0.02")
+    other = HEAD.replace("4", "5").replace("1 1", "2 1") + FRAME.replace("0 0 0", "0 0 0\n0.3 0 0")
+    (frames,) = read(tmp_path, XDATCAR=HEAD + FRAME + glued + FRAME + other)
+    assert [str(frame) for frame in frames] == [
+        "Na1Cl1",
+        "cannot be read as XDATCAR (line 10 is '0.5-0.01-0.02'). Expected a position: 3 numbers",
+        "Na1Cl1",
+        "Na2Cl1",
+    ]
+    assert [float(frame.lattice[0, 0]) for frame in (frames[0], frames[3])] == [4.0, 5.0]
+    short, empty, headless = read(tmp_path, XDATCAR=HEAD + FRAME[:-12]), read(tmp_path, XDATCAR=HEAD), read(tmp_path, XDATCAR=FRAME)
+    assert "1 positions for 2 atoms" in short[0][0] and "holds no frame" in empty[0][0] and "cannot be read" in headless[0][0]
+
+
+@needs_ase
+def test_heavy_hydrogen(tmp_path):
+    aims = "lattice_vector 4 0 0\nlattice_vector 0 4 0\nlattice_vector 0 0 4\natom 0 0 0 Li\natom 2 2 2 D\n"
+    for answer in read(tmp_path, a__xyz=SALT.replace("Na 0", "Li 0").replace("Cl 2", "T 2"), geometry__in=aims):
+        assert [str(frame) for frame in answer] == ["Li1H1"]
+
+
+@needs_ase
+def test_the_formula_of_a_molecule(tmp_path):
+    path = tmp_path / "water.xyz"
+    path.write_text("3\nwater\nO 0 0 0\nH 1 0 0\nD 0 1 0\n")
+    assert read_ase_files([path], Reading(processes=1, disordered=True)) == [["H2O"]]
 
 
 @needs_ase

@@ -4,6 +4,7 @@ import gzip
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tfmat.data.read.cells import locate, read_table
@@ -64,6 +65,78 @@ def test_common_variations(tmp_path, content):
     assert [values.tolist() for values in table.targets.values()] == [[1.0]]
 
 
+SHAPES = {
+    "empty columns": "formula,gap,,\nNaCl,5.5,,\nFe2O3,2,,\n",
+    "commas at the end": "formula,gap\nNaCl,5.5,\nFe2O3,2,,\n",
+    "semicolons": "formula;gap\nNaCl;5.5\nFe2O3;2\n",
+    "decimal commas": "formula;gap\nNaCl;5,5\nFe2O3;2\n",
+    "tabs": "formula\tgap\nNaCl\t5.5\nFe2O3\t2\n",
+    "bars": "formula|gap\nNaCl|5.5\nFe2O3|2\n",
+    "the separator told": "sep=;\nformula;gap\nNaCl;5.5\nFe2O3;2\n",
+    "comments": "# from paper X\n#\nformula,gap\nNaCl,5.5\n# more\nFe2O3,2\n",
+    "quoted": '"formula";"gap"\n"NaCl";"5,5"\n"Fe2O3";"2"\n',
+    "byte order mark": "\ufeffformula,gap\r\nNaCl,5.5\r\nFe2O3,2\r\n",
+    "missing": "formula,gap\nNaCl,5.5\nFe2O3,2\nMgO,NaN\nCaO,NA\nBaO,n/a\nSrO,null\n",
+    "an index": ",formula,gap\n0,NaCl,5.5\n1,Fe2O3,2\n",
+    "other names": "material_id,pretty_formula,gap\nmp-1,NaCl,5.5\nmp-2,Fe2O3,2\n",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_csv_as_people_write_it(tmp_path, shape):
+    table = read_table(write(tmp_path, SHAPES[shape]))
+    assert table.materials[:2] == ["NaCl", "Fe2O3"] and list(table.targets) == ["gap"]
+    np.testing.assert_array_equal(table.targets["gap"][:2], [5.5, 2.0])
+    assert np.isnan(table.targets["gap"][2:]).all()
+    ids = {"an index": ["0", "1"], "other names": ["mp-1", "mp-2"], "comments": ["4", "6"], "the separator told": ["3", "4"]}
+    assert table.ids[:2] == ids.get(shape, ["2", "3"])
+
+
+def test_what_is_no_decimal_comma(tmp_path):
+    with pytest.raises(InputError, match="row 2: column 'gap' holds '1,5'"):
+        read_table(write(tmp_path, "formula\tgap\nNaCl\t1,5\n"), targets=["gap"])
+    with pytest.raises(InputError, match=r"row 2: column 'gap' holds '1,234\.5'"):
+        read_table(write(tmp_path, "formula;gap\nNaCl;1,234.5\n"), targets=["gap"])
+
+
+def test_true_and_false(tmp_path):
+    table = read_table(write(tmp_path, "formula,is_metal\nNaCl,False\nFe,True\nCu,true\nSi,\n"))
+    np.testing.assert_array_equal(table.targets["is_metal"], [0, 1, 1, np.nan])
+
+
+def test_ids_that_several_rows_share_are_no_ids(tmp_path):
+    assert read_table(write(tmp_path, "material_id,formula,gap\na,NaCl,1\na,Fe,2\n")).ids == ["2", "3"]
+
+
+ROWS = [{"id": "a", "formula": "NaCl", "gap": 5.5}, {"id": "b", "formula": "Fe2O3", "gap": None}]
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+JSON = {
+    "records": ROWS,
+    "an answer": {"data": ROWS, "meta": {"page": 1}},
+    "split": {"index": ["a", "b"], "columns": ["formula", "gap"], "data": [["NaCl", 5.5], ["Fe2O3", None]]},
+    "columns": {name: {str(i): cell for i, cell in enumerate(column)} for name, column in COLUMNS.items()},
+    "lists": COLUMNS,
+    "index": {row["id"]: {"formula": row["formula"], "gap": row["gap"]} for row in ROWS},
+}
+
+
+@pytest.mark.parametrize("form", JSON)
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_in_all_orientations(tmp_path, form, packed):
+    content = json.dumps(JSON[form]).encode()
+    table = read_table(write(tmp_path, gzip.compress(content) if packed else content, f"data.json{'.gz' * packed}"))
+    assert table.materials == ["NaCl", "Fe2O3"] and table.ids == ["a", "b"] and table.rows.tolist() == [1, 2]
+    np.testing.assert_array_equal(table.targets["gap"], [5.5, np.nan])
+
+
+def test_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame(COLUMNS).to_parquet(tmp_path / "data.parquet")
+    table = read_table(tmp_path / "data.parquet")
+    assert table.materials == ["NaCl", "Fe2O3"] and table.ids == ["a", "b"]
+    np.testing.assert_array_equal(table.targets["gap"], [5.5, np.nan])
+
+
 def test_rows_count_quoted_line_breaks_once_and_blank_lines_too(tmp_path):
     path = write(tmp_path, 'formula,note,y\nNaCl,"two\nlines",1\n\nXx,,2\nFe2O3,,bad\n')
     with pytest.raises(InputError, match="row 5: column 'y' holds 'bad'"):
@@ -109,11 +182,10 @@ BAD = [
     ("data.csv", b"formula,target,target\nNaCl,1,2\n", "row 1: column 'target' stands twice"),
     ("data.csv", b"Formula,target\nNaCl,1\n", "row 1: no column 'formula' (did you mean 'Formula'?); the columns are 'Formula', 'target'"),
     ("data.csv", b"structure,target\nNaCl,1\n", "row 1: no column 'formula'; the columns are 'structure', 'target'"),
-    ("data.csv", b"formula;target\nNaCl;1\n", "the columns are 'formula;target'"),
     ("data.csv", b"formula\nNaCl\n", "row 1: no column of numbers"),
     ("data.csv", b"formula,target\nNaCl,1\nFe,high\n", "row 3: column 'target' holds 'high'"),
     ("data.csv", b"formula,gap\nNaCl,wide\n", "row 2: column 'gap' holds 'wide'"),
-    ("data.csv", b"formula,target\nNaCl,nan\n", "row 2: column 'target' holds 'nan'"),
+    ("data.csv", b"formula,target\nNaCl,nan\n", "target column 'target' has no value"),
     ("data.csv", b"formula,target\nNaCl,-inf\n", "row 2: column 'target' holds '-inf'"),
     ("data.csv", b"formula,target\nNaCl,1e999\n", "row 2: column 'target' holds '1e999'"),
     ("data.csv", b"formula,target\nNaCl,1_0\n", "row 2: column 'target' holds '1_0'"),
@@ -129,7 +201,12 @@ BAD = [
         b'[{"formula": "NaCl", "target": 1}]',
         "row 1: holds [{'formula': 'NaCl', 'target': 1}]. Expected one JSON object a line",
     ),
-    ("data.jsonl", b'{"formula": "NaCl", "target": NaN}', "row 1: column 'target' holds nan"),
+    ("data.jsonl", b'{"formula": "NaCl", "target": NaN}', "target column 'target' has no value"),
+    ("data.jsonl", b'{"formula": "NaCl", "target": Infinity}', "row 1: column 'target' holds inf"),
+    ("data.json", b'{"a":1}', "no column 'formula'; the columns are 'a'"),
+    ("data.json", b"[1]", "holds no list of JSON objects"),
+    ("data.json", b'[{"a":1}', "is not valid JSON"),
+    ("data.parquet", b"PAR1 is not enough", "cannot be read as Parquet"),
     ("data.jsonl", b'{"formula": "NaCl", "target": [1]}', "row 1: column 'target' holds [1]"),
     ("data.jsonl", b'{"formula": "NaCl", "target": 1' + b"0" * 400 + b"}", "row 1: column 'target' holds 1000"),
     ("data.jsonl", b'{"cell": [1], "target": 1}', "no column 'formula'; the columns are 'cell', 'target'"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from structure_cases import HALITE, cif
 
+from tfmat.data.read.crystal import make_crystal
 from tfmat.data.read.parse import parse_structure
 from tfmat.errors import InputError
 
@@ -145,6 +146,10 @@ def test_thirds_of_few_digits(third):
         return
     crystal = parse_structure(content, "cif")
     assert crystal.formula == "Mg2"
+    digits = len(third[0].partition(".")[2])
+    assert crystal.note == (
+        f"site 1 moved to a special position: {third[0]} {third[1]} 0.25 to 0.333333 0.666667 0.25" if digits == 3 else ""
+    )
     np.testing.assert_allclose(crystal.frac_coords, [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]], atol=1e-12)
 
 
@@ -156,3 +161,36 @@ def test_a_position_off_a_special_one_is_not_moved():
 
 def test_a_whole_cell_that_keeps_the_name_of_its_group():
     assert formula(cif(sites=HALITE, group="F m -3 m")) == "Na4Cl4"
+
+
+# ---------------------------------------------------------------- what is no crystal
+
+
+@pytest.mark.parametrize(
+    ("rows", "a", "message"),
+    [
+        (["Na1 0 0 0", "Na2 .05 0 0", "Cl1 .5 .5 .5"], 6.0, r"sites 1 \(Na\) and 2 \(Na\) are 0.300 Å apart. Expected at least 0.5 Å"),
+        (["Na1 0 0 0", "Na2 .96 0 0"], 6.0, "are 0.240 Å apart"),
+        (["H1 0 0 0", "H2 .5 .5 .5"], 0.8, "are 0.693 Å apart|the cell has 0.26 Å3 an atom. Expected at least 2"),
+        (["Na1 0 0 0"], 0.4, r"site 1 \(Na\) is 0.400 Å from its own image"),
+        (["Na1 0 0 0"], 1.2, "the cell has 1.73 Å3 an atom. Expected at least 2: lengths in Å, and each atom once"),
+    ],
+)
+def test_atoms_and_cells_that_are_too_close(rows, a, message):
+    with pytest.raises(InputError, match=message):
+        formula(text(rows, a=a))
+
+
+def test_hydrogen_molecules_and_dense_crystals_are_read():
+    assert formula(text(["H1 0 0 0", "H2 .148 0 0"], a=5.0)) == "H2"  # 0.74 Å
+    assert formula(text(["C1 0 0 0", "C2 .25 .25 .25"], a=2.3)) == "C2"
+
+
+def test_overlaps_through_the_sides_of_a_skewed_cell():
+    """Lattice planes 0.6 Å apart: the nearest image of a site is not the one whose coordinates differ least."""
+    lattice = np.array([[9.0, 0, 0], [8.98, 0.6, 0], [0, 0, 9.0]])
+    near = np.linalg.solve(lattice.T, [0.3, 0.1, 0.0])
+    with pytest.raises(InputError, match="Å apart"):
+        make_crystal(["Na", "Cl"], lattice, [[0, 0, 0], (near % 1).tolist()])
+    far = np.linalg.solve(lattice.T, [4.5, 0.3, 4.5])
+    assert len(make_crystal(["Na", "Cl"], lattice, [[0, 0, 0], far.tolist()])) == 2

@@ -17,18 +17,18 @@ def cell_of(setting):
     """A cell of no higher symmetry than the group's, large enough to keep the atoms apart."""
     number, choice = setting.number, setting.choice
     if number <= 2:
-        return 19, 21, 23, 84, 97, 103
+        return 57, 63, 69, 84, 97, 103
     if number <= 15:
         angles = [90, 90, 90]
         angles["abc".index(choice.strip("-123")[0])] = 101.3
-        return 19, 21, 23, *angles
+        return 57, 63, 69, *angles
     if number <= 74:
-        return 19, 21, 23, 90, 90, 90
+        return 57, 63, 69, 90, 90, 90
     if number <= 142:
-        return 21, 21, 25, 90, 90, 90
+        return 63, 63, 75, 90, 90, 90
     if number <= 194 and choice != "R":
-        return 21, 21, 25, 90, 90, 120
-    return (21, 21, 21, 81, 81, 81) if number <= 194 else (27, 27, 27, 90, 90, 90)
+        return 63, 63, 75, 90, 90, 120
+    return (63, 63, 63, 81, 81, 81) if number <= 194 else (81, 81, 81, 90, 90, 90)
 
 
 def text(setting, lines, loop=""):
@@ -218,6 +218,6 @@ def test_magnetic_files():
 
 
 def test_cells_are_pymatgens():
-    cell = (19, 21, 23, 84, 97, 103)
+    cell = (57, 63, 69, 84, 97, 103)
     crystal = parse_structure(text(SETTINGS[0], ""), "cif")
     np.testing.assert_allclose(crystal.lattice, lattice_from_parameters(cell))

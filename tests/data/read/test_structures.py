@@ -201,7 +201,7 @@ BAD_CIFS = {
     "nan": (cif(sites=[("Na", "nan", 0, 0), ("Cl", 0.5, 0.5, 0.5)]), "NaN"),
     "unknown": (cif(sites=[("Na", "?", 0, 0)]), "site 1 has the coordinate '?'"),
     "dot": (cif(sites=[("Na", ".", 0, 0)]), "site 1 has the coordinate '.'"),
-    "overlap": (cif(sites=[*HALITE, ("Na", 0.01, 0, 0)]), "are 0.056 Å apart. Expected at least 0.1 Å"),
+    "overlap": (cif(sites=[*HALITE, ("Na", 0.01, 0, 0)]), "are 0.056 Å apart. Expected at least 0.5 Å"),
     "through_the_edge": (cif(sites=[("Na", 0.001, 0, 0), ("Na", 0.995, 0, 0)]), "are 0.034 Å apart"),
     "same_place": (cif(sites=[("Na", 0, 0, 0), ("Cl", 0, 0, 0)]), "several atoms share a position"),
     "two": (cif() + cif().replace("data_test", "data_two"), "the CIF holds 2 crystals"),

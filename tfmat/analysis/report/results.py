@@ -11,7 +11,7 @@ import numpy as np
 
 from tfmat.elements import ATOMIC_NUMBERS
 from tfmat.errors import InputError
-from tfmat.featurizers.composition import parse_formula
+from tfmat.featurizers.formula import parse_formula
 
 if TYPE_CHECKING:
     import pandas as pd

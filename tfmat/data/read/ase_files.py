@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 from tfmat.crystal import Crystal, check_lattice
 from tfmat.data.read.bounded import Limits, read_text
-from tfmat.data.read.crystal import from_json, make_crystal, to_json, too_many_sites
+from tfmat.data.read.crystal import from_json, make_crystal, not_periodic, to_json, too_many_sites
+from tfmat.data.read.poscar import read_xdatcar
 from tfmat.data.read.structures import Reading
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
@@ -26,27 +28,36 @@ FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".xsf": "xsf", ".gen": "gen", 
 _NAMES = {"geometry.in": "aims", "geometry.in.next_step": "aims", "xdatcar": "vasp-xdatcar"}
 
 
+XDATCAR = "vasp-xdatcar"
+"""The one format here that needs no ASE, whose reader loses the good frames beside a bad one."""
+_HEAVY = re.compile(r"(?m)^(\s*(?:atom(?:_frac)?(?:\s+[-+0-9.eE]+){3}\s+)?)[DT](?=\s+[-+0-9.]|\s*$)")
+"""Deuterium and tritium at the beginning of a line, or at the end of one of FHI-aims: ASE has no such elements."""
+
+
 def ase_format(name: str) -> str | None:
     """ASE's name of a file's format, `None` for one that is not read through ASE."""
     lower = Path(name.lower().removesuffix(".gz")).name
     return _NAMES.get(lower) or FORMATS.get(Path(lower).suffix)
 
 
-def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | InputError]]:
+def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | str | InputError]]:
     """Read the frames of each file, in other processes and within limits; a file that cannot be read has one error, in place of a frame.
 
     Args:
         paths: names that `ase_format` knows.
         how: limits, processes and so on, see `Reading`; nothing is cached.
     """
-    try:
-        require("ase", "reading such files", "ase")
-    except InputError as missing:
-        return [[missing.located(file=str(path))] for path in paths]
-    limits, found = how.limits, list[list[Crystal | InputError]]()
-    arguments = {"limits": dataclasses.asdict(limits)}
+    warm_up = "tfmat.data.read.poscar"
+    if any(ase_format(path.name) != XDATCAR for path in paths):
+        warm_up = "ase.io"
+        try:
+            require("ase", "reading such files", "ase")
+        except InputError as missing:
+            return [[missing.located(file=str(path))] for path in paths]
+    limits, found = how.limits, list[list[Crystal | str | InputError]]()
+    arguments = {"limits": dataclasses.asdict(limits), "disordered": how.disordered}
     tasks = ((path, Request(f"{__name__}:parse_frames", arguments | {"path": str(path), "kind": ase_format(path.name)})) for path in paths)
-    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="ase.io") as workers:
+    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up=warm_up) as workers:
         for path, answer in workers.map(tasks):
             frames = [answer] if isinstance(answer, InputError) else [_frame(frame) for frame in answer]
             found.append([frame.located(file=str(path)) if isinstance(frame, InputError) else frame for frame in frames])
@@ -55,12 +66,16 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | I
     return found
 
 
-def _frame(frame: dict[str, Any]) -> Crystal | InputError:
+def _frame(frame: dict[str, Any] | str) -> Crystal | str | InputError:
+    if isinstance(frame, str):
+        return frame
     return InputError(**frame) if "problem" in frame else from_json(frame)
 
 
-def parse_frames(path: str, kind: str, limits: dict[str, Any]) -> list[dict[str, Any]]:
+def parse_frames(path: str, kind: str, limits: dict[str, Any], disordered: bool = False) -> list[dict[str, Any] | str]:
     """Read a file in a worker process: of each frame the crystal's arrays as lists, or problem and what was expected.
+
+    With `disordered` it is the formula of a frame that is no crystal, such as a molecule.
 
     After a frame that ASE cannot read, the rest of the file is not read.
     """
@@ -68,15 +83,22 @@ def parse_frames(path: str, kind: str, limits: dict[str, Any]) -> list[dict[str,
     text = read_text(Path(path), bounds, kind)
     if not text.strip():
         raise InputError("is empty", expected=f"{kind} text")
-    found = []
-    for frame in _frames(text, kind, bounds):
-        found.append({"problem": frame.problem, "expected": frame.expected} if isinstance(frame, InputError) else to_json(frame))
+    found: list[dict[str, Any] | str] = []
+    for frame in _frames(text, kind, bounds, disordered):
+        if isinstance(frame, InputError):
+            found.append({"problem": frame.problem, "expected": frame.expected})
+        else:
+            found.append(frame if isinstance(frame, str) else to_json(frame))
     if not found:
         raise InputError("holds no frame", expected="at least one crystal")
     return found
 
 
-def _frames(text: str, kind: str, limits: Limits) -> Iterator[Crystal | InputError]:
+def _frames(text: str, kind: str, limits: Limits, disordered: bool) -> Iterator[Crystal | str | InputError]:
+    if kind == XDATCAR:
+        yield from read_xdatcar(text, limits)
+        return
+    text = _HEAVY.sub(r"\1H", text)
     from ase.io.formats import get_ioformat
 
     reader = get_ioformat(kind)
@@ -88,12 +110,13 @@ def _frames(text: str, kind: str, limits: Limits) -> Iterator[Crystal | InputErr
                 try:
                     yield crystal_of_atoms(atoms, limits)
                 except InputError as error:
-                    yield error
+                    yield str(atoms.get_chemical_formula()) if disordered and len(atoms) else error
         except MemoryError:
             raise
+        except KeyError as error:  # by its tables of elements
+            yield InputError(f"cannot be read as {kind} (unknown {str(error)[:20]})", expected="one or more crystals")
         except Exception as error:  # whatever a parser trips over is the file's fault, and told in one line
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            yield InputError(f"cannot be read as {kind} ({detail[:160]})", expected="one or more crystals")
+            yield InputError(f"cannot be read as {kind} ({type(error).__name__})", expected="one or more crystals")
 
 
 def crystal_of_atoms(atoms: Any, limits: Limits) -> Crystal:
@@ -104,6 +127,6 @@ def crystal_of_atoms(atoms: Any, limits: Limits) -> Crystal:
         raise InputError("has no cell: it is not periodic", expected='lattice vectors, in extended XYZ as Lattice="..."')
     if atoms.cell.rank < 3 or not atoms.pbc.all():
         periods = int(min(atoms.cell.rank, atoms.pbc.sum()))
-        raise InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")
+        raise not_periodic(periods)
     check_lattice(atoms.cell.array)
     return make_crystal(atoms.numbers.tolist(), atoms.cell.array, atoms.get_scaled_positions(wrap=False), limits)

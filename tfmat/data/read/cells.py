@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.data.read.bounded import LIMITS, Limits, check_file, decode, read_bytes
+from tfmat.data.read.bounded import LIMITS, Limits, decode, read_bytes
+from tfmat.data.read.rows import (
+    FORMULA_COLUMNS,
+    ID_COLUMNS,
+    STRUCTURE_COLUMNS,
+    check_header,
+    count,
+    csv_records,
+    fits,
+    parse_line,
+    quote,
+    table_kind,
+    whole_rows,
+)
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.data.table import locate as locate
 from tfmat.errors import InputError
 
-FORMULA_COLUMNS = ("formula", "composition")
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
-_NOT_TARGETS = ("id", "split", *FORMULA_COLUMNS)
+_NOT_TARGETS = ("split", *ID_COLUMNS, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS)
+_MISSING = frozenset(("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
+_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,8 @@ def read_table(
 ) -> Table:
     """Formulas, target values and ids of a CSV or JSON lines file.
 
-    An empty cell (in JSON lines ``null`` or no such key) is a missing value, NaN. Every other cell of a target column must be a finite
-    number; JSON's ``true`` and ``false`` count as 1 and 0. Formulas are not interpreted here: ``NaN`` is sodium nitride, and an unreadable
+    An empty cell, ``NaN``, ``NA`` or ``null`` is a missing value, NaN. Every other cell of a target column must be a finite number;
+    ``true`` and ``false`` count as 1 and 0. Formulas are not interpreted here: ``NaN`` is sodium nitride, and an unreadable
     formula is found by the featurizer (`locate` then tells where it stands).
 
     Args:
@@ -86,8 +96,14 @@ def formula_rows(
 
 
 def id_column_of(cells: Cells, id_column: str | None) -> str | None:
-    """The column of ids: the one asked for, else ``id`` where there is one."""
-    return "id" if id_column is None and "id" in cells.columns else id_column
+    """The column of ids: the one asked for, else ``id``, or another of `ID_COLUMNS` in which every row has its own."""
+    if id_column is not None:
+        return id_column
+    for name in ID_COLUMNS:
+        column = cells.columns.get(name)
+        if column is not None and (name == "id" or (len({str(cell) for cell in column}) == len(column) and "" not in column)):
+            return name
+    return None
 
 
 def choose_targets(cells: Cells, targets: Sequence[str] | None, taken: Iterable[str], *, require_targets: bool = True) -> tuple[str, ...]:
@@ -126,33 +142,15 @@ def read_cells(path: str | os.PathLike[str], *, rejections: Rejections | None = 
     path = Path(path)
     rejections = rejections if rejections is not None else Rejections(strict=True)
     kind = table_kind(path)
+    if kind in ("JSON", "Parquet"):
+        records = whole_rows(path, limits)
+        names = dict.fromkeys(name for _, record in records for name in record)
+        columns = {name: [record.get(name) for _, record in records] for name in names}
+        return Cells(columns, np.asarray([number for number, _ in records], dtype=np.int64), str(path))
     text = decode(read_bytes(path, limits.table_bytes, limits), path, kind)
     if not text.strip():
         raise InputError("the file is empty", expected=f"{kind} text with a column 'formula'", file=str(path))
     return _read_csv(text, str(path), rejections) if kind == "CSV" else _read_jsonl(text, str(path), rejections)
-
-
-def table_kind(path: Path) -> str:
-    """``CSV`` or ``JSON lines`` by the name of an ordinary file."""
-    if path.is_dir():
-        raise InputError("is a folder", expected="a CSV or JSON lines file", file=str(path))
-    check_file(path)
-    name = path.name.lower()
-    if not name.endswith(SUFFIXES):
-        raise InputError("unknown kind of file", expected=f"a name ending in {', '.join(SUFFIXES)}", file=str(path))
-    return "CSV" if name.removesuffix(".gz").endswith(".csv") else "JSON lines"
-
-
-def csv_records(text: str, source: str, expected: str) -> list[tuple[int, list[str]]]:
-    """Number (from 1) and cells of every row of CSV text that is not blank; `expected` is for errors."""
-    number, found = 0, []
-    try:
-        for number, record in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), start=1):
-            if any(cell.strip() for cell in record):
-                found.append((number, record))
-    except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", expected=expected, file=source, row=number + 1) from None
-    return found
 
 
 def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
@@ -162,32 +160,13 @@ def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
     rows, records = [number for number, _ in found], [record for _, record in found]
     header, first = check_header(records[0], rows[0], source), rows[0]
     if len(records) == 1:
-        columns = ", ".join(_quote(name) for name in header[:12])
+        columns = ", ".join(quote(name) for name in header[:12])
         raise InputError(f"no row below the header ({columns})", expected="at least one material", file=source, row=first)
     kept = [position for position in range(1, len(records)) if fits(records[position], header, rows[position], source, rejections)]
     if not kept:
-        raise InputError(f"no row has {_count(len(header), 'cell')}", expected="one comma-separated cell a column", file=source, row=first)
+        raise InputError(f"no row has {count(len(header), 'cell')}", expected="one comma-separated cell a column", file=source, row=first)
     columns_list = [[cell.strip() for cell in column] for column in zip(*(records[position] for position in kept), strict=True)]
     return Cells(dict(zip(header, columns_list, strict=True)), np.asarray([rows[position] for position in kept], dtype=np.int64), source)
-
-
-def check_header(record: list[str], row: int, source: str) -> list[str]:
-    """The names of the columns, of which none may stand twice."""
-    header = [name.strip() for name in record]
-    for name in header:
-        if header.count(name) > 1:
-            raise InputError(f"column {_quote(name)} stands twice", expected="one name a column", file=source, row=row)
-    return header
-
-
-def fits(record: list[str], header: list[str], row: int, source: str, rejections: Rejections) -> bool:
-    """Tell whether a row has one cell per column; if not, it is rejected."""
-    if len(record) == len(header):
-        return True
-    problem = f"{_count(len(record), 'cell')} under {_count(len(header), 'column')}"
-    identifier = record[header.index("id")].strip() if "id" in header and header.index("id") < len(record) else ""
-    rejections.add(InputError(problem, expected="one comma-separated cell a column"), file=source, row=row, identifier=identifier)
-    return False
 
 
 def _read_jsonl(text: str, source: str, rejections: Rejections) -> Cells:
@@ -204,26 +183,13 @@ def _read_jsonl(text: str, source: str, rejections: Rejections) -> Cells:
     return Cells({name: [record.get(name) for record in records] for name in names}, np.asarray(rows, dtype=np.int64), source)
 
 
-def parse_line(line: str | bytes, number: int, source: str, rejections: Rejections) -> dict[str, Any] | None:
-    """The JSON object of a line, or `None` where there is none, which is rejected."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        rejections.add(InputError(f"is not valid JSON ({error})", expected="one JSON object a line"), file=source, row=number)
-        return None
-    if not isinstance(record, dict):
-        rejections.add(InputError(f"holds {_quote(record)}", expected="one JSON object a line"), file=source, row=number)
-        return None
-    return record
-
-
 def _column(cells: Cells, name: str) -> list[Any]:
     if name in cells.columns:
         return cells.columns[name]
     found = list(cells.columns)
     close = difflib.get_close_matches(name.lower(), [column.lower() for column in found], n=1)
     hint = next((f" (did you mean {column!r}?)" for column in found if close and column.lower() == close[0]), "")
-    listed = ", ".join(_quote(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
+    listed = ", ".join(quote(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
     raise InputError(f"no column {name!r}{hint}; the columns are {listed}", expected=f"a column {name!r}", file=cells.source, row=1)
 
 
@@ -237,18 +203,25 @@ def _guess_target(cells: Cells, taken: Iterable[str]) -> tuple[str, ...]:
         return tuple(numeric or others)
     if numeric:
         raise InputError(
-            f"several columns may be the target: {', '.join(_quote(name) for name in numeric[:12])}",
+            f"several columns may be the target: {', '.join(quote(name) for name in numeric[:12])}",
             expected="the target to be named",
             file=cells.source,
             row=1,
         )
-    listed = ", ".join(_quote(name) for name in list(cells.columns)[:12])
+    listed = ", ".join(quote(name) for name in list(cells.columns)[:12])
     raise InputError(f"no column of numbers; the columns are {listed}", expected="a target column", file=cells.source, row=1)
 
 
 def _is_numeric(column: list[Any]) -> bool:
-    values = [value for value in column if value is not None and value != ""]
+    values = [value for value in column if not _is_missing(value)]
     return bool(values) and all(_number(value) is not None for value in values)
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell says that there is no value: empty, ``NaN``, ``NA``, ``null`` and the like."""
+    if isinstance(cell, str):
+        return cell.strip().lower() in _MISSING
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def is_number(cell: Any) -> bool:
@@ -257,12 +230,12 @@ def is_number(cell: Any) -> bool:
 
 
 def _number(cell: Any) -> float | None:
-    """A finite number, also from its text, or `None`."""
+    """A finite number, also from its text, 1 and 0 for true and false, or `None`."""
     if isinstance(cell, str):
         try:
             value = float(cell) if "_" not in cell else math.nan
         except ValueError:
-            return None
+            return _TRUTH.get(cell.strip().lower())
         return value if math.isfinite(value) else None
     if not isinstance(cell, (bool, int, float)):
         return None
@@ -276,23 +249,14 @@ def _numbers(cells: Cells, name: str, good: np.ndarray, rejections: Rejections) 
     column = _column(cells, name)
     numbers = np.full(len(column), np.nan)
     for i, cell in enumerate(column):
-        if cell is None or cell == "":
+        if _is_missing(cell):
             continue
         number = _number(cell)
         if number is not None:
             numbers[i] = number
         elif good[i]:
             good[i] = False
-            error = InputError(f"column {name!r} holds {_quote(cell)}", expected="a finite number or an empty cell")
+            error = InputError(f"column {name!r} holds {quote(cell)}", expected="a finite number or an empty cell")
             identifier = str(cells.columns["id"][i]) if "id" in cells.columns else ""
             rejections.add(error, file=cells.source, row=int(cells.rows[i]), identifier=identifier)
     return numbers
-
-
-def _quote(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,10 @@ _NAMES = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
+
+
+_TOLD = 1e-4
+"""A site that is moved farther to lie on a special position is told, fractional."""
 
 
 def read_cif(text: str, limits: Limits) -> Crystal:
@@ -86,7 +91,7 @@ def read_cif_formula(text: str, limits: Limits) -> str:
     found: list[str] = []
     problems: list[InputError] = []
     for operations in _meanings(block, lattice):
-        _, owners = symmetry.orbits(sites.positions, sites.digits, operations)
+        _, owners, _ = symmetry.orbits(sites.positions, sites.digits, operations)
         amounts: dict[str, float] = {}
         for kind, atoms in zip(sites.species, sites.occupancies * np.bincount(owners, minlength=len(sites.species)), strict=True):
             amounts[SYMBOLS[kind]] = amounts.get(SYMBOLS[kind], 0.0) + float(atoms)
@@ -104,8 +109,24 @@ def read_cif_formula(text: str, limits: Limits) -> str:
     return found[0]
 
 
-def _crystal_block(text: str) -> Block:
-    """The block that holds a crystal."""
+def split_cif(text: str) -> dict[str, str]:
+    """The CIF text of each block that holds a crystal, by the block's name; of a block whose name stands twice, with its number.
+
+    Raises:
+        InputError: it is no CIF, or no block holds a crystal.
+    """
+    found: dict[str, str] = {}
+    for block in _document(text):
+        if any(key in _items(block) for key in COORDS):
+            name = str(block.name)
+            found[name if name not in found else f"{name}-{len(found) + 1}"] = block.as_string()
+    if not found:
+        raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
+    return found
+
+
+def _document(text: str) -> Any:
+    """The blocks of a CIF."""
     import gemmi
 
     text = text.removeprefix("\ufeff")
@@ -116,7 +137,12 @@ def _crystal_block(text: str) -> Block:
     except (ValueError, RuntimeError) as error:
         detail = " ".join(str(error).removeprefix("string:").split())
         raise InputError(f"cannot be read as CIF (line {detail[:120]})", expected="one crystal") from None
-    blocks = [block for block in map(_items, document) if any(key in block for key in COORDS)]
+    return document
+
+
+def _crystal_block(text: str) -> Block:
+    """The block that holds a crystal."""
+    blocks = [block for block in map(_items, _document(text)) if any(key in block for key in COORDS)]
     if not blocks:
         raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
     if len(blocks) > 1:
@@ -230,15 +256,22 @@ def _chosen(named: Sequence[Operations], lattice: np.ndarray) -> list[Operations
 
 
 def _expanded(sites: CifSites, lattice: np.ndarray, operations: Operations, limits: Limits) -> Crystal:
-    coords, owners = symmetry.orbits(sites.positions, sites.digits, operations)
+    coords, owners, moves = symmetry.orbits(sites.positions, sites.digits, operations)
     first = coords[np.unique(owners, return_index=True)[1]]
     if len(np.unique(np.floor(first * 1e4 + 0.3183098861), axis=0)) < len(first):
         raise InputError("several atoms share a position", expected="an ordered crystal")
-    return make_crystal(sites.species[owners].tolist(), lattice, coords, limits)
+    crystal = make_crystal(sites.species[owners].tolist(), lattice, coords, limits)
+    moved = np.flatnonzero(np.abs(moves).max(axis=1) > _TOLD)
+    if not len(moved):
+        return crystal
+    row = int(moved[0])
+    before, after = (" ".join(f"{x:.6g}" for x in place) for place in (sites.positions[row], sites.positions[row] + moves[row]))
+    others = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+    return dataclasses.replace(crystal, note=f"site {row + 1}{others} moved to a special position: {before} to {after}")
 
 
 def _check_multiplicities(sites: CifSites, operations: Operations, limits: Limits) -> None:
-    _, owners = symmetry.orbits(sites.positions, sites.digits, operations)
+    _, owners, _ = symmetry.orbits(sites.positions, sites.digits, operations)
     found = np.bincount(owners, minlength=len(sites.species))
     for row in np.flatnonzero((sites.multiplicities > 0) & (sites.multiplicities != found)):
         raise InputError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import OVERLAP, Crystal, check_lattice, lattice_from_parameters
+from tfmat.crystal import DENSEST, OVERLAP, Crystal, check_lattice, lattice_from_parameters
 from tfmat.data.read.bounded import LIMITS, Limits
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
@@ -30,7 +31,7 @@ def make_crystal(species: Sequence[Any], lattice: Any, frac_coords: Any, limits:
 
     Raises:
         InputError: no sites or too many, an unknown element, a number that is not finite, a lattice that spans no volume, or two atoms
-            (periodic images included) closer than 0.1 Å.
+            (periodic images included) closer than 0.5 Å, or less than 2 Å3 an atom.
     """
     if not len(species):
         raise InputError("the crystal has no atoms", expected="at least one")
@@ -74,44 +75,21 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
     return lattice_from_parameters(cell)
 
 
-def crystal_from_record(record: Mapping[str, Any], limits: Limits = LIMITS) -> Crystal:
-    """A crystal from ``cell``, ``species`` and ``frac``, or from pymatgen's ``as_dict`` (``lattice`` and ``sites``).
-
-    The dictionary is read as data: no class it names is imported.
-    """
-    try:
-        if "sites" in record:
-            sites, lattice = record["sites"], record["lattice"]
-            if len(sites) > limits.sites:
-                raise too_many_sites(len(sites), limits)
-            species = [_ordered(site, i) for i, site in enumerate(sites)]
-            return make_crystal(species, lattice["matrix"], [site["abc"] for site in sites], limits)
-        for key in ("cell", "species", "frac"):
-            if not isinstance(record.get(key), list):
-                raise InputError(f"no {key!r}" if record.get(key) is None else f"{key!r} is not a list", expected="cell, species and frac")
-        return make_crystal(record["species"], record["cell"], record["frac"], limits)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        problem = f"the crystal lacks {error}" if isinstance(error, KeyError) else f"the crystal is malformed ({error})"
-        raise InputError(problem, expected="cell, species and frac, or pymatgen's as_dict") from None
+def not_periodic(periods: int) -> InputError:
+    """The error for what is periodic along fewer than three directions."""
+    return InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")
 
 
 def to_json(crystal: Crystal) -> dict[str, Any]:
     """The arrays of a crystal as lists, which a worker process sends; see `from_json`."""
-    return {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+    arrays = {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
+    return arrays | ({"note": crystal.note} if crystal.note else {})
 
 
 def from_json(arrays: Mapping[str, Any]) -> Crystal:
     """The crystal that `to_json` has written; it was checked before that."""
     lattice, coords = np.asarray(arrays["lattice"], np.float64), np.asarray(arrays["frac_coords"], np.float64)
-    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords)
-
-
-def _ordered(site: Mapping[str, Any], index: int) -> str:
-    """The one element of a site of pymatgen's ``as_dict``."""
-    kinds = site["species"]
-    if len(kinds) != 1 or abs(float(kinds[0].get("occu", 1)) - 1) > 1e-6:
-        raise partial_occupancy(index, "+".join(f"{kind['element']} {kind.get('occu', 1):g}" for kind in kinds))
-    return str(kinds[0]["element"])
+    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords, note=arrays.get("note", ""))
 
 
 class Disordered(InputError):
@@ -138,27 +116,36 @@ def _array(values: Any, what: str) -> np.ndarray:
 
 
 def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarray) -> None:
-    """Refuse flat cells and overlapping atoms.
+    """Refuse flat and far too dense cells, and overlapping atoms.
 
-    Lattice planes are at least 0.2 Å apart, so two sites closer than 0.1 Å differ by less than half a period along every axis: the
-    nearest image is the one with each difference wrapped into [-1/2, 1/2].
+    Of two sites whose nearest images are closer than half the distance of the lattice planes, each difference of coordinates is wrapped
+    into [-1/2, 1/2]; where planes are closer than that, further images are tried.
     """
     if np.abs(lattice).max() > LARGEST:
         raise InputError(f"the lattice is {np.abs(lattice).max():g} Å long", expected=f"at most {LARGEST:,.0f} Å")
-    spacing, *_ = check_lattice(lattice)
+    spacing = check_lattice(lattice)
+    shifts = _HERE
+    if min(spacing) < 2 * OVERLAP:
+        images = [math.ceil(OVERLAP / planes) if planes < 2 * OVERLAP else 0 for planes in spacing]
+        shifts = np.asarray(list(itertools.product(*(range(-n, n + 1) for n in images))), np.float64)
+        nearest = np.linalg.norm(shifts[np.abs(shifts).any(axis=1)] @ lattice, axis=1).min()
+        if nearest < OVERLAP:
+            raise InputError(f"site 1 ({SYMBOLS[numbers[0]]}) is {nearest:.3f} Å from its own image", expected=f"at least {OVERLAP:g} Å")
     order = np.argsort(coords[:, 0] - np.floor(coords[:, 0]), kind="stable")
-    for first, second in _candidates(coords[order], OVERLAP / spacing):
+    for first, second in _candidates(coords[order], OVERLAP / spacing[0]):
         difference = coords[order[first]] - coords[order[second]]
         difference -= np.round(difference)
-        cartesian = difference @ lattice
-        squared = np.einsum("ij,ij->i", cartesian, cartesian)
-        if len(squared) and squared.min() < OVERLAP**2:
-            worst = int(np.argmin(squared))
-            i, j = sorted((int(order[first][worst]), int(order[second][worst])))
-            raise InputError(
-                f"sites {i + 1} ({SYMBOLS[numbers[i]]}) and {j + 1} ({SYMBOLS[numbers[j]]}) are {math.sqrt(squared[worst]):.3f} Å apart",
-                expected=f"at least {OVERLAP:g} Å",
-            )
+        for shift in shifts:
+            cartesian = (difference if shifts is _HERE else difference + shift) @ lattice
+            squared = np.einsum("ij,ij->i", cartesian, cartesian)
+            if len(squared) and squared.min() < OVERLAP**2:
+                worst = int(np.argmin(squared))
+                i, j = sorted((int(order[first][worst]), int(order[second][worst])))
+                pair = f"sites {i + 1} ({SYMBOLS[numbers[i]]}) and {j + 1} ({SYMBOLS[numbers[j]]})"
+                raise InputError(f"{pair} are {math.sqrt(squared[worst]):.3f} Å apart", expected=f"at least {OVERLAP:g} Å")
+    volume = abs(float(np.linalg.det(lattice))) / len(coords)
+    if volume < DENSEST:
+        raise InputError(f"the cell has {volume:.2f} Å3 an atom", expected=f"at least {DENSEST:g}: lengths in Å, and each atom once")
 
 
 def _candidates(coords: np.ndarray, window: float) -> Any:
@@ -178,4 +165,5 @@ def _candidates(coords: np.ndarray, window: float) -> Any:
         yield first, (first + 1 + offset) % number
 
 
+_HERE = np.zeros((1, 3))
 _PAIRS: dict[int, tuple[np.ndarray, np.ndarray]] = {}

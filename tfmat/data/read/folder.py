@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
-from tfmat.data.read.cells import FORMULA_COLUMNS, csv_records, is_number
+from tfmat.data.read.cells import is_number
 from tfmat.data.read.parse import kind_of, request, stem_of
+from tfmat.data.read.rows import FORMULA_COLUMNS, csv_records
 from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
@@ -42,7 +43,7 @@ def read_folder(
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
         entries: list[tuple[Entry, Parsable]] = [
-            (Entry(None, stem if len(names) == 1 else name, {}), request(folder / name, limits))
+            (Entry(None, stem if len(names) == 1 else name, {}), request(folder / name, limits, disordered=how.disordered))
             for stem, names in sorted(files.items())
             for name in names
         ]
@@ -53,7 +54,7 @@ def read_folder(
     rows = _id_prop(source, limits)
     header, names = _header(rows, files, targets, str(source))
     total = len(rows)
-    collect(_entries(rows, header, folder, files, limits), found, how, total)
+    collect(_entries(rows, header, folder, files, how), found, how, total)
     _tell_unused(files, {row[0] for _, row in rows if row}, folder, found, header)
     return found, names
 
@@ -131,7 +132,7 @@ def _find(identifier: str, files: dict[str, list[str]]) -> list[str] | None:
 
 
 def _entries(
-    rows: list[tuple[int, list[str]]], header: list[str], folder: Path, files: dict[str, list[str]], limits: Limits
+    rows: list[tuple[int, list[str]]], header: list[str], folder: Path, files: dict[str, list[str]], how: Reading
 ) -> Iterator[tuple[Entry, Parsable]]:
     for number, row in rows:
         entry = Entry(number, row[0], dict(zip(header, row, strict=False)))
@@ -145,7 +146,7 @@ def _entries(
         elif len(names) > 1:
             yield entry, InputError(f"several files for id {row[0][:60]!r}: {', '.join(names[:4])}", expected="one")
         else:
-            yield entry, request(folder / names[0], limits)
+            yield entry, request(folder / names[0], how.limits, disordered=how.disordered)
 
 
 def _tell_unused(files: dict[str, list[str]], used: set[str], folder: Path, found: Collected, header: list[str]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from tfmat.crystal import Crystal, Crystals
 from tfmat.data.cache import RecordCache
 from tfmat.data.read.bounded import LIMITS, Limits, read_bytes, read_text
-from tfmat.data.read.cif import read_cif, read_cif_formula
+from tfmat.data.read.cif import read_cif, read_cif_formula, split_cif
 from tfmat.data.read.crystal import Disordered, to_json
 from tfmat.data.read.poscar import read_poscar
 from tfmat.data.workers import Request
@@ -27,7 +27,7 @@ CIF_SUFFIXES = (".cif", ".mcif")
 POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
 _POSCAR_NAMES = ("poscar", "contcar")
 _LOGGER = logging.getLogger("tfmat")
-VERSION = 2
+VERSION = 3
 """Raised whenever the same text gives another crystal."""
 WORTH = 200
 """Number of crystals that must have been parsed anew for the cache to be written."""
@@ -37,50 +37,66 @@ _Context = TypeVar("_Context")
 
 def kind_of(name: str) -> str | None:
     """``cif`` or ``poscar`` by the name of a file, `None` for any other."""
-    lower = name.lower().removesuffix(".gz")
+    lower = name.lower().removesuffix(".gz").removesuffix(".txt")  # NaCl.cif.txt, as browsers and Windows save
     if lower.endswith(CIF_SUFFIXES):
         return "cif"
     stem = Path(lower).name
-    if (
-        lower.endswith(POSCAR_SUFFIXES)
-        or stem in _POSCAR_NAMES
-        or stem.startswith(tuple(f"{name}{s}" for name in _POSCAR_NAMES for s in "._-"))
-    ):
+    if lower.endswith(POSCAR_SUFFIXES) or stem in _POSCAR_NAMES or re.match(r"(?:poscar|contcar)(?:[._-]|\d+$)", stem):
         return "poscar"
     return None
 
 
 def stem_of(name: str) -> str:
     """The id that a structure file stands for: ``a.cif.gz`` -> ``a``, ``POSCAR_b`` -> ``b``."""
-    stem = re.sub(r"(?i)\.gz$", "", name)
+    stem = re.sub(r"(?i)(\.txt)?(\.gz)?$", "", name, count=1)
     stem = re.sub(r"(?i)(\.cif|\.mcif|\.vasp|\.poscar|\.contcar)$", "", stem)
     return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
 
 
-def request(source: Path | str, limits: Limits, *, disordered: bool = False) -> Request:
+def request(source: Path | str, limits: Limits, *, disordered: bool = False, several: bool = False) -> Request:
     """The call of `parse_in_worker` for a file whose name `kind_of` knows, or for text."""
     in_file = isinstance(source, Path)
     kind = str(kind_of(source.name)) if isinstance(source, Path) else "cif" if "_cell" in source else "poscar"
     where = {"path": str(source) if in_file else None, "text": None if in_file else source, "kind": kind}
-    return Request(f"{__name__}:parse_in_worker", where | {"limits": dataclasses.asdict(limits), "disordered": disordered})
+    how = {"limits": dataclasses.asdict(limits), "disordered": disordered, "several": several}
+    return Request(f"{__name__}:parse_in_worker", where | how)
 
 
 def parse_in_worker(
-    path: str | None, text: str | None, kind: str, limits: dict[str, Any], disordered: bool = False
-) -> dict[str, Any] | str:
-    """Parse, and return the crystal's arrays as lists; where `disordered` ones are read, the formula of such a one."""
+    path: str | None, text: str | None, kind: str, limits: dict[str, Any], disordered: bool = False, several: bool = False
+) -> dict[str, Any] | str | list[tuple[str, dict[str, Any] | str]]:
+    """Parse, and return the crystal's arrays as lists; where `disordered` ones are read, the formula of such a one.
+
+    Of a CIF with `several` crystals it is a list: of each the name of its block, and its arrays, its formula, or problem and what was
+    expected.
+    """
     bounds = Limits(**limits)
     if path is not None:
         text = read_text(Path(path), bounds, "CIF or POSCAR", encoding="latin-1")  # author names in CIF files
     if not (text or "").strip():
         raise InputError("is empty", expected=f"{kind.upper()} text")
+    content = text or ""
+    if several and kind == "cif" and content.lower().count("fract_x") > 1:
+        blocks = split_cif(content)
+        if len(blocks) > 1:
+            return [(name, _parsed_block(block, bounds, disordered)) for name, block in blocks.items()]
+    return _parsed(content, kind, bounds, disordered)
+
+
+def _parsed_block(text: str, limits: Limits, disordered: bool) -> dict[str, Any] | str:
     try:
-        crystal = parse_structure(text or "", kind, bounds)
+        return _parsed(text, "cif", limits, disordered)
+    except InputError as error:
+        return {"problem": error.problem, "expected": error.expected}
+
+
+def _parsed(text: str, kind: str, limits: Limits, disordered: bool) -> dict[str, Any] | str:
+    try:
+        return to_json(parse_structure(text, kind, limits))
     except Disordered:
         if not disordered:
             raise
-        return read_cif_formula(text or "", bounds)
-    return to_json(crystal)
+        return read_cif_formula(text, limits)
 
 
 def parse_structure(text: str, kind: str, limits: Limits = LIMITS) -> Crystal:

@@ -1,8 +1,9 @@
-"""POSCAR text of VASP 5 to a crystal, read as VASP reads it."""
+"""POSCAR and XDATCAR text of VASP 5 to crystals, read as VASP reads it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -44,6 +45,42 @@ def read_poscar(text: str, limits: Limits) -> Crystal:
     check_lattice(vectors)
     coords = positions if mode.startswith("d") else np.linalg.solve(vectors.T, (positions * factors).T).T
     return make_crystal(species, vectors, coords, limits)
+
+
+def read_xdatcar(text: str, limits: Limits) -> Iterator[Crystal | InputError]:
+    """The frames of an XDATCAR, each of which is a crystal or the reason why it is none.
+
+    Args:
+        text: of the file: the head of a POSCAR, then for each frame a line ``Direct configuration=`` and the positions. The head may be
+            repeated before a frame, with another cell.
+        limits: ``sites`` is the largest number of atoms.
+    """
+    head: list[str] = []
+    frames: list[tuple[list[str], list[str]]] = []
+    waiting: list[str] = []
+    for line in [*text.splitlines(), "Direct configuration="]:
+        if not line.strip().lower().startswith("direct"):
+            waiting.append(line)
+            continue
+        atoms = _atoms_of(head)
+        if frames and atoms is not None:
+            frames[-1][1].extend(waiting[:atoms])
+            waiting = waiting[atoms:]
+        if len([row for row in waiting if row.strip()]) >= 7:
+            head = waiting[-7:]
+        frames.append((head, []))
+        waiting = []
+    for head, positions in frames[:-1]:
+        try:
+            yield read_poscar("\n".join([*head, "Direct", *positions]), limits)
+        except InputError as error:
+            yield InputError(error.problem.replace("POSCAR", "XDATCAR"), expected=error.expected)
+
+
+def _atoms_of(head: list[str]) -> int | None:
+    """Number of atoms that the head of a POSCAR tells; `None` without a head."""
+    counts = head[6].split() if len(head) == 7 else []
+    return sum(map(int, counts)) if counts and all(count.isdecimal() and len(count) < 10 for count in counts) else None
 
 
 def _factors(scales: list[float], lattice: np.ndarray) -> np.ndarray:

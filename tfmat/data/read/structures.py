@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,24 +15,22 @@ import numpy as np
 from tfmat.crystal import Crystal, Crystals
 from tfmat.data.cache import RecordCache, Spool
 from tfmat.data.featurize import RowsDone
-from tfmat.data.read.bounded import LIMITS, Limits, iterate_lines
-from tfmat.data.read.cells import FORMULA_COLUMNS, Cells, check_header, fits, parse_line, table_kind
-from tfmat.data.read.crystal import crystal_from_record, from_json
+from tfmat.data.read.bounded import LIMITS, Limits
+from tfmat.data.read.cells import Cells
+from tfmat.data.read.crystal import from_json
+from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, is_crystal
 from tfmat.data.read.parse import Parsed, kind_of, request
+from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, Row, rows_of, table_kind
 from tfmat.data.rejections import Rejections
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 
-STRUCTURE = "structure"
-"""Column (or key) of a crystal: CIF text or a path; in JSON lines also pymatgen's ``as_dict``."""
-_NOT_CELLS = frozenset({STRUCTURE, "cell", "species", "frac", "lattice", "sites", "@module", "@class"})
+_NOT_CELLS = frozenset({*STRUCTURE_COLUMNS, "cell", "species", "frac", "lattice", "sites", "attributes", "@module", "@class"})
 _LOOKED_AT = 100
 _TOGETHER = 1024
 
-Parsable = Crystal | Request | InputError
-"""A crystal, what a worker is to parse, or why there is neither."""
-Row = tuple[int, dict[str, Any] | InputError]
-"""The number of a row, and its cells or the reason why it cannot be read."""
+Parsable = Crystal | str | Request | InputError
+"""A crystal, the formula where no more is wanted, what a worker is to parse, or why there is neither."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Reading:
         cache: keeps what was parsed, so that a file with the same content is not parsed again.
         report: called with the rows done and the rows in all, 0 where that is not known.
         workers: processes of `parsers` that run already, and are not stopped at the end.
-        disordered: of a crystal with partially occupied sites the formula is read. Otherwise it is refused.
+        disordered: the formula alone is wanted, so that partially occupied sites, and a dictionary without a good cell, are read, too.
+        structure_column: of a table. Default: the first of `STRUCTURE_COLUMNS`.
     """
 
     limits: Limits = LIMITS
@@ -54,6 +53,7 @@ class Reading:
     report: RowsDone | None = None
     workers: Workers | None = None
     disordered: bool = False
+    structure_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,15 @@ class Collected:
         source: the file.
         rejections: takes the others.
         read: rows looked at.
+        crystals: of the rows that are kept; None where there are none, or a row has no more than a formula.
+        formulas: of the rows that are kept, where formulas are all that is wanted.
     """
 
     source: str
     rejections: Rejections
     read: int = 0
     crystals: Crystals | None = None
+    formulas: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -111,30 +114,19 @@ def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
     return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.read.cif")
 
 
-def holds_structures(path: Path, limits: Limits = LIMITS) -> bool:
-    """Whether the first rows of a CSV or JSON lines file describe crystals; what cannot be read is left to the reader to tell."""
-    csv_file = table_kind(path) == "CSV"
-    lines = (line.decode("utf-8-sig", errors="replace") for _, line in iterate_lines(path, limits, blank=csv_file) if line is not None)
+def holds_structures(path: Path, limits: Limits = LIMITS, structure_column: str | None = None) -> bool:
+    """Whether the first rows of a table describe crystals; what cannot be read is left to the reader to tell."""
+    table_kind(path)
     try:
-        if not csv_file:
-            return any(_describes_crystal(line) for _, line in zip(range(_LOOKED_AT), lines, strict=False))
-        rows = (row for row in csv.reader(lines) if any(cell.strip() for cell in row))
-        header = [name.strip() for name in next(rows, [])]
-        if STRUCTURE not in header:
-            return False
-        if not any(name in header for name in FORMULA_COLUMNS):
-            return True
-        place = header.index(STRUCTURE)
-        cells = (row[place].strip() for _, row in zip(range(_LOOKED_AT), rows, strict=False) if len(row) > place)
-        return any("_cell_length" in cell or kind_of(cell) is not None for cell in cells)
-    except csv.Error:
+        rows = itertools.islice(rows_of(path, limits), _LOOKED_AT)
+        return any(_describes_crystal(record, structure_column) for _, record in rows if not isinstance(record, InputError))
+    except InputError:
         return False
 
 
 def column_names(path: Path, limits: Limits = LIMITS) -> list[str]:
     """Names of the columns of a CSV file, or the keys of the first JSON object."""
-    rows = _csv_rows(path, limits) if table_kind(path) == "CSV" else _json_rows(path, limits)
-    return next((list(record) for _, record in rows if not isinstance(record, InputError)), [])
+    return next((list(record) for _, record in rows_of(path, limits) if not isinstance(record, InputError)), [])
 
 
 def names_formulas(path: Path, formula_column: str | None, limits: Limits = LIMITS) -> bool:
@@ -142,17 +134,22 @@ def names_formulas(path: Path, formula_column: str | None, limits: Limits = LIMI
     return bool(set(column_names(path, limits)) & ({formula_column} if formula_column else set(FORMULA_COLUMNS)))
 
 
-def _describes_crystal(line: str) -> bool:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(record, dict):
-        return False
-    inner = record.get(STRUCTURE)
-    if isinstance(inner, str) and any(isinstance(record.get(name), str) for name in FORMULA_COLUMNS):
-        return "_cell_length" in inner or kind_of(inner) is not None
-    return isinstance(inner, (dict, str)) or {"cell", "species"} <= set(record) or {"lattice", "sites"} <= set(record)
+def _describes_crystal(record: Mapping[str, Any], column: str | None) -> bool:
+    if column is not None:
+        return column in record
+    formula = any(isinstance(record.get(name), str) for name in FORMULA_COLUMNS)
+    for name in STRUCTURE_COLUMNS:
+        inner = record.get(name)
+        if isinstance(inner, dict):
+            return True
+        if isinstance(inner, str) and ((name == STRUCTURE_COLUMNS[0] and not formula) or _is_structure(inner)):
+            return True
+    return is_crystal(record)
+
+
+def _is_structure(cell: str) -> bool:
+    """Whether a cell holds CIF text, a dictionary, or the name of a structure file."""
+    return "_cell_length" in cell or cell.lstrip()[:1] == "{" or kind_of(cell) is not None
 
 
 def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_column: str | None = None) -> Collected:
@@ -164,9 +161,8 @@ def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_colu
         how: limits, processes and so on, see `Reading`.
         id_column: default: ``id`` if there is one; otherwise the rows' numbers are the ids.
     """
-    rows = _csv_rows(path, how.limits) if table_kind(path) == "CSV" else _json_rows(path, how.limits)
     found = Collected(str(path), rejections)
-    collect(_sources(rows, path.parent, id_column, how.limits), found, how)
+    collect(_sources(rows_of(path, how.limits), path.parent, id_column, how), found, how)
     return found
 
 
@@ -186,7 +182,7 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
     with Spool() as spool, _parsers(how) as workers:
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
-            crystal = _crystal(answer)
+            crystal = answer if isinstance(answer, str) else _crystal(answer)
             if entry.identifier in seen and not isinstance(crystal, InputError):
                 row = seen[entry.identifier]
                 crystal = InputError(f"id {entry.identifier[:60]!r} stands already in row {row}", expected="each id once")
@@ -194,9 +190,12 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
                 into.rejections.add(_about(crystal), file=into.source, row=entry.row, identifier=entry.identifier)
             else:
                 seen[entry.identifier] = entry.row or 0
-                batch.append(crystal)
-                digests.append(digest)
                 into.keep(entry)
+                if how.disordered:
+                    into.formulas.append(crystal if isinstance(crystal, str) else crystal.formula)
+                if not isinstance(crystal, str):
+                    batch.append(crystal)
+                    digests.append(digest)
             if len(batch) >= _TOGETHER:
                 spool.append(Crystals.of(batch).records)
                 batch.clear()
@@ -207,29 +206,39 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
         records = spool.finish()
     if how.report is not None:
         how.report(into.read - already, total)
-    if records is not None:
+    if records is not None and len(digests) == len(into.ids):
         into.crystals = Crystals(records)
         parsed.keep(into.crystals, digests)
 
 
-def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[Crystal | str | InputError]:
-    """Give the crystal of each CIF or POSCAR file or text, its formula if it is disordered, or why there is neither; in order.
+def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[list[tuple[str, Crystal | str | InputError]]]:
+    """Give the crystals of each CIF or POSCAR file or text, in order.
 
     Args:
         sources: paths whose names `kind_of` knows, or text.
         how: limits, processes and so on, see `Reading`; nothing is cached.
+
+    Returns:
+        Of each source its crystals, of which only a CIF has several: the name of the block (empty where there is one crystal), and the
+        crystal, its formula if it is disordered, or why there is neither.
     """
-    tasks = ((source, request(source, how.limits, disordered=how.disordered)) for source in sources)
-    found = list[Crystal | str | InputError]()
+    tasks = ((source, request(source, how.limits, disordered=how.disordered, several=True)) for source in sources)
+    found = list[list[tuple[str, Crystal | str | InputError]]]()
     with _parsers(how) as workers:
         for source, answer in workers.map(tasks):
-            crystal = answer if isinstance(answer, str) else _crystal(answer)
-            if isinstance(crystal, InputError) and isinstance(source, Path):
-                crystal = crystal.located(file=str(source))
-            found.append(crystal)
+            several = [(name, _answered(part)) for name, part in answer] if isinstance(answer, list) else [("", _answered(answer))]
+            if isinstance(source, Path):
+                several = [(name, one.located(file=str(source)) if isinstance(one, InputError) else one) for name, one in several]
+            found.append(several)
             if how.report is not None:
                 how.report(len(found), len(sources))
     return found
+
+
+def _answered(answer: Any) -> Crystal | str | InputError:
+    if isinstance(answer, dict) and "problem" in answer:
+        return InputError(**answer)
+    return answer if isinstance(answer, str) else _crystal(answer)
 
 
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
@@ -247,7 +256,8 @@ def _about(error: InputError) -> InputError:
     return InputError(f"{name}{error.problem}", expected=error.expected)
 
 
-def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: Limits) -> Iterator[tuple[Entry, Parsable]]:
+def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, how: Reading) -> Iterator[tuple[Entry, Parsable]]:
+    taken: set[str] = set()
     for number, record in rows:
         if isinstance(record, InputError):
             yield Entry(number, "", {}), record
@@ -255,77 +265,42 @@ def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, limits: L
         if id_column is not None and id_column not in record:
             yield Entry(number, "", {}), InputError(f"no {id_column!r}", expected="an id")
             continue
-        identifier = record.get(id_column or "id")
+        name = id_column or next((name for name in ID_COLUMNS if record.get(name) not in (None, "")), ID_COLUMNS[0])
+        identifier = record.get(name)
+        text = str(number if identifier is None or identifier == "" else identifier)
+        if name != ID_COLUMNS[0] and id_column is None:  # that each row has its own is asked of `id` alone
+            text = f"{text} (row {number})" if text in taken else text
+            taken.add(text)
         cells = {
             name: cell for name, cell in record.items() if name not in _NOT_CELLS and (cell is None or isinstance(cell, (str, int, float)))
         }
-        entry = Entry(number, str(number if identifier is None or identifier == "" else identifier), cells)
+        entry = Entry(number, text, cells)
         try:
-            yield entry, _source(record, folder, limits)
+            yield entry, _source(record, folder, how)
         except InputError as error:
             yield entry, error
 
 
-def _source(record: Mapping[str, Any], folder: Path, limits: Limits) -> Parsable:
-    inner = record.get(STRUCTURE)
-    if isinstance(inner, dict):
-        return crystal_from_record(inner, limits)
+def _source(record: Mapping[str, Any], folder: Path, how: Reading) -> Parsable:
+    column = how.structure_column or next((name for name in STRUCTURE_COLUMNS if record.get(name) is not None), STRUCTURE_COLUMNS[0])
+    inner = record.get(column)
+    if isinstance(inner, str) and inner.lstrip()[:1] == "{":
+        try:
+            inner = json.loads(inner)
+        except (ValueError, RecursionError):
+            raise InputError(f"column {column!r} is not valid JSON", expected="CIF text, JSON or a name such as NaCl.cif") from None
     if not isinstance(inner, str):
-        return crystal_from_record(record, limits)
+        found = inner if isinstance(inner, dict) else record
+        try:
+            return crystal_from_dict(found, how.limits)
+        except InputError:
+            if not how.disordered:
+                raise
+            return formula_from_dict(found, how.limits)
     if not inner.strip():
         raise InputError("no structure", expected="CIF text or the path of a structure file")
     if "\n" in inner.strip():
-        return request(inner, limits)
+        return request(inner, how.limits, disordered=how.disordered)
     if kind_of(inner) is None:
         raise InputError(f"{inner[:60]!r} is neither CIF text nor the name of a structure file", expected="a name such as NaCl.cif")
-    return request(folder / inner, limits)
-
-
-def _json_rows(path: Path, limits: Limits) -> Iterator[Row]:
-    strict = Rejections(strict=True)
-    for number, line in iterate_lines(path, limits):
-        if line is None:
-            yield number, InputError(f"is longer than {limits.line_bytes / 2**20:g} MiB", expected="one crystal a line")
-            continue
-        if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise InputError("is not text in UTF-8 (it looks like UTF-16)", expected="JSON lines text in UTF-8", file=str(path), row=number)
-        try:
-            record = parse_line(line.removeprefix(b"\xef\xbb\xbf"), number, str(path), strict)
-        except InputError as error:
-            yield number, error
-        else:
-            yield number, record or {}
-
-
-def _csv_rows(path: Path, limits: Limits) -> Iterator[Row]:
-    before = csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes))  # one setting for the whole process
-    header: list[str] = []
-    number, strict = 0, Rejections(strict=True)
-    try:
-        for number, row in enumerate(csv.reader(_text_lines(path, limits), strict=True), start=1):
-            if not any(cell.strip() for cell in row):
-                continue
-            if not header:
-                header = check_header(row, number, str(path))
-                continue
-            try:
-                fits(row, header, number, str(path), strict)
-            except InputError as error:
-                yield number, error
-            else:
-                yield number, {name: cell.strip() if name != STRUCTURE else cell for name, cell in zip(header, row, strict=True)}
-    except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", expected="comma-separated cells", file=str(path), row=number + 1) from None
-    finally:
-        csv.field_size_limit(before)
-
-
-def _text_lines(path: Path, limits: Limits) -> Iterator[str]:
-    for number, line in iterate_lines(path, limits, blank=True):
-        if line is None:
-            raise InputError(f"line {number} is longer than {limits.line_bytes / 2**20:g} MiB", expected="CSV text", file=str(path))
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            hint = " (it looks like UTF-16)" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-            raise InputError(f"line {number} is not text in UTF-8{hint}", expected="CSV text in UTF-8", file=str(path)) from None
+    return request(folder / inner, how.limits, disordered=how.disordered)

@@ -191,7 +191,7 @@ def same_class(one: Operations, other: Operations) -> bool:
     return sorted(map(bytes, one.rotations)) == sorted(map(bytes, other.rotations))
 
 
-def orbits(positions: np.ndarray, digits: np.ndarray, operations: Operations) -> tuple[np.ndarray, np.ndarray]:
+def orbits(positions: np.ndarray, digits: np.ndarray, operations: Operations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All images of sites, special positions made exact.
 
     A site that lies on a special position within the digits in which it is written (0.333, 0.667) is moved there first.
@@ -202,13 +202,13 @@ def orbits(positions: np.ndarray, digits: np.ndarray, operations: Operations) ->
         operations: of the setting.
 
     Returns:
-        float64 (N, 3), fractional in [0, 1), and int64 (N,), the sites that these are images of.
+        float64 (N, 3), fractional in [0, 1); int64 (N,), the sites that these are images of; and float64 (A, 3), how far each was moved.
     """
     shifts = operations.translations / _DENOMINATOR
     if len(operations) == 1:
-        return _wrapped(positions + shifts), np.arange(len(positions))
+        return _wrapped(positions + shifts), np.arange(len(positions)), np.zeros_like(positions)
     sizes = np.abs(operations.rotations)
-    coords, owners = [], []
+    coords, owners, moves = [], [], np.zeros_like(positions)
     for site, (position, digit) in enumerate(zip(positions, digits, strict=True)):
         images = operations.rotations @ position + shifts
         moved = images - position
@@ -217,13 +217,14 @@ def orbits(positions: np.ndarray, digits: np.ndarray, operations: Operations) ->
         if near.sum() > 1:
             shift = moved[near].mean(axis=0)
             if (np.abs(shift) <= digit).all():
+                moves[site] = shift
                 images = operations.rotations @ (position + shift) + shifts
         images = _wrapped(images)
         # the offset keeps decimal fractions away from the edges of the bins
         _, first = np.unique(np.floor(images * 1e6 + 0.3183098861).astype(np.int64), axis=0, return_index=True)
         coords.append(images[np.sort(first)])
         owners.append(np.full(len(first), site))
-    return np.concatenate(coords), np.concatenate(owners)
+    return np.concatenate(coords), np.concatenate(owners), moves
 
 
 def _wrapped(coords: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ def read_user_data(
     *,
     targets: Sequence[str] | str | None = None,
     formula_column: str | None = None,
+    structure_column: str | None = None,
     id_column: str | None = None,
     material: Material | None = None,
     require_targets: bool = True,
@@ -69,13 +71,14 @@ def read_user_data(
     Args:
         path: the file or folder.
         targets: the targets wanted. Default: of a folder all; of a file ``target``, else the only numeric column.
-        formula_column: default: ``formula``, else ``composition``.
-        id_column: default: ``id`` if there is such a column; otherwise the rows' numbers are the ids.
-        material: ``composition`` does not parse the crystals of a file that also names formulas; ``crystal`` refuses a file without
-            crystals. Default: crystals where there are any.
+        formula_column: default: ``formula``, else ``composition``, or what exports of the Materials Project and OPTIMADE call it.
+        structure_column: of crystals. Default: ``structure``, else ``atoms`` or ``cif``.
+        id_column: default: ``id``, else ``material_id``, ``jid`` or a first column without name; otherwise the rows' numbers are the ids.
+        material: ``composition`` does not parse the crystals of a file that also names formulas, and of crystals takes the formula, so
+            that they may be disordered; ``crystal`` refuses a file without crystals. Default: crystals where there are any.
         require_targets: `False` for materials to predict.
         strict: the first bad row is an error. Otherwise bad rows are returned as rejections.
-        limits: the largest files and crystals that are read.
+        limits: the largest files and crystals that are read; for ``composition`` crystals of any size.
         processes: how many parse structure files. Default: one per core.
         cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
         report: called with the rows done and the rows in all, 0 where that is not known.
@@ -86,13 +89,15 @@ def read_user_data(
     source = Path(path)
     names = (targets,) if isinstance(targets, str) else None if targets is None else tuple(targets)
     rejections = Rejections(strict)
-    how = Reading(limits, processes, cache, report)
+    composition = material == "composition"
+    limits = replace(limits, sites=sys.maxsize) if composition else limits
+    how = Reading(limits, processes, cache, report, disordered=composition, structure_column=structure_column)
     if source.is_dir():
         found, folder_targets = read_folder(source, rejections, how, targets=names)
         if require_targets and not folder_targets:
             raise InputError("no id_prop.csv", expected="rows of id,target beside the structure files", file=str(source))
         names = folder_targets
-    elif holds_structures(source, limits) and not (material == "composition" and names_formulas(source, formula_column, limits)):
+    elif holds_structures(source, limits, structure_column) and not (composition and names_formulas(source, formula_column, limits)):
         found = read_structures(source, rejections, how, id_column=id_column)
     else:
         if material == "crystal":
@@ -103,12 +108,14 @@ def read_user_data(
 
 
 def _crystals(found: Collected, targets: tuple[str, ...] | None, require_targets: bool) -> UserData:
-    if found.crystals is None:
+    materials: Any = found.formulas if found.crystals is None else found.crystals
+    if not materials:
         raise _nothing_left(found.source, found.rejections, found.read)
     cells = found.cells
     values, good = read_targets(cells, choose_targets(cells, targets, {"id"}, require_targets=require_targets), found.rejections)
-    table = Table(found.crystals, values, found.ids, cells.rows, cells.source)
-    return _without_rejected(UserData(table, cells, "crystal", (), found.read), good, found.rejections, require_targets)
+    table = Table(materials, values, found.ids, cells.rows, cells.source)
+    kind: Material = "composition" if found.crystals is None else "crystal"
+    return _without_rejected(UserData(table, cells, kind, (), found.read), good, found.rejections, require_targets)
 
 
 def _formulas(
