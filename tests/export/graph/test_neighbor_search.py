@@ -101,7 +101,7 @@ def test_random_cells(seed, name):
         material = float32(skewed(random_crystal(rng, sites), rng))
         distances = all_pairs(material, 4.1)[3]
         limits = np.abs(distances[:, None] - [4.0, 3.5]).min(initial=1.0)
-        if limits > 1e-5 and (distances < 4.0).any() and min(distances) > 0.2:
+        if limits > 1e-5 and (distances < 4.0).any() and min(distances) > 0.6:
             materials.append(material)
     assume(materials)
     assert_agrees(name, materials)
