@@ -11,7 +11,8 @@ import tfmat
 from tfmat.elements import SYMBOLS
 from tfmat.export.interfaces import interface_of
 from tfmat.export.interfaces.base import Input
-from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY, has_uncertainty
+from tfmat.export.outputs import DOMAIN, SITES, UNCERTAINTY
+from tfmat.layers.outputs import has_uncertainty
 from tfmat.model_directory.provenance import versions
 
 if TYPE_CHECKING:

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
+from tfmat.layers.outputs import has_uncertainty
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
-    from tfmat.target import Target
 
 UNCERTAINTY = "_uncertainty"
 """Ending of the name of an uncertainty."""
 SITES, DOMAIN = "n_sites", "in_domain"
 """Facts that a SavedModel gives about the material itself: the number of its sites, and whether the training data held all its elements."""
-
-
-def has_uncertainty(model: keras.Model, target: Target) -> bool:
-    """Whether the network `model` predicts the log-scale of this `target` beside its value."""
-    return target.task == "regression" and model.output[target.name].shape[-1] == 2
 
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:

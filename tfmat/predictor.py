@@ -24,7 +24,7 @@ from tfmat.data.table import Table, check_targets
 from tfmat.datasets.dataset import Dataset
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
-from tfmat.layers.outputs import fit_outputs
+from tfmat.layers.outputs import fit_outputs, has_uncertainty
 from tfmat.model_directory import files, transfer
 from tfmat.model_directory.card import model_card
 from tfmat.model_directory.keras_file import SUFFIX, write_keras_file
@@ -278,11 +278,6 @@ class Predictor:
         frame.attrs["units"] = {t.name: t.unit for t in self.targets}
         return frame
 
-    @property
-    def _widths(self) -> dict[str, int]:
-        """Target -> columns of its output."""
-        return {name: int(output.shape[-1]) for name, output in zip(self.model.output_names, self.model.outputs, strict=True)}
-
     def evaluate(
         self,
         data: Table | Dataset,
@@ -311,7 +306,7 @@ class Predictor:
 
     def _in_units(self, records: Records | None, *, batch_size: int = 256, report: RowsDone | None = None) -> dict[str, np.ndarray]:
         outputs = {} if records is None else self.outputs(records, batch_size=batch_size, report=report)
-        return in_units(self.targets, outputs, self._widths)
+        return in_units(self.targets, outputs, {name: int(output.shape[-1]) for name, output in self.model.output.items()})
 
     def to_config(self) -> dict[str, Any]:
         """What the model directory's ``config.json`` holds, JSON-able."""
@@ -326,7 +321,7 @@ class Predictor:
     @property
     def card(self) -> str:
         """The model card, Markdown."""
-        uncertain = any(t.task == "regression" and self._widths[t.name] == 2 for t in self.targets)
+        uncertain = any(has_uncertainty(self.model, target) for target in self.targets)
         return model_card(self.to_config(), parameters=int(self.model.count_params()), title=self.architecture.title, uncertain=uncertain)
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False, extras: Callable[[Path], None] | None = None) -> Path:

@@ -32,3 +32,8 @@ def fit_outputs(model: keras.Model, targets: Sequence[Target], values: Mapping[s
         layer = layers.get(target.name)
         if isinstance(layer, FitsTarget):
             layer.fit_target(target, values[target.name])
+
+
+def has_uncertainty(model: keras.Model, target: Target) -> bool:
+    """Whether the network `model` predicts the log-scale of this `target` beside its value."""
+    return target.task == "regression" and model.output[target.name].shape[-1] == 2
