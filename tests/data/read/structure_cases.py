@@ -1,6 +1,8 @@
-"""CIF and POSCAR texts for the tests, written without pymatgen."""
+"""CIF and POSCAR texts for the tests, written without pymatgen, and the files that hold them."""
 
+import gzip
 import itertools
+import json
 
 import numpy as np
 
@@ -58,3 +60,24 @@ def as_dict(sites=HALITE, a=5.64):
         "lattice": {"matrix": [[a, 0, 0], [0, a, 0], [0, 0, a]]},
         "sites": [{"species": [{"element": s, "occu": 1}], "abc": [x, y, z], "label": s, "properties": {}} for s, x, y, z in sites],
     }
+
+
+def folder(tmp_path, files, id_prop):
+    path = tmp_path / "crystals"
+    path.mkdir()
+    for name, content in files.items():
+        (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    if id_prop is not None:
+        (path / "id_prop.csv").write_bytes(id_prop if isinstance(id_prop, bytes) else id_prop.encode())
+    return path
+
+
+def jsonl(tmp_path, *lines, name="data.jsonl"):
+    path = tmp_path / name
+    content = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    return path
+
+
+def reasons(data):
+    return {rejection.id: rejection.reason for rejection in data.rejections}

@@ -2,13 +2,12 @@
 
 import csv
 import gzip
-import json
 import time
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
-from structure_cases import HALITE, SYMMETRY, as_dict, cif, poscar, random_sites, record
+from structure_cases import HALITE, SYMMETRY, as_dict, cif, folder, jsonl, poscar, random_sites, reasons, record
 
 from tfmat.crystal import Crystals
 from tfmat.data import Limits, check_material, read_user_data, write_rejections
@@ -16,28 +15,6 @@ from tfmat.data.read.crystal import lattice_vectors
 from tfmat.data.read.parse import kind_of, parse_structure, stem_of
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
-
-
-def folder(tmp_path, files, id_prop):
-    path = tmp_path / "crystals"
-    path.mkdir()
-    for name, content in files.items():
-        (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    if id_prop is not None:
-        (path / "id_prop.csv").write_bytes(id_prop if isinstance(id_prop, bytes) else id_prop.encode())
-    return path
-
-
-def jsonl(tmp_path, *lines, name="data.jsonl"):
-    path = tmp_path / name
-    content = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
-    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    return path
-
-
-def reasons(data):
-    return {rejection.id: rejection.reason for rejection in data.rejections}
-
 
 # ---------------------------------------------------------------- what is read
 
@@ -368,82 +345,6 @@ def test_bad_id_props(tmp_path, id_prop, message):
     with pytest.raises(InputError) as error:
         read_user_data(folder(tmp_path, {"a.cif": cif()} if "none" not in str(id_prop) else {}, id_prop))
     assert message in str(error.value)
-
-
-# ---------------------------------------------------------------- files as a whole
-
-
-def test_pickles_are_refused_by_name_and_by_content(tmp_path):
-    for name in ("data.pkl", "data.pickle", "data.pkl.gz", "data.csv", "data.jsonl", "data.joblib"):
-        path = tmp_path / name
-        path.write_bytes(b"\x80\x05\x95\x00")
-        with pytest.raises(InputError, match="is a pickle, and reading a pickle runs whatever code it holds, so tfmat never does"):
-            read_user_data(path)
-
-
-def test_utf16_and_windows_lines(tmp_path):
-    path = tmp_path / "data.csv"
-    text = "structure,y\r\nx.cif,1\r\n"
-    path.write_bytes(text.encode("utf-16"))
-    with pytest.raises(InputError, match=r"is not text in UTF-8 \(it looks like UTF-16\)"):
-        read_user_data(path)
-    (tmp_path / "x.cif").write_text(cif().replace("\n", "\r\n"), newline="")
-    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_user_data(path).table.materials[0].formula == "Na4Cl4"
-    lines = jsonl(tmp_path, "\ufeff" + json.dumps(record(y=1)) + "\r", json.dumps(record(y=2)) + "\r")
-    assert len(read_user_data(lines).table) == 2
-
-
-def test_long_lines_are_rejected_and_bombs_refused(tmp_path):
-    limits = Limits(line_bytes=4096)
-    path = jsonl(tmp_path, record(y=1), json.dumps(record(y=2, note="x" * 20_000)), record(y=3), name="data.jsonl.gz")
-    data = read_user_data(path, limits=limits)
-    assert data.table.rows.tolist() == [1, 3]
-    assert data.rejections[0].row == 2 and "is longer than 0.00390625 MiB" in data.rejections[0].reason
-    bomb = tmp_path / "bomb.jsonl.gz"
-    with gzip.open(bomb, "wb", compresslevel=1) as stream:
-        stream.write(json.dumps(record(y=1)).encode() + b"\n")
-        for _ in range(300):
-            stream.write(b" " * 2**20)
-    for name in ("bomb.jsonl.gz", "bomb.csv.gz", "bomb.cif.gz"):
-        target = bomb.rename(tmp_path / name)
-        bomb = target
-        began = time.perf_counter()
-        if "cif" in name:
-            with pytest.raises(InputError, match="is larger than 10 MiB"):
-                read_user_data(folder(tmp_path, {name: bomb.read_bytes()}, "bomb,1\n"))
-        else:
-            with pytest.raises(InputError, match="unpacks to more than 200 times its size: it looks like a gzip bomb"):
-                read_user_data(bomb)
-        assert time.perf_counter() - began < 20
-
-
-def test_a_total_limit(tmp_path):
-    path = jsonl(tmp_path, *[record(y=i) for i in range(5000)])
-    with pytest.raises(InputError, match="is larger than 1 MiB"):
-        read_user_data(path, limits=Limits(total_bytes=2**20))
-
-
-def test_a_pipe_is_refused(tmp_path):
-    import os
-
-    os.mkfifo(tmp_path / "data.csv")
-    with pytest.raises(InputError, match="is a device or a pipe"):
-        read_user_data(tmp_path / "data.csv")
-    path = folder(tmp_path, {"a.cif": cif()}, "a,1\nb,2\n")
-    os.mkfifo(path / "b.cif")
-    assert "is a device or a pipe" in reasons(read_user_data(path))["b"]
-
-
-def test_a_parser_that_hangs_is_stopped(tmp_path):
-    """The distances of a million atoms, from 5,000 general positions under 192 symmetry operations, take minutes."""
-    slow = cif(sites=random_sites(5000), a=60, symmetry="", group="Fm-3m")
-    path = folder(tmp_path, {"slow.cif": slow, "a.cif": cif(), "b.cif": cif()}, "a,1\nslow,2\nb,3\n")
-    began = time.perf_counter()
-    data = read_user_data(path, limits=Limits(seconds=2, sites=10**7), processes=1)
-    assert time.perf_counter() - began < 20
-    assert data.table.ids == ["a", "b"]
-    assert reasons(data) == {"slow": "takes longer than 2 s. Expected a file that can be parsed"}
 
 
 def test_progress_is_reported(tmp_path):
