@@ -108,8 +108,8 @@ def crysformer(hp: Hyperparameters) -> Values:
     return {
         "keywords": {
             "k": hp.Choice("k", [8, 12, 16], default=12),
-            "blocks": hp.Int("blocks", 1, 5, default=4),
-            "dim": hp.Choice("dim", [64, 128, 192], default=128),
+            "blocks": hp.Int("blocks", 1, 5, default=2),
+            "dim": hp.Choice("dim", [64, 128, 192], default=64),
             "heads": hp.Choice("heads", [2, 4, 8], default=4),
             "dropout": hp.Choice("dropout", [0.0, 0.1, 0.2], default=0.0),
             "stochastic_depth": hp.Choice("stochastic_depth", [0.0, 0.1, 0.2], default=0.0),

@@ -67,7 +67,11 @@ def test_round_trip(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path)
 
     result = tfmat("predict", out, table, "--out", "p.csv")
     frame = pd.read_csv(tmp_path / "p.csv")
-    assert list(frame.columns) == ["id", "material", "gap [eV]", "gap_uncertainty [eV]", "in_domain", "unseen_elements", "error"]
+    predicted, travelled = list(frame.columns)[:7], list(frame.columns)[7:]
+    assert predicted == ["id", "material", "gap [eV]", "gap_uncertainty [eV]", "in_domain", "unseen_elements", "error"]
+    given = pd.read_csv(table)
+    assert travelled == [f"{name}_given" if name == "gap" else name for name in given.columns if name not in ("id", "formula")]
+    np.testing.assert_array_equal(frame["gap_given"], given["gap"])
     assert list(frame["id"]) == [f"m{i}" for i in range(96)] and frame["in_domain"].all()
     expected = Predictor.load(out).predict(list(frame["material"]))
     np.testing.assert_allclose(frame["gap [eV]"], expected["gap"], rtol=1e-5)

@@ -234,7 +234,7 @@ def test_structures_and_crystals_give_the_same():
         (crystal(a=np.nan), "lattice planes are nan Å apart"),
         (Crystal(np.array([8], np.int32), np.array([[3.0, 0, 0], [6, 0, 0], [0, 0, 3]]), np.zeros((1, 3))), "lattice planes are 0 Å apart"),
         (Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]), "site 1 is partially occupied"),
-        (Structure(Lattice(np.eye(3) * 4, pbc=(True, True, False)), ["Na"], [[0, 0, 0]]), "not periodic in all three directions"),
+        (Structure(Lattice(np.eye(3) * 4, pbc=(True, True, False)), ["Na"], [[0, 0, 0]]), "is periodic along 2 of 3 directions"),
         ("NaCl", "'NaCl' is a formula"),
         (3.0, "float is no crystal"),
     ],

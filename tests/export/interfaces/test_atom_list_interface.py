@@ -124,7 +124,10 @@ def test_nan_is_refused(predictor, tmp_path, monkeypatch):
 def test_definition():
     notes = AtomListInterface(AtomListFeaturizer(n_list=12, cutoff=6.0)).notes["atom_lists"]
     assert notes.items() >= {"n_list": 12, "cutoff": 6.0, "order": "canonical", "featurizer_version": AtomListFeaturizer.version}.items()
-    assert "the first 11 of them that are at most 6 Å away" in notes["definition"] and "by the atomic number" in notes["order_of_sites"]
+    assert (
+        "the first 11 of them that are at most 6 + 5e-07 Å away" in notes["definition"]
+        and "by the atomic number" in notes["order_of_sites"]
+    )
     assert "by fractional x" in AtomListInterface(AtomListFeaturizer(order="published")).notes["atom_lists"]["order_of_sites"]
 
 
