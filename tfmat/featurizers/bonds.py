@@ -20,8 +20,8 @@ HEAVIEST = 94
 """Plutonium: the last element of MEGNet's table."""
 TOLERANCE = 1e-8
 """A neighbour at the cut-off itself is kept, an atom at this distance or less from itself is not its own neighbour [Å]."""
-MARGIN = 0.03
-"""So near a cut-off, which bonds there are depends on details of the cell [Å]."""
+CLOSE = 0.03
+"""Where a distance is this close to the cut-off [Å], details of the cell decide which bonds there are."""
 _PERIODIC = np.ones(3, np.int64)
 
 
@@ -114,12 +114,9 @@ class BondFeaturizer:
         return Records({**lists.values, "state": state}, {**lists.offsets, "state": np.arange(len(crystals) + 1) * (self.state_dim or 1)})
 
     def _quotients(self, crystals: Sequence[Crystal]) -> Records:
-        from pymatgen.optimization.neighbors import find_points_in_spheres
-
         bonds, sites = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))], 0
         for index, crystal in enumerate(crystals):
-            coords = crystal.frac_coords @ crystal.lattice
-            found = find_points_in_spheres(coords, coords, r=self.cutoff, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE)
+            found = _within(crystal, self.cutoff)
             with at_position(index):
                 centers, neighbors, distances = self._bonds(crystal, *found)
             bonds.append((centers + sites, neighbors, distances))
@@ -127,7 +124,7 @@ class BondFeaturizer:
         return quotient(Graphs.of(crystals, *map(np.concatenate, zip(*bonds, strict=True))), self.same)
 
     def _bonds(
-        self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, _: np.ndarray, distances: np.ndarray
+        self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, distances: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leave out the pairs of an atom with itself."""
         kept = (centers != neighbors) | (distances > TOLERANCE)
@@ -156,6 +153,17 @@ class BondFeaturizer:
         return values
 
 
+def _within(crystal: Crystal, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sites, their neighbours (images included, an atom itself, too) within `radius` [Å], and the distances: (M,) each."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    coords = crystal.frac_coords @ crystal.lattice
+    centers, neighbors, _, distances = find_points_in_spheres(
+        coords, coords, r=radius, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE
+    )
+    return centers, neighbors, distances
+
+
 def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str | None:
     """Tell of two atoms that are about as far apart as bonds are counted, so that a slightly different cell has other bonds.
 
@@ -164,18 +172,13 @@ def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str | None:
         cutoff: bond radius [Å].
 
     Returns:
-        The pair and its distance; None where no distance lies within `MARGIN` of the cut-off.
+        The pair and its distance; None where no distance lies within `CLOSE` of the cut-off.
     """
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    coords = crystal.frac_coords @ crystal.lattice
-    centers, neighbors, _, distances = find_points_in_spheres(
-        coords, coords, r=cutoff + MARGIN, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE
-    )
+    centers, neighbors, distances = _within(crystal, cutoff + CLOSE)
     if not len(distances):
         return None
     nearest = int(np.argmin(np.abs(distances - cutoff)))
-    if abs(distances[nearest] - cutoff) > MARGIN:
+    if abs(distances[nearest] - cutoff) > CLOSE:
         return None
     pair = "-".join(SYMBOLS[crystal.species[site]] for site in (centers[nearest], neighbors[nearest]))
     return f"{pair} is {distances[nearest]:.3f} Å, and atoms are bonded up to {cutoff:g} Å: a slightly other cell has other bonds"
