@@ -129,6 +129,11 @@ def check_lattice(lattice: np.ndarray) -> list[float]:
     return spacings
 
 
+def not_periodic(periods: int) -> InputError:
+    """The error for what is periodic along fewer than three directions."""
+    return InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")
+
+
 def _cross(u: Sequence[float], v: Sequence[float]) -> tuple[float, float, float]:
     return (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
 

@@ -49,9 +49,11 @@ class Rows:
 
 def as_float16(values: np.ndarray) -> np.ndarray | None:
     """Constants of a graph as float16, or None where they stay as they are: fewer than `LARGE` values, or one that is too large."""
+    if values.size < LARGE:
+        return None
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
-    return half if values.size >= LARGE and np.isfinite(half).all() else None
+    return half if np.isfinite(half).all() else None
 
 
 def rows_of(interface: Interface, lengths: Mapping[str, int], validation: Sequence[Any] | None, examples: Rows) -> Rows:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, check_lattice
+from tfmat.crystal import Crystal, check_lattice, not_periodic
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.records import Records
@@ -89,7 +89,7 @@ def _from_pymatgen(material: Any) -> Crystal:
     if not hasattr(material, "lattice") or not hasattr(material, "frac_coords"):
         raise InputError(f"{type(material).__name__} is no crystal", expected=expected)
     if not all(material.lattice.pbc):
-        raise InputError(f"is periodic along {sum(material.lattice.pbc)} of 3 directions", expected="a crystal with three lattice vectors")
+        raise not_periodic(sum(material.lattice.pbc))
     numbers = []
     for index, site in enumerate(material):
         kinds = site.species

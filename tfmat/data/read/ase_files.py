@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfmat.crystal import Crystal, check_lattice
+from tfmat.crystal import Crystal, check_lattice, not_periodic
 from tfmat.data.read.bounded import Limits, read_text
-from tfmat.data.read.crystal import from_json, make_crystal, not_periodic, to_json, too_many_sites
+from tfmat.data.read.crystal import from_json, make_crystal, to_json, too_many_sites
 from tfmat.data.read.poscar import read_xdatcar
 from tfmat.data.read.structures import Reading
 from tfmat.data.workers import Request, Workers
@@ -59,17 +59,11 @@ def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | s
     tasks = ((path, Request(f"{__name__}:parse_frames", arguments | {"path": str(path), "kind": ase_format(path.name)})) for path in paths)
     with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up=warm_up) as workers:
         for path, answer in workers.map(tasks):
-            frames = [answer] if isinstance(answer, InputError) else [_frame(frame) for frame in answer]
+            frames = [answer] if isinstance(answer, InputError) else [from_json(frame) for frame in answer]
             found.append([frame.located(file=str(path)) if isinstance(frame, InputError) else frame for frame in frames])
             if how.report is not None:
                 how.report(len(found), len(paths))
     return found
-
-
-def _frame(frame: dict[str, Any] | str) -> Crystal | str | InputError:
-    if isinstance(frame, str):
-        return frame
-    return InputError(**frame) if "problem" in frame else from_json(frame)
 
 
 def parse_frames(path: str, kind: str, limits: dict[str, Any], disordered: bool = False) -> list[dict[str, Any] | str]:
@@ -83,12 +77,7 @@ def parse_frames(path: str, kind: str, limits: dict[str, Any], disordered: bool 
     text = read_text(Path(path), bounds, kind)
     if not text.strip():
         raise InputError("is empty", expected=f"{kind} text")
-    found: list[dict[str, Any] | str] = []
-    for frame in _frames(text, kind, bounds, disordered):
-        if isinstance(frame, InputError):
-            found.append({"problem": frame.problem, "expected": frame.expected})
-        else:
-            found.append(frame if isinstance(frame, str) else to_json(frame))
+    found = [to_json(frame) for frame in _frames(text, kind, bounds, disordered)]
     if not found:
         raise InputError("holds no frame", expected="at least one crystal")
     return found

@@ -75,21 +75,24 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
     return lattice_from_parameters(cell)
 
 
-def not_periodic(periods: int) -> InputError:
-    """The error for what is periodic along fewer than three directions."""
-    return InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")
+def to_json(found: Crystal | str | InputError) -> dict[str, Any] | str:
+    """What a worker process sends: the arrays of a crystal as lists, a formula, or why there is neither; see `from_json`."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, InputError):
+        return {"problem": found.problem, "expected": found.expected}
+    arrays = {name: getattr(found, name).tolist() for name in ("species", "lattice", "frac_coords")}
+    return arrays | ({"note": found.note} if found.note else {})
 
 
-def to_json(crystal: Crystal) -> dict[str, Any]:
-    """The arrays of a crystal as lists, which a worker process sends; see `from_json`."""
-    arrays = {name: getattr(crystal, name).tolist() for name in ("species", "lattice", "frac_coords")}
-    return arrays | ({"note": crystal.note} if crystal.note else {})
-
-
-def from_json(arrays: Mapping[str, Any]) -> Crystal:
-    """The crystal that `to_json` has written; it was checked before that."""
-    lattice, coords = np.asarray(arrays["lattice"], np.float64), np.asarray(arrays["frac_coords"], np.float64)
-    return Crystal(np.asarray(arrays["species"], np.int32), lattice, coords, note=arrays.get("note", ""))
+def from_json(sent: Mapping[str, Any] | str) -> Crystal | str | InputError:
+    """What `to_json` was given; a crystal was checked before that."""
+    if isinstance(sent, str):
+        return sent
+    if "problem" in sent:
+        return InputError(sent["problem"], expected=sent["expected"])
+    lattice, coords = np.asarray(sent["lattice"], np.float64), np.asarray(sent["frac_coords"], np.float64)
+    return Crystal(np.asarray(sent["species"], np.int32), lattice, coords, note=sent.get("note", ""))
 
 
 class Disordered(InputError):

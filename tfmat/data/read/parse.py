@@ -87,7 +87,7 @@ def _parsed_block(text: str, limits: Limits, disordered: bool) -> dict[str, Any]
     try:
         return _parsed(text, "cif", limits, disordered)
     except InputError as error:
-        return {"problem": error.problem, "expected": error.expected}
+        return to_json(error)
 
 
 def _parsed(text: str, kind: str, limits: Limits, disordered: bool) -> dict[str, Any] | str:

@@ -182,7 +182,7 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
     with Spool() as spool, _parsers(how) as workers:
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
-            crystal = answer if isinstance(answer, str) else _crystal(answer)
+            crystal = _answered(answer)
             if entry.identifier in seen and not isinstance(crystal, InputError):
                 row = seen[entry.identifier]
                 crystal = InputError(f"id {entry.identifier[:60]!r} stands already in row {row}", expected="each id once")
@@ -235,17 +235,11 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[li
     return found
 
 
-def _answered(answer: Any) -> Crystal | str | InputError:
-    if isinstance(answer, dict) and "problem" in answer:
-        return InputError(**answer)
-    return answer if isinstance(answer, str) else _crystal(answer)
-
-
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
     return contextlib.nullcontext(how.workers) if how.workers is not None else parsers(how.limits, how.processes)
 
 
-def _crystal(answer: Any) -> Crystal | InputError:
+def _answered(answer: Any) -> Crystal | str | InputError:
     """What a worker answered, or what was known before."""
     return from_json(answer) if isinstance(answer, dict) else answer
 
