@@ -12,9 +12,9 @@ SLOW = [("crysformer", "crysformer"), *(("lgdcnn", variant) for variant in ("dcn
 """Another variant of theirs has the same layers: fewer of them, or all."""
 
 
-def of_variants():
-    """The `VARIANTS` as parameters of a fixture; those of `SLOW` are for the slow tests."""
-    return [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in VARIANTS]
+def of_variants(*slow):
+    """The `VARIANTS` as parameters of a fixture; those of `SLOW`, and any others given, are for the slow tests."""
+    return [pytest.param(case, marks=pytest.mark.slow if case in (*SLOW, *slow) else ()) for case in VARIANTS]
 
 
 def make_crystal(species, seed):

@@ -62,7 +62,9 @@ def test_fit_with_keras(run, tmp_path):
 @pytest.mark.usefixtures("eagerly")
 def test_tune_and_train(run, tmp_path):
     pytest.importorskip("keras_tuner")
+    (tmp_path / "few.csv").write_text("".join(["formula,gap\n", *(f"Na{1 + i}Cl{1 + i // 3},{i % 7}\n" for i in range(60))]))
     small = "keywords={'dim': 8, 'conv_dim': 8, 'conv_blocks': 1, 'kernel_size': 1, 'recurrent': (), 'attention': False}"
     shorter = {"trials=20": f"trials=1, vary=['learning_rate'], {small}", "epochs=40": "epochs=1"}
-    assert "'MAE'" in run("tune_and_train.py", **shorter)
+    few = {'"exp_formation_enthalpy"': '"few.csv", targets={"gap": "eV"}, split="formula"'}
+    assert "'MAE'" in run("tune_and_train.py", **shorter, **few)
     assert (tmp_path / "runs" / "best" / "config.json").is_file()

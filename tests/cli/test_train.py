@@ -191,7 +191,7 @@ def test_evaluate_another_file(tfmat: Command, model: pathlib.Path, table: pathl
 
 @pytest.mark.usefixtures("unplotted")
 def test_interrupted_process_resumes_to_the_same_weights(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    options = ("--data", table, *GAP, *TINY, "--epochs", "16", "--seed", "3")
+    options = ("--data", table, *GAP, *TINY, "--epochs", "10", "--seed", "3")
     process = start(("train", "lgdcnn", *options, "--out", "a"), tmp_path)
     history, deadline = tmp_path / "a.training" / "history.csv", time.monotonic() + 60
     while not (history.exists() and len(history.read_text().splitlines()) > 2):
@@ -202,7 +202,7 @@ def test_interrupted_process_resumes_to_the_same_weights(tfmat: Command, table: 
     assert process.returncode == 143
     assert not out
     line = err.splitlines()[-1]
-    assert line.startswith("tfmat: interrupted after epoch ") and line.endswith(" of 16; continue with: tfmat train --resume a")
+    assert line.startswith("tfmat: interrupted after epoch ") and line.endswith(" of 10; continue with: tfmat train --resume a")
     assert all(text.startswith("tfmat: ") for text in err.splitlines()), "TensorFlow's messages must not be seen"
     assert listing(tmp_path) == {"a.training", "a.training/run.json", "a.training/checkpoint.h5", "a.training/history.csv"}
 

@@ -219,7 +219,7 @@ def test_a_name_that_is_a_formula_is_no_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize("used", [False, True])
 def test_a_predictor_pickles(formulas, used, tmp_path):
     joblib = pytest.importorskip("joblib")
-    predictor = formulas if used else Predictor.create("lgdcnn", formulas.targets, keywords=formulas.keywords)
+    predictor = Predictor.create("lgdcnn", formulas.targets, keywords=formulas.keywords | {"recurrent": (), "attention": False})
     predictor.info["elements"] = [8, 26]
     wanted = predictor.predict(["Fe2O3"])["gap"][0] if used else None
     file = io.BytesIO()

@@ -139,10 +139,12 @@ def check(found):
     assert abs(found["best"]) < 1e-5
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_callbacks_of_keras(data, tmp_path):
     check(fit_with_callbacks(data, tmp_path))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_run_is_restored_after_an_interruption(data, tmp_path):
     def fit(callbacks, epochs):
         model = build("megnet", ("gap",))

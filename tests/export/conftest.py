@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
-from export_cases import TARGETS
+from export_cases import LEAN, TARGETS
 from fake_server import newest
 from serving_cases import CRYSTALS, FORMULAS, crystal_model
+from tensorflow.python.eager.polymorphic_function import atomic_function
 
 from tfmat.predictor import Predictor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def refusals_without_traces():
+    """For each refusal in a graph TensorFlow looks through all functions of the process for the lines that made it: 0.4 s in the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atomic_function.InterpolateRuntimeError, "__exit__", lambda *error: False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +25,11 @@ def predictor() -> Predictor:
     # Independent weights everywhere, so that no two of them can be mistaken for each other.
     result.model.set_weights([w + 0.1 * random.normal(size=w.shape).astype("float32") for w in result.model.get_weights()])
     return result
+
+
+@pytest.fixture(scope="session")
+def lean() -> Predictor:
+    return Predictor.create("lgdcnn", TARGETS, keywords=LEAN)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ TARGETS = (
 )
 OUTPUTS = ("conductivity", "conductivity_uncertainty", "formation_enthalpy", "formation_enthalpy_uncertainty", "metal")
 
+LEAN = {"dim": 32, "conv_dim": 32, "conv_blocks": 1, "kernel_size": 1, "recurrent": (), "attention": False}
+"""An L-G-DCNN that is traced in a second, for tests that look at something else than its layers."""
+
 # Two slots that are no composition: species, amounts, part of the sentence that says so.
 BAD_ROWS = [
     ([-1, 8], [1, 1], "must be atomic numbers from 1 to 118"),

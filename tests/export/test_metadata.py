@@ -9,7 +9,9 @@ import tensorflow as tf
 from small_models import SMALL
 
 from tfmat.crystal import Crystal
-from tfmat.export import export_model
+from tfmat.export.formats.saved_model import as_module
+from tfmat.export.interfaces import interface_of
+from tfmat.export.metadata import describe
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
@@ -83,13 +85,13 @@ def numbers(metadata, symbols):
 
 
 @pytest.mark.parametrize("build", [megnet, crysformer, atom_list_lstm], ids=lambda build: build.__name__)
-def test_arrays_from_the_metadata_alone(build, tmp_path):
+def test_arrays_from_the_metadata_alone(build):
     name = build.__name__
     keywords = SMALL[name] | ({"pooling": "mean"} if name == "atom_list_lstm" else {})
     predictor = Predictor.create(name, [Target("y", "eV")], keywords=keywords, seed=1)
-    path = export_model(predictor, tmp_path / "1").path
-    metadata = json.loads((path / "assets.extra" / "tfmat.json").read_text(encoding="utf-8"))
-    serve = tf.saved_model.load(str(path)).signatures["featurized"]
+    entries = {"featurized": interface_of(predictor).signatures()["featurized"]}
+    metadata = json.loads(describe(predictor, "savedmodel", {name: entry.inputs for name, entry in entries.items()}))
+    serve = as_module(predictor, entries)[1]["featurized"]
     inputs = metadata["signatures"]["featurized"]["inputs"]
     for symbols, lattice, coords in (CSCL, RUTILE):
         built = build(metadata, symbols, lattice, coords)

@@ -202,7 +202,8 @@ SMALL_BATCHES = dataclasses.replace(PLAIN, batch_size=8)
 MEGNET, LISTS = megnet_cases.SMALL | {"blocks": 1, "l2": 0.01}, {"embedding_dim": 8, "site_units": 8, "crystal_units": 8, "layers": 2}
 CRYSFORMER = {"dim": 8, "blocks": 1, "heads": 2}
 CASES = {
-    "composition": lambda: compared("lgdcnn", SMALL, RATES, labelled(salts(61))),
+    "composition": lambda: compared("tiny", {"columns": 2}, RATES, labelled(salts(61))),
+    "lgdcnn": lambda: compared("lgdcnn", SMALL, RATES, labelled(salts(61))),
     "accumulated": lambda: compared("tiny", {}, ACCUMULATED, labelled(salts(61))),
     "paper": lambda: compared("tiny", {"columns": 2}, PAPER, labelled(salts(61))),
     "crystal": lambda: compared("megnet", MEGNET, SMALL_BATCHES, labelled(cells(21)), validated=False),

@@ -112,9 +112,9 @@ def test_weights_make_the_mean_of_the_present_targets_for_any_number_of_rows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["paper", "lists", "neighbors"])
+@pytest.mark.parametrize("case", ["lgdcnn", "paper", "lists", "neighbors"])
 def test_two_devices_train_as_one_with_other_models(case):
-    """Published averaging; atom lists, where one replica has none; neighbours."""
+    """Compositions; published averaging; atom lists, where one replica has none; neighbours."""
     assert_as_on_one_device(found(2, case)[case])
 
 

@@ -25,10 +25,9 @@ def stop(epoch, epochs, step, steps, figures):
 
 base = Recipe(loss="mae", learning_rate=3e-3, batch_size=16, epochs=4)
 recipes = {
-    "ema": dataclasses.replace(base, ema=0.9, fraction_jitter=0.02),
+    "ema": dataclasses.replace(base, ema=0.9, fraction_jitter=0.02, clip_norm=1.0),
     "swa": dataclasses.replace(base, optimizer="lookahead_lamb", schedule="triangular", swa_epochs=2),
-    "accumulation": dataclasses.replace(base, accumulation=4, clip_norm_each=0.1, rates=(("hidden_1", 0.1),)),
-    "best": dataclasses.replace(base, keep="best", clip_norm=1.0),
+    "accumulation": dataclasses.replace(base, accumulation=4, clip_norm_each=0.1, rates=(("hidden_1", 0.1),), keep="best"),
 }
 found = {}
 for name, recipe in recipes.items():
@@ -80,7 +79,7 @@ def found(tmp_path_factory):
 
 
 @needs_jax
-@pytest.mark.parametrize("name", ["ema", "swa", "accumulation", "best"])
+@pytest.mark.parametrize("name", ["ema", "swa", "accumulation"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(found, name):
     run = found[name]
     assert run["epochs"] == 1

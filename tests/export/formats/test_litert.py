@@ -95,29 +95,29 @@ def test_what_is_no_composition_gives_nan(run, species, amounts, reason):
 
 
 @pytest.mark.parametrize(("factor", "message"), [(1.001, "the LiteRT model differs from the Keras model"), (np.nan, "not finite")])
-def test_refuses_a_mismatch(predictor, tmp_path, monkeypatch, factor, message):
+def test_refuses_a_mismatch(lean, tmp_path, monkeypatch, factor, message):
     monkeypatch.setattr(Target, "unscale", wrong_once(Target.unscale, factor))
     with pytest.raises(ExportError, match=message):
-        export_litert(predictor, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
+        export_litert(lean, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 
-def test_refuses_operations_that_are_not_built_in(predictor, tmp_path, monkeypatch):
+def test_refuses_operations_that_are_not_built_in(lean, tmp_path, monkeypatch):
     right = Target.unscale
     monkeypatch.setattr(Target, "unscale", lambda self, output: right(self, output) + 1e-20 * tf.math.igamma(1.0, tf.exp(output[:, 0:1])))
     with pytest.raises(ExportError, match="cannot be converted to LiteRT"):
-        export_litert(predictor, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
+        export_litert(lean, tmp_path / "model.tflite", {"max_elements": 2}, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 
-def test_refused_requests(predictor, tmp_path, monkeypatch):
+def test_refused_requests(lean, tmp_path, monkeypatch):
     out = tmp_path / "model.tflite"
     for options in ({"max_elements": 0}, {"max_elements": 21}, {"batch_size": 0}):
         with pytest.raises(InputError, match=next(iter(options))):
-            export_model(predictor, out, "litert", **options)
+            export_model(lean, out, "litert", **options)
     with pytest.raises(InputError, match="example 'LiFePO4' holds 4 elements"):
-        export_model(predictor, out, "litert", max_elements=3, examples=["NaCl", "LiFePO4"])
+        export_model(lean, out, "litert", max_elements=3, examples=["NaCl", "LiFePO4"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tfmat\[export\]'"):
-        export_model(predictor, out, "litert")
+        export_model(lean, out, "litert")
     assert not any(tmp_path.iterdir())

@@ -68,35 +68,30 @@ def test_what_is_no_material_gives_nan_and_other_sizes_an_error(predictor, sessi
         session.run(None, larger)
 
 
-@pytest.fixture
-def small():
-    return make("lgdcnn")
-
-
-def test_refuses_a_mismatch(small, tmp_path, monkeypatch):
+def test_refuses_a_mismatch(lean, tmp_path, monkeypatch):
     monkeypatch.setattr(Target, "unscale", wrong_once(Target.unscale, 1.001))
     with pytest.raises(ExportError, match="the ONNX model differs from the Keras model"):
-        export_model(small, tmp_path / "model.onnx", "onnx", max_elements=2, examples=["NaCl"])
+        export_model(lean, tmp_path / "model.onnx", "onnx", max_elements=2, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 
-def test_says_why_it_cannot_be_converted(small, tmp_path, monkeypatch):
+def test_says_why_it_cannot_be_converted(lean, tmp_path, monkeypatch):
     import tensorflow as tf
 
     right = Target.unscale
     monkeypatch.setattr(Target, "unscale", lambda self, output: right(self, output) + 1e-20 * tf.math.igamma(1.0, tf.exp(output[:, 0:1])))
     with pytest.raises(ExportError, match=r"cannot be converted to ONNX: .*Igamma.*nothing was written"):
-        export_model(small, tmp_path / "model.onnx", "onnx", max_elements=2, examples=["NaCl"])
+        export_model(lean, tmp_path / "model.onnx", "onnx", max_elements=2, examples=["NaCl"])
     assert not any(tmp_path.iterdir())
 
 
-def test_refused_requests(small, tmp_path, monkeypatch):
+def test_refused_requests(lean, tmp_path, monkeypatch):
     (tmp_path / "taken.onnx").touch()
     with pytest.raises(InputError, match="exists already"):
-        export_model(small, tmp_path / "taken.onnx", "onnx")
+        export_model(lean, tmp_path / "taken.onnx", "onnx")
     with pytest.raises(InputError, match="`max_sites` has no meaning for lgdcnn"):
-        export_model(small, tmp_path / "x", "onnx", max_sites=3)
+        export_model(lean, tmp_path / "x", "onnx", max_sites=3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else True)
     with pytest.raises(InputError, match=r"an ONNX export needs tf2onnx, which is not installed. Expected pip install 'tfmat\[onnx\]'"):
-        export_model(small, tmp_path / "x", "onnx")
+        export_model(lean, tmp_path / "x", "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"]

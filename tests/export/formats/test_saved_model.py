@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from export_cases import OUTPUTS, wrong_once
+from export_cases import LEAN, OUTPUTS, wrong_once
 
 from tfmat.errors import InputError
 from tfmat.export import FORMATS, ExportError, export_model
@@ -129,27 +129,27 @@ def test_metadata_is_strict_json(predictor, monkeypatch):
     ("factor", "message"),
     [(1.001, "from_formula differs from the Keras model by 1.0e-03 relative"), (np.nan, "met a value that is not finite")],
 )
-def test_refuses_a_mismatch(predictor, tmp_path, monkeypatch, factor, message):
+def test_refuses_a_mismatch(lean, tmp_path, monkeypatch, factor, message):
     monkeypatch.setattr(Target, "unscale", wrong_once(Target.unscale, factor))
     with pytest.raises(ExportError, match=message):
-        export_saved_model(predictor, tmp_path / "parent" / "model", examples=["Fe2O3"])
+        export_saved_model(lean, tmp_path / "parent" / "model", examples=["Fe2O3"])
     assert not any(tmp_path.iterdir())
 
 
 def test_refuses_a_model_that_sees_padding(tmp_path):
     """Published padding: a prediction depends on the longest formula of the batch, so a server's numbers would not be the predictor's."""
-    legacy = Predictor.create("lgdcnn", [Target("t")], keywords={"dim": 32, "conv_dim": 32, "legacy_padding": True})
+    legacy = Predictor.create("lgdcnn", [Target("t")], keywords=LEAN | {"kernel_size": 3, "legacy_padding": True})
     with pytest.raises(ExportError, match="differs from the Keras model"):
         export_saved_model(legacy, tmp_path / "model", examples=["Fe", "Fe2O3", "LiFePO4"])
     assert not any(tmp_path.iterdir())
 
 
-def test_user_examples(predictor, tmp_path):
+def test_user_examples(lean, tmp_path):
     with pytest.raises(InputError, match="unknown element"):
-        export_saved_model(predictor, tmp_path / "a", examples=["Xx"])
+        export_saved_model(lean, tmp_path / "a", examples=["Xx"])
     with pytest.raises(InputError, match="no example"):
-        export_saved_model(predictor, tmp_path / "a", examples=[])
-    assert export_saved_model(predictor, tmp_path / "a", examples=["Ca(OH)2", "KAl(SO4)2(H2O)12"]).examples == 2
+        export_saved_model(lean, tmp_path / "a", examples=[])
+    assert export_saved_model(lean, tmp_path / "a", examples=["Ca(OH)2", "KAl(SO4)2(H2O)12"]).examples == 2
 
 
 def test_refused_requests(predictor, tmp_path, monkeypatch):

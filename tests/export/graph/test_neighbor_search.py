@@ -177,7 +177,7 @@ def test_batch_mates_and_padding_change_nothing(name):
     ("module", "constant", "value"),
     [(neighbor_search, "WORK", 1), (neighbor_search, "WORK", 3000), (neighbor_search, "GUESS", 0.3), (neighbor_search, "GROWTH", 1.05)],
 )
-@pytest.mark.parametrize("name", ["bonds", "few slots", "lists"])
+@pytest.mark.parametrize("name", ["bonds", *(pytest.param(name, marks=pytest.mark.slow) for name in ("few slots", "lists"))])
 def test_no_trace_of_how_it_was_searched(module, constant, value, name, monkeypatch):
     batch = encode(name, handmade())
     before = prepare(name)(batch)

@@ -38,7 +38,7 @@ FAST = ("atom_list_lstm, uncertainty", "megnet, fidelities", "crysformer, uncert
 
 @pytest.fixture(scope="module", params=[pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in CASES])
 def predictor(request):
-    return make(request.param)
+    return make(request.param, blocks=None if "atom_list" in request.param else 1)
 
 
 @pytest.fixture(scope="module")
