@@ -15,6 +15,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+gc.set_threshold(50_000, 20, 100)  # a traced network is a hundred thousand objects, among which there is little garbage
+
 hypothesis.settings.register_profile("tfmat", deadline=None)  # on shared machines a test may stand still for seconds
 hypothesis.settings.load_profile("tfmat")
 
