@@ -20,12 +20,12 @@ from tfmat.data.featurize import RowsDone
 from tfmat.data.packed import FeaturizedMaterial
 from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import id_column_of, read_cells, read_table
+from tfmat.data.read.cells import read_cells, read_table
 from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, formula_of, is_crystal
 from tfmat.data.read.folder import structure_files
 from tfmat.data.read.parse import kind_of
-from tfmat.data.read.rows import FORMULA_COLUMNS, STRUCTURE_COLUMNS, SUFFIXES
-from tfmat.data.read.structures import Reading, holds_structures, names_formulas, read_structure_files
+from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, SUFFIXES, TableRows
+from tfmat.data.read.structures import Reading, holds_structures, read_structure_files
 from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.workers import Workers
@@ -293,17 +293,18 @@ def _table(
     """The rows of a table in their order, unreadable ones included."""
     rejections = Rejections()
     with progress(f"reading {path}") as report:
-        enough = kind == "composition" and names_formulas(path, formula_column)
-        if not enough and holds_structures(path, structure_column=structure_column):
+        rows = TableRows(path, limits)
+        enough = kind == "composition" and rows.names_formulas(formula_column)
+        if not enough and holds_structures(rows, structure_column):
             data = read_user_data(
-                path, structure_column=structure_column, material=kind, require_targets=False, limits=limits, report=report
+                rows, structure_column=structure_column, material=kind, require_targets=False, limits=limits, report=report
             )
             table, cells, rejections.found = data.table, data.cells, list(data.rejections)
         else:
-            cells = read_cells(path, rejections=rejections)
+            cells = read_cells(rows, rejections=rejections)
             table = read_table(cells, formula_column=formula_column, require_targets=False)
-    id_column = id_column_of(cells, None)
-    used = {formula_column, structure_column, id_column, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS}
+    ids = {name for name in ID_COLUMNS if list(map(str, cells.columns.get(name, ()))) == table.ids}
+    used = {formula_column, structure_column, *ids, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS}
     others = {name: column for name, column in cells.columns.items() if name not in used}
     found = []
     for i, row in enumerate(table.rows.tolist()):

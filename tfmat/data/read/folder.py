@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
+from tfmat.data.read.bounded import Limits, refuse_pickle
 from tfmat.data.read.cells import is_number
 from tfmat.data.read.parse import kind_of, request, stem_of
-from tfmat.data.read.rows import FORMULA_COLUMNS, csv_records
+from tfmat.data.read.rows import FORMULA_COLUMNS, csv_rows, text_lines
 from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
@@ -77,8 +77,7 @@ def structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]
 
 def _id_prop(source: Path, limits: Limits) -> list[tuple[int, list[str]]]:
     """Number and stripped cells of every row that is not blank."""
-    text = decode(read_bytes(source, limits.table_bytes, limits), source, "CSV")
-    records = csv_records(text, str(source), "rows of id,target")
+    records = csv_rows(text_lines(source, limits), str(source), "rows of id,target")
     rows = [(number, [cell.strip() for cell in record]) for number, record in records]
     if not rows:
         raise InputError("the file is empty", expected="rows of id,target", file=str(source))
@@ -98,7 +97,7 @@ def _header(
         for name in header:
             if header.count(name) > 1 or not name:
                 problem = f"column {name!r} stands twice" if name else "a column has no name"
-                raise InputError(problem, expected="one name a column", file=source, row=number)
+                raise InputError(problem, expected="one name per column", file=source, row=number)
         del rows[0]
         if not rows:
             raise InputError("no row below the header", expected="rows of id,target", file=source, row=number)
@@ -138,7 +137,7 @@ def _entries(
         entry = Entry(number, row[0], dict(zip(header, row, strict=False)))
         names = _find(row[0], files)
         if len(row) != len(header):
-            yield entry, InputError(f"{len(row)} cells under {len(header)} columns", expected="one cell a column")
+            yield entry, InputError(f"{len(row)} cells under {len(header)} columns", expected="one cell per column")
         elif not row[0]:
             yield entry, InputError("no id", expected="id,target")
         elif names is None:

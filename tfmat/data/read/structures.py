@@ -1,9 +1,8 @@
-"""A user's own crystals: a folder with ``id_prop.csv``, a CSV file with a column ``structure``, or JSON lines."""
+"""The crystals of a user's table, and what parses and keeps the crystals of files."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,16 @@ from tfmat.crystal import Crystal, Crystals
 from tfmat.data.cache import RecordCache, Spool
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import Cells
+from tfmat.data.read.cells import Cells, Columns, ids_of, row_id
 from tfmat.data.read.crystal import from_json
 from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, is_crystal
 from tfmat.data.read.parse import Parsed, kind_of, request
-from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, Row, rows_of, table_kind
+from tfmat.data.read.rows import FORMULA_COLUMNS, STRUCTURE_COLUMNS, Row, TableRows, UnreadableRow
 from tfmat.data.rejections import Rejections
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 
 _NOT_CELLS = frozenset({*STRUCTURE_COLUMNS, "cell", "species", "frac", "lattice", "sites", "attributes", "@module", "@class"})
-_LOOKED_AT = 100
 _TOGETHER = 1024
 
 Parsable = Crystal | str | Request | InputError
@@ -64,11 +62,13 @@ class Entry:
         row: row or line; `None` for a file without one.
         identifier: its id.
         cells: what else the row holds.
+        alone: whether another row of this id is rejected.
     """
 
     row: int | None
     identifier: str
     cells: Mapping[str, Any]
+    alone: bool = True
 
 
 @dataclass
@@ -90,23 +90,18 @@ class Collected:
     formulas: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
 
     def keep(self, entry: Entry) -> None:
         """Add a row, without its crystal."""
-        for name, cell in entry.cells.items():
-            column = self.columns.setdefault(name, [])
-            column.extend([None] * (len(self.ids) - len(column)))
-            column.append(cell)
+        self.columns.add(entry.cells, len(self.ids))
         self.ids.append(entry.identifier)
         self.rows.append(entry.row or 0)
 
     @property
     def cells(self) -> Cells:
         """The cells beside the crystals."""
-        for column in self.columns.values():
-            column.extend([None] * (len(self.ids) - len(column)))
-        return Cells(self.columns, np.asarray(self.rows, dtype=np.int64), self.source)
+        return Cells(self.columns.filled(len(self.ids)), np.asarray(self.rows, dtype=np.int64), self.source)
 
 
 def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
@@ -114,24 +109,9 @@ def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
     return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.read.cif")
 
 
-def holds_structures(path: Path, limits: Limits = LIMITS, structure_column: str | None = None) -> bool:
-    """Whether the first rows of a table describe crystals; what cannot be read is left to the reader to tell."""
-    table_kind(path)
-    try:
-        rows = itertools.islice(rows_of(path, limits), _LOOKED_AT)
-        return any(_describes_crystal(record, structure_column) for _, record in rows if not isinstance(record, InputError))
-    except InputError:
-        return False
-
-
-def column_names(path: Path, limits: Limits = LIMITS) -> list[str]:
-    """Names of the columns of a CSV file, or the keys of the first JSON object."""
-    return next((list(record) for _, record in rows_of(path, limits) if not isinstance(record, InputError)), [])
-
-
-def names_formulas(path: Path, formula_column: str | None, limits: Limits = LIMITS) -> bool:
-    """Whether a file has a column of formulas."""
-    return bool(set(column_names(path, limits)) & ({formula_column} if formula_column else set(FORMULA_COLUMNS)))
+def holds_structures(table: TableRows, structure_column: str | None = None) -> bool:
+    """Whether the first rows of a table describe crystals."""
+    return any(_describes_crystal(record, structure_column) for record in table.records())
 
 
 def _describes_crystal(record: Mapping[str, Any], column: str | None) -> bool:
@@ -152,17 +132,19 @@ def _is_structure(cell: str) -> bool:
     return "_cell_length" in cell or cell.lstrip()[:1] == "{" or kind_of(cell) is not None
 
 
-def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_column: str | None = None) -> Collected:
-    """The crystals of a CSV or JSON lines file, read row by row, so that memory holds little beside the arrays.
+def read_structures(table: TableRows, rejections: Rejections, how: Reading, *, id_column: str | None = None) -> Collected:
+    """The crystals of a table, read row by row, so that memory holds little beside the arrays.
 
     Args:
-        path: the file.
+        table: its rows.
         rejections: takes rows that are no usable crystal, and every further row of an id.
         how: limits, processes and so on, see `Reading`.
-        id_column: default: ``id`` if there is one; otherwise the rows' numbers are the ids.
+        id_column: default: see `tfmat.data.read.cells.ids_of`.
     """
-    found = Collected(str(path), rejections)
-    collect(_sources(rows_of(path, how.limits), path.parent, id_column, how), found, how)
+    found = Collected(table.source, rejections)
+    collect(_sources(table, Path(table.source).parent, id_column, how), found, how)
+    if id_column is None:
+        found.ids = ids_of(found.cells)
     return found
 
 
@@ -183,7 +165,7 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
             crystal = _answered(answer)
-            if entry.identifier in seen and not isinstance(crystal, InputError):
+            if entry.alone and entry.identifier in seen and not isinstance(crystal, InputError):
                 row = seen[entry.identifier]
                 crystal = InputError(f"id {entry.identifier[:60]!r} stands already in row {row}", expected="each id once")
             if isinstance(crystal, InputError):
@@ -250,25 +232,18 @@ def _about(error: InputError) -> InputError:
     return InputError(f"{name}{error.problem}", expected=error.expected)
 
 
-def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, how: Reading) -> Iterator[tuple[Entry, Parsable]]:
-    taken: set[str] = set()
+def _sources(rows: Iterable[Row], folder: Path, id_column: str | None, how: Reading) -> Iterator[tuple[Entry, Parsable]]:
     for number, record in rows:
-        if isinstance(record, InputError):
-            yield Entry(number, "", {}), record
+        if isinstance(record, UnreadableRow):
+            yield Entry(number, record.identifier, {}), record
             continue
         if id_column is not None and id_column not in record:
             yield Entry(number, "", {}), InputError(f"no {id_column!r}", expected="an id")
             continue
-        name = id_column or next((name for name in ID_COLUMNS if record.get(name) not in (None, "")), ID_COLUMNS[0])
-        identifier = record.get(name)
-        text = str(number if identifier is None or identifier == "" else identifier)
-        if name != ID_COLUMNS[0] and id_column is None:  # that each row has its own is asked of `id` alone
-            text = f"{text} (row {number})" if text in taken else text
-            taken.add(text)
         cells = {
             name: cell for name, cell in record.items() if name not in _NOT_CELLS and (cell is None or isinstance(cell, (str, int, float)))
         }
-        entry = Entry(number, text, cells)
+        entry = Entry(number, row_id(record, number, id_column), cells, alone=id_column is not None or "id" in record)
         try:
             yield entry, _source(record, folder, how)
         except InputError as error:
