@@ -129,6 +129,15 @@ def check_lattice(lattice: np.ndarray) -> list[float]:
     return spacings
 
 
+class Disordered(InputError):
+    """A crystal with a partially occupied site."""
+
+
+def partial_occupancy(index: int, kinds: str) -> Disordered:
+    """The error for a site (counted from 0) that several `kinds` of atom share, or that is partly empty."""
+    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
+
+
 def not_periodic(periods: int) -> InputError:
     """The error for what is periodic along fewer than three directions."""
     return InputError(f"is periodic along {periods} of 3 directions", expected="a crystal with three lattice vectors")

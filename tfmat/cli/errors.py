@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tfmat.atomic import missing, remove_empty
 from tfmat.errors import InputError
+from tfmat.signals import Signalled, exit_code
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes: what the user can mend, and what only tfmat can."""
@@ -28,20 +26,12 @@ class CommandError(Exception):
         self.code = code
 
 
-class Signalled(BaseException):
-    """SIGINT or SIGTERM arrived outside the training loop, which has handlers of its own."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-
 def describe_error(error: BaseException) -> tuple[str, int]:
     """Say an error in one line, without the leading ``tfmat: ``, and choose the exit code."""
     if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, (Signalled, KeyboardInterrupt)):
-        return "interrupted", signal_code(error)
+        return "interrupted", exit_code(error)
     if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
         return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
@@ -55,11 +45,6 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error):
         return f"out of memory: try a smaller --batch-size ({_line(error)[:200]})", BAD_INPUT
     return f"internal error, please report it: {type(error).__name__}: {_line(error)[:300]} (--log-level debug shows where)", BUG
-
-
-def signal_code(error: BaseException) -> int:
-    """Give the exit code after a signal, which the error that it raised names as ``signum``; Ctrl-C has none."""
-    return 128 + int(getattr(error, "signum", signal.SIGINT))
 
 
 def _line(error: BaseException) -> str:
@@ -97,24 +82,6 @@ def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
         if is_full(error) or is_full(error.__cause__):
             raise CommandError(f"disk full while writing {path}; {kept}") from error
         raise
-
-
-@contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up. In a thread nothing is changed."""
-
-    def stop(signum: int, frame: Any) -> None:
-        raise Signalled(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def tell(message: str) -> None:

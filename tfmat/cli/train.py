@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
+from tfmat.cli.errors import CommandError, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import duration, scores_table
 from tfmat.errors import InputError
@@ -19,6 +19,7 @@ from tfmat.runs.config import RunConfig, Settings, model_settings, read_run_conf
 from tfmat.runs.data import check_data, open_for, resolved, split_of, split_spec, targets_for
 from tfmat.runs.folder import TrainingFolder, check_replaceable, default_out, opened
 from tfmat.runs.settings import known
+from tfmat.signals import Signalled, exit_code
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
@@ -247,7 +248,7 @@ def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
     except (Interrupted, Signalled, KeyboardInterrupt) as error:
         epochs = error.epoch if isinstance(error, Interrupted) else len(folder.finished_epochs)
         when = f"after epoch {epochs} of {settings.epochs}" if epochs else "before the first epoch ended"
-        raise CommandError(f"interrupted {when}; {advice}", signal_code(error)) from None
+        raise CommandError(f"interrupted {when}; {advice}", exit_code(error)) from None
     except Diverged as error:
         rate = settings.recipe["learning_rate"]
         raise CommandError(f"training diverged: {error}; try a lower rate: --recipe-option learning_rate={rate / 3:.2g}") from None

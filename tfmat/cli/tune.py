@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
+from tfmat.cli.errors import CommandError, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.train import (
     Cache,
@@ -45,6 +45,7 @@ from tfmat.runs.data import (
 )
 from tfmat.runs.folder import stem
 from tfmat.runs.settings import known, pairs
+from tfmat.signals import Signalled, exit_code
 
 if TYPE_CHECKING:
     from tfmat.datasets import Dataset
@@ -205,7 +206,7 @@ def _continuable(out: Path, role: str) -> Iterator[None]:
         with writing(out, kept):
             yield
     except (Interrupted, Signalled, KeyboardInterrupt) as error:
-        raise CommandError(f"interrupted; {advice}", signal_code(error)) from None
+        raise CommandError(f"interrupted; {advice}", exit_code(error)) from None
 
 
 def _summary(result: SearchResult) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfmat.crystal import partial_occupancy
 from tfmat.data.read.bounded import Limits
-from tfmat.data.read.crystal import partial_occupancy, too_many_sites
+from tfmat.data.read.crystal import too_many_sites
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 

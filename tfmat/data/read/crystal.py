@@ -95,15 +95,6 @@ def from_json(sent: Mapping[str, Any] | str) -> Crystal | str | InputError:
     return Crystal(np.asarray(sent["species"], np.int32), lattice, coords, note=sent.get("note", ""))
 
 
-class Disordered(InputError):
-    """A crystal with a partially occupied site."""
-
-
-def partial_occupancy(index: int, kinds: str) -> Disordered:
-    """The error for a disordered site."""
-    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
-
-
 def _atomic_number(kind: Any) -> int:
     number = ATOMIC_NUMBERS.get(kind, 0) if isinstance(kind, str) else kind if isinstance(kind, int) and not isinstance(kind, bool) else 0
     if not 1 <= number < len(SYMBOLS):

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tfmat.crystal import Crystal, Crystals
+from tfmat.crystal import Crystal, Crystals, Disordered
 from tfmat.data.cache import RecordCache
 from tfmat.data.read.bounded import LIMITS, Limits, read_bytes, read_text
 from tfmat.data.read.cif import read_cif, read_cif_formula, split_cif
-from tfmat.data.read.crystal import Disordered, to_json
+from tfmat.data.read.crystal import to_json
 from tfmat.data.read.poscar import read_poscar
 from tfmat.data.workers import Request
 from tfmat.errors import InputError
