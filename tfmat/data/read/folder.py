@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tfmat.data.read.bounded import Limits, refuse_pickle
 from tfmat.data.read.cells import is_number
-from tfmat.data.read.parse import kind_of, request, stem_of
+from tfmat.data.read.parse import kind_of, stem_of
 from tfmat.data.read.rows import FORMULA_COLUMNS, csv_rows, text_lines
-from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect
+from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect, parsing
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
 
@@ -43,7 +43,7 @@ def read_folder(
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
         entries: list[tuple[Entry, Parsable]] = [
-            (Entry(None, stem if len(names) == 1 else name, {}), request(folder / name, limits, disordered=how.disordered))
+            (Entry(None, stem if len(names) == 1 else name, {}), parsing(folder / name, how))
             for stem, names in sorted(files.items())
             for name in names
         ]
@@ -145,7 +145,7 @@ def _entries(
         elif len(names) > 1:
             yield entry, InputError(f"several files for id {row[0][:60]!r}: {', '.join(names[:4])}", expected="one")
         else:
-            yield entry, request(folder / names[0], how.limits, disordered=how.disordered)
+            yield entry, parsing(folder / names[0], how)
 
 
 def _tell_unused(files: dict[str, list[str]], used: set[str], folder: Path, found: Collected, header: list[str]) -> None:

@@ -12,6 +12,9 @@ from tfmat.data.read.bounded import Limits
 from tfmat.data.read.crystal import make_crystal
 from tfmat.errors import InputError
 
+XDATCAR = "vasp-xdatcar"
+"""What ASE calls trajectories of VASP."""
+
 
 def read_poscar(text: str, limits: Limits) -> Crystal:
     """The crystal of a POSCAR.

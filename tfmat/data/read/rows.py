@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.data.read.bounded import LIMITS, Limits, check_file, check_unpacked, decode, iterate_lines, opened, read_bytes
+from tfmat.data.read.parse import STRUCTURE_FILES
 from tfmat.errors import InputError
 from tfmat.extras import require
 
@@ -20,7 +21,6 @@ STRUCTURE_COLUMNS = ("structure", "atoms", "cif")
 ID_COLUMNS = ("id", "material_id", "jid", "Unnamed: 0")
 """Columns that are taken unless others are named, the first that there is."""
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-_STRUCTURE_FILES = "a structure file (.cif, .mcif, .vasp, POSCAR, CONTCAR, XDATCAR, .extxyz, .xyz, .xsf, .gen, .pwi, geometry.in)"
 _DELIMITERS = ",;\t|"
 _LOOKED_AT = 100
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
@@ -85,7 +85,8 @@ def table_kind(path: Path) -> str:
     check_file(path)
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
-        raise InputError("unknown kind of file", expected=f"{_STRUCTURE_FILES}, or a name ending in {', '.join(SUFFIXES)}", file=str(path))
+        tables = ", ".join(ending for ending in SUFFIXES if not ending.endswith(".gz"))
+        raise InputError("unknown kind of file", expected=f"{STRUCTURE_FILES}, or a table ({tables})", file=str(path))
     ending = Path(name.removesuffix(".gz")).suffix
     return {".jsonl": "JSON lines", ".json": "JSON", ".parquet": "Parquet"}.get(ending, "CSV")
 

@@ -194,17 +194,17 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
 
 
 def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[list[tuple[str, Crystal | str | InputError]]]:
-    """Give the crystals of each CIF or POSCAR file or text, in order.
+    """Give the crystals of each structure file or text, in order.
 
     Args:
         sources: paths whose names `kind_of` knows, or text.
         how: limits, processes and so on, see `Reading`; nothing is cached.
 
     Returns:
-        Of each source its crystals, of which only a CIF has several: the name of the block (empty where there is one crystal), and the
+        Of each source its crystals: the name of a CIF's block or the number of a frame (empty where there is one crystal), and the
         crystal, its formula if it is disordered, or why there is neither.
     """
-    tasks = ((source, request(source, how.limits, disordered=how.disordered, several=True)) for source in sources)
+    tasks = ((source, parsing(source, how, several=True)) for source in sources)
     found = list[list[tuple[str, Crystal | str | InputError]]]()
     with _parsers(how) as workers:
         for source, answer in workers.map(tasks):
@@ -215,6 +215,14 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[li
             if how.report is not None:
                 how.report(len(found), len(sources))
     return found
+
+
+def parsing(source: Path | str, how: Reading, *, several: bool = False) -> Request | InputError:
+    """What a worker is to parse, see `request`, or why it cannot."""
+    try:
+        return request(source, how.limits, disordered=how.disordered, several=several)
+    except InputError as error:
+        return error
 
 
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
@@ -269,7 +277,7 @@ def _source(record: Mapping[str, Any], folder: Path, how: Reading) -> Parsable:
     if not inner.strip():
         raise InputError("no structure", expected="CIF text or the path of a structure file")
     if "\n" in inner.strip():
-        return request(inner, how.limits, disordered=how.disordered)
+        return parsing(inner, how)
     if kind_of(inner) is None:
         raise InputError(f"{inner[:60]!r} is neither CIF text nor the name of a structure file", expected="a name such as NaCl.cif")
-    return request(folder / inner, how.limits, disordered=how.disordered)
+    return parsing(folder / inner, how)

@@ -54,6 +54,7 @@ def read_user_data(
     material: Material | None = None,
     require_targets: bool = True,
     strict: bool = False,
+    max_sites: int | None = None,
     limits: Limits = LIMITS,
     processes: int | None = None,
     cache: RecordCache | None = None,
@@ -72,7 +73,8 @@ def read_user_data(
             that they may be disordered; ``crystal`` refuses a file without crystals. Default: crystals where there are any.
         require_targets: `False` for materials to predict.
         strict: the first bad row is an error. Otherwise bad rows are returned as rejections.
-        limits: the largest files and crystals that are read; for ``composition`` crystals of any size.
+        max_sites: most sites of a crystal. Default: that of `limits`, 1,000; for ``composition`` as many as there are.
+        limits: the largest files and crystals that are read.
         processes: how many parse structure files. Default: one per core.
         cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
         report: called with the rows done and the rows in all, 0 where that is not known.
@@ -85,7 +87,7 @@ def read_user_data(
     names = (targets,) if isinstance(targets, str) else None if targets is None else tuple(targets)
     rejections = Rejections(strict)
     composition = material == "composition"
-    limits = replace(limits, sites=sys.maxsize) if composition else limits
+    limits = replace(limits, sites=max_sites or (sys.maxsize if composition else limits.sites))
     how = Reading(limits, processes, cache, report, disordered=composition, structure_column=structure_column)
     if source.is_dir():
         found, folder_targets = read_folder(source, rejections, how, targets=names)
