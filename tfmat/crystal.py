@@ -20,7 +20,7 @@ OVERLAP = 0.5
 THINNEST = 0.2
 """Lattice planes (100), (010), (001) closer than this are refused [Å]."""
 DENSEST, THINNEST_GAS = 2.0, 200.0
-"""A crystal with less volume an atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
+"""A crystal with less volume per atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Crystals(Sequence[Crystal]):
     @overload
     def __getitem__(self, index: slice) -> list[Crystal]: ...
     def __getitem__(self, index: int | slice) -> Crystal | list[Crystal]:
-        """One crystal (a view), or a list of them."""
+        """Give one crystal (a view), or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if self._index is not None:

@@ -194,6 +194,6 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether there is no space left on the disk, which would fail every later trial too; HDF5 and TensorFlow tell it in the text alone."""
+    """Tell whether the disk is full, which would fail every later trial too; HDF5 and TensorFlow tell it in the text alone."""
     texts = ("No space left on device", *(f"errno = {number}," for number in _FULL))
     return any((isinstance(e, OSError) and e.errno in _FULL) or any(text in str(e) for text in texts) for e in (error, error.__cause__))

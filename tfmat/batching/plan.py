@@ -43,7 +43,7 @@ class Plan(Protocol):
 
 
 def plan_of(records: Records, batch_size: int, seed: int | None = None) -> Plan:
-    """How `records` are batched.
+    """Plan the batches of `records`.
 
     Args:
         records: featurized examples, one at least.

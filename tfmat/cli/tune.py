@@ -145,7 +145,7 @@ def tune(
 
 
 def _trials(tuner: str, trials: int | None) -> str:
-    """How many trials there will be, as far as that is known before Keras is loaded."""
+    """Say how many trials there will be, as far as that is known before Keras is loaded."""
     from tfmat.tuning.search import DEFAULT_TRIALS
 
     every = {"hyperband": "its brackets once", "grid": "all combinations"}

@@ -152,7 +152,7 @@ class RecordCache:
         return freed
 
     def entries(self) -> list[CacheEntry]:
-        """What the cache holds, the newest first."""
+        """List what the cache holds, the newest first."""
         found = []
         for path in self.directory.glob("*") if self.directory.is_dir() else ():
             if not _KEY.fullmatch(path.name) or not path.is_dir():

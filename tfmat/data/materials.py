@@ -140,12 +140,12 @@ def read_material(material: Any, kind: Material) -> Any:
 
 
 def may_parse(materials: Sequence[str | Path]) -> bool:
-    """Whether reading these names of files and folders may need a parser of structure files."""
+    """Tell whether reading these names of files and folders may need a parser of structure files."""
     return any(kind_of(path.name) is not None or os.path.isdir(path) for path in map(Path, materials))
 
 
 def is_frame(materials: Any) -> bool:
-    """Whether it is a ``DataFrame`` of pandas, which is not imported to find out."""
+    """Tell whether it is a ``DataFrame`` of pandas, which is not imported to find out."""
     return _comes_from(materials, "pandas") and hasattr(materials, "columns")
 
 
@@ -154,7 +154,7 @@ def _comes_from(value: Any, *packages: str) -> bool:
 
 
 def _entries(materials: Any, kind: Material, formula_column: str | None, structure_column: str | None) -> list[Any]:
-    """What is handed over, one material, file or folder after the other."""
+    """List what is handed over, one material, file or folder after the other."""
     if is_frame(materials):
         return list(materials[_column(list(materials.columns), kind, formula_column, structure_column)])
     one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, FeaturizedMaterial, GivenMaterial))
@@ -226,7 +226,7 @@ def _is_path(text: str) -> bool:
 
 
 def _holds_one_structure(source: Path | str) -> bool:
-    """Whether it is CIF or POSCAR text, or a structure file."""
+    """Tell whether it is CIF or POSCAR text, or a structure file."""
     return isinstance(source, str) or (kind_of(source.name) is not None and not source.is_dir())
 
 

@@ -292,7 +292,7 @@ def read_split_file(path: str | os.PathLike[str]) -> dict[str, str]:
         if len(row) != 2 or row[1].strip().lower() not in SPELLINGS:
             raise InputError(f"holds {','.join(row)[:60]!r}", expected="an id and train, validation or test", file=str(path), row=number)
         if row[0] in found:
-            raise InputError(f"id {row[0][:60]!r} stands twice", expected="one row an id", file=str(path), row=number)
+            raise InputError(f"id {row[0][:60]!r} stands twice", expected="one row per id", file=str(path), row=number)
         found[row[0]] = row[1].strip()
     return found
 

@@ -50,7 +50,7 @@ def load(name: str) -> Dataset:
 
 
 def info(name: str) -> Statistics:
-    """What the rows of a dataset, or of a user's file, are like."""
+    """Count and measure the rows of a dataset, or of a user's file."""
     return statistics(open_data(name))
 
 
@@ -136,7 +136,7 @@ def load_data(
     seed: int = 0,
     strict: bool = False,
 ) -> Dataset:
-    """What ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
+    """Read what ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
 
     Its tables are ``data.train``, ``data.validation`` and ``data.test``; ``data.targets`` goes to `tfmat.Predictor.create`.
 

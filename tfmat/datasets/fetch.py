@@ -68,7 +68,7 @@ def cache_root() -> Path:
 
 
 def folder_of(archive: Archive) -> Path:
-    """Where the files of an archive are kept: below `cache_root`."""
+    """Choose where the files of an archive are kept: below `cache_root`."""
     return cache_root() / "sources" / f"{archive.package}-{archive.version}"
 
 

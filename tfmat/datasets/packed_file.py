@@ -121,7 +121,7 @@ def _write(group: Any, name: str, values: np.ndarray) -> Any:
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a packed dataset, by how it begins."""
+    """Tell whether a file is a packed dataset, by how it begins."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC

@@ -112,7 +112,7 @@ class Source:
         return self.tasks.get(target, "regression")
 
     def meaning(self, target: str) -> str:
-        """One line about a target."""
+        """Describe a target in one line."""
         return self.meanings.get(target, self.title)
 
     def checked(self, files: Files, split: str) -> Iterator[StoredRow]:

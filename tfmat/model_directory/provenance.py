@@ -20,7 +20,7 @@ from tfmat.training.recipe import Recipe
 
 
 def data_info(training: Records) -> dict[str, Any]:
-    """What `Predictor.info` says about any training.
+    """Collect what `Predictor.info` says about any training.
 
     Args:
         training: the featurized rows; their elements are those that the model knows.
@@ -42,7 +42,7 @@ def recipe_info(
     precision: str,
     strategy: Any,
 ) -> dict[str, Any]:
-    """What `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
+    """Collect what `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
     info = {
         "recipe": recipe.to_config(),
         "epochs": len(history),

@@ -78,7 +78,7 @@ class Settings:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What is said of how files are read: the options of `tfmat.datasets.open_data` that are not the default."""
+        """How files are read, where that is not the default: options of `tfmat.datasets.open_data`."""
         return stated(**{name: getattr(self, name) for name in _READING})
 
 

@@ -112,7 +112,7 @@ def train(
         verbose: as of Keras' ``fit``.
 
     Returns:
-        One dictionary an epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
+        One dictionary per epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
 
     Raises:
         InputError: the recipe does not fit the model or the data.

@@ -249,7 +249,7 @@ def _two(tensors: _Tensors, ours: str, theirs: str) -> dict[str, np.ndarray]:
 
 
 def _block(tensors: _Tensors, number: int) -> dict[str, np.ndarray]:
-    """One block, the rows of whose first layers are put in the zoo's order."""
+    """Convert one block, the rows of whose first layers are put in the zoo's order."""
     ours, theirs = f"block{number}", f"blocks.{number - 1}"
     weights: dict[str, np.ndarray] = {}
     if number > 1:

@@ -197,14 +197,14 @@ def _is_numeric(column: list[Any]) -> bool:
 
 
 def _is_missing(cell: Any) -> bool:
-    """Whether a cell says that there is no value: empty, ``NaN``, ``NA``, ``null`` and the like."""
+    """Tell whether a cell says that there is no value: empty, ``NaN``, ``NA``, ``null`` and the like."""
     if isinstance(cell, str):
         return cell.strip().lower() in _MISSING
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def is_number(cell: Any) -> bool:
-    """Whether a cell holds a finite number."""
+    """Tell whether a cell holds a finite number."""
     return _number(cell) is not None
 
 

@@ -37,7 +37,7 @@ class _Contents:
 
 
 def is_crystal(record: Mapping[str, Any]) -> bool:
-    """Whether a dictionary has the keys of a crystal in one of the `FORMS`."""
+    """Tell whether a dictionary has the keys of a crystal in one of the `FORMS`."""
     record = _inner(record)
     return any(form <= set(record) for form in FORMS)
 

@@ -58,7 +58,7 @@ def stem_of(name: str) -> str:
 
 
 def request(source: Path | str, limits: Limits, *, disordered: bool = False, several: bool = False) -> Request:
-    """What a worker is to parse: a file whose name `kind_of` knows, or text.
+    """Describe to a worker what it is to parse: a file whose name `kind_of` knows, or text.
 
     Raises:
         InputError: the file needs ASE, which is not installed.

@@ -74,7 +74,7 @@ class TableRows:
         return [record for _, record in self.head if not isinstance(record, UnreadableRow)]
 
     def names_formulas(self, formula_column: str | None = None) -> bool:
-        """Whether the first rows have a column of formulas, or the one that is named."""
+        """Tell whether the first rows have a column of formulas, or the one that is named."""
         return bool({*chain(*self.records())} & ({formula_column} if formula_column else set(FORMULA_COLUMNS)))
 
 
@@ -266,7 +266,7 @@ def _json_records(content: Any) -> list[Any]:
 
 
 def _is_nested(content: Mapping[str, Any]) -> bool:
-    """Whether a value is a crystal itself, not a column."""
+    """Tell whether a value is a crystal itself, not a column."""
     return any({"sites", "lattice", "lattice_mat"} & set(value) for value in content.values())
 
 

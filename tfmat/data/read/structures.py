@@ -110,7 +110,7 @@ def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
 
 
 def holds_structures(table: TableRows, structure_column: str | None = None) -> bool:
-    """Whether the first rows of a table describe crystals."""
+    """Tell whether the first rows of a table describe crystals."""
     return any(_describes_crystal(record, structure_column) for record in table.records())
 
 
@@ -128,7 +128,7 @@ def _describes_crystal(record: Mapping[str, Any], column: str | None) -> bool:
 
 
 def _is_structure(cell: str) -> bool:
-    """Whether a cell holds CIF text, a dictionary, or the name of a structure file."""
+    """Tell whether a cell holds CIF text, a dictionary, or the name of a structure file."""
     return "_cell_length" in cell or cell.lstrip()[:1] == "{" or kind_of(cell) is not None
 
 
@@ -218,7 +218,7 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[li
 
 
 def parsing(source: Path | str, how: Reading, *, several: bool = False) -> Request | InputError:
-    """What a worker is to parse, see `request`, or why it cannot."""
+    """Describe to a worker what it is to parse, see `request`, or say why it cannot."""
     try:
         return request(source, how.limits, disordered=how.disordered, several=several)
     except InputError as error:
@@ -230,7 +230,7 @@ def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
 
 
 def _answered(answer: Any) -> Crystal | str | InputError:
-    """What a worker answered, or what was known before."""
+    """Decode the answer of a worker, or give what was known before."""
     return from_json(answer) if isinstance(answer, dict) else answer
 
 
