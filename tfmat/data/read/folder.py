@@ -33,7 +33,7 @@ def read_folder(
 
     Args:
         folder: not searched recursively; without ``id_prop.csv`` all its structure files are read, and there are no targets.
-        rejections: takes a row without file or with a bad crystal, further rows of an id, structure files without row, and pickles.
+        rejections: takes a row without file or with a bad crystal, structure files without row, and pickles.
         how: limits, processes and so on, see `Reading`.
         targets: the columns wanted. Default: all that hold numbers.
     """

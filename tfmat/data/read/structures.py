@@ -62,13 +62,11 @@ class Entry:
         row: row or line; `None` for a file without one.
         identifier: its id.
         cells: what else the row holds.
-        alone: whether another row of this id is rejected.
     """
 
     row: int | None
     identifier: str
     cells: Mapping[str, Any]
-    alone: bool = True
 
 
 @dataclass
@@ -137,7 +135,7 @@ def read_structures(table: TableRows, rejections: Rejections, how: Reading, *, i
 
     Args:
         table: its rows.
-        rejections: takes rows that are no usable crystal, and every further row of an id.
+        rejections: takes rows that are no usable crystal.
         how: limits, processes and so on, see `Reading`.
         id_column: default: see `tfmat.data.read.cells.ids_of`.
     """
@@ -159,19 +157,14 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
     """
     parsed = Parsed(how.cache, Path(into.source), how.limits)
     digests, batch = list[bytes](), list[Crystal]()
-    seen: dict[str, int] = {}
     already = into.read
     with Spool() as spool, _parsers(how) as workers:
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
             crystal = _answered(answer)
-            if entry.alone and entry.identifier in seen and not isinstance(crystal, InputError):
-                row = seen[entry.identifier]
-                crystal = InputError(f"id {entry.identifier[:60]!r} stands already in row {row}", expected="each id once")
             if isinstance(crystal, InputError):
                 into.rejections.add(_about(crystal), file=into.source, row=entry.row, identifier=entry.identifier)
             else:
-                seen[entry.identifier] = entry.row or 0
                 into.keep(entry)
                 if how.disordered:
                     into.formulas.append(crystal if isinstance(crystal, str) else crystal.formula)
@@ -251,7 +244,7 @@ def _sources(rows: Iterable[Row], folder: Path, id_column: str | None, how: Read
         cells = {
             name: cell for name, cell in record.items() if name not in _NOT_CELLS and (cell is None or isinstance(cell, (str, int, float)))
         }
-        entry = Entry(number, row_id(record, number, id_column), cells, alone=id_column is not None or "id" in record)
+        entry = Entry(number, row_id(record, number, id_column), cells)
         try:
             yield entry, _source(record, folder, how)
         except InputError as error:

@@ -112,6 +112,7 @@ def _crystals(found: Collected, targets: tuple[str, ...] | None, require_targets
         raise _nothing_left(found.source, found.rejections, found.read)
     cells = found.cells
     values, good = read_targets(cells, choose_targets(cells, targets, {"id"}, require_targets=require_targets), found.rejections)
+    _check_ids(found.ids, cells, good, found.rejections)
     table = Table(materials, values, found.ids, cells.rows, cells.source)
     kind: Material = "composition" if found.crystals is None else "crystal"
     return _without_rejected(UserData(table, cells, kind, (), found.read), good, found.rejections, require_targets)
