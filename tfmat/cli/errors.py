@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfmat.atomic import missing, remove_empty
+from tfmat.atomic import is_full, missing, remove_empty
 from tfmat.errors import InputError
 from tfmat.signals import Signalled, exit_code
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes: what the user can mend, and what only tfmat can."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CommandError(Exception):
@@ -32,7 +29,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return str(error), error.code
     if isinstance(error, (Signalled, KeyboardInterrupt)):
         return "interrupted", exit_code(error)
-    if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
+    if isinstance(error, InputError) and is_full(error):  # `tfmat.atomic` tells it so
         return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
         return _line(error), BAD_INPUT
@@ -58,11 +55,6 @@ def _system_error(error: OSError) -> str:
     return place + (error.strerror or _line(error) or type(error).__name__).strip()
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error says that no space is left, as HDF5 does in its text alone."""
-    return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
-
-
 def check_file(out: Path, overwrite: bool, ending: str) -> None:
     """Refuse an ``--out`` at which a file cannot be written."""
     if out.is_dir():
@@ -79,7 +71,7 @@ def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
         yield
     except BaseException as error:
         remove_empty(made)
-        if is_full(error) or is_full(error.__cause__):
+        if is_full(error):
             raise CommandError(f"disk full while writing {path}; {kept}") from error
         raise
 

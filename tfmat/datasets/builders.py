@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfmat.datasets.fetch import sha256_of
+from tfmat.atomic import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
 from tfmat.datasets.source import Absent, Files, RowsWritten, Source, StoredRow
 from tfmat.errors import InputError

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat.architecture import Architecture, architectures, get
+from tfmat.atomic import sha256_of
 from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
@@ -110,7 +111,7 @@ def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> 
 
 def config_text(config: dict[str, Any], weights: Path) -> str:
     """Content of ``config.json``: `config` with the checksums of itself and of the file of weights."""
-    config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(weights)}
+    config = {"format": FORMAT} | config | {"weights_sha256": sha256_of(weights)}
     return json.dumps(config | {"config_sha256": _config_sha256(config)}, indent=2) + "\n"
 
 
@@ -172,7 +173,7 @@ def check_weights(directory: Path, config: dict[str, Any]) -> Path:
     path = directory / WEIGHTS
     if not path.is_file():
         raise InputError(f"it has no {WEIGHTS}", file=str(directory))
-    if file_sha256(path) != config.get("weights_sha256"):
+    if sha256_of(path) != config.get("weights_sha256"):
         raise InputError(
             "truncated or changed: its checksum does not match the one in config.json", file=str(path), expected="the original file"
         )
@@ -192,12 +193,6 @@ def element_table_width(weights: Path) -> int | None:
     with h5py.File(weights, "r") as file:
         file.visititems(find)
     return widths[0] if len(widths) == 1 else None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config_sha256(config: dict[str, Any]) -> str:

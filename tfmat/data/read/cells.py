@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, TableRows, UnreadableRow, quote
+from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, TableRows, UnreadableRow
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.data.table import locate as locate
 from tfmat.errors import InputError
+from tfmat.featurizers.formula import short
 
 _NOT_TARGETS = ("split", *ID_COLUMNS, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS)
 _MISSING = frozenset(("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
@@ -168,7 +169,7 @@ def _column(cells: Cells, name: str) -> list[Any]:
     found = list(cells.columns)
     close = difflib.get_close_matches(name.lower(), [column.lower() for column in found], n=1)
     hint = next((f" (did you mean {column!r}?)" for column in found if close and column.lower() == close[0]), "")
-    listed = ", ".join(quote(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
+    listed = ", ".join(short(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
     raise InputError(f"no column {name!r}{hint}; the columns are {listed}", expected=f"a column {name!r}", file=cells.source, row=1)
 
 
@@ -182,12 +183,12 @@ def _guess_target(cells: Cells, taken: Iterable[str]) -> tuple[str, ...]:
         return tuple(numeric or others)
     if numeric:
         raise InputError(
-            f"several columns may be the target: {', '.join(quote(name) for name in numeric[:12])}",
+            f"several columns may be the target: {', '.join(short(name) for name in numeric[:12])}",
             expected="the target to be named",
             file=cells.source,
             row=1,
         )
-    listed = ", ".join(quote(name) for name in list(cells.columns)[:12])
+    listed = ", ".join(short(name) for name in list(cells.columns)[:12])
     raise InputError(f"no column of numbers; the columns are {listed}", expected="a target column", file=cells.source, row=1)
 
 
@@ -235,7 +236,7 @@ def _numbers(cells: Cells, name: str, good: np.ndarray, rejections: Rejections) 
             numbers[i] = number
         elif good[i]:
             good[i] = False
-            error = InputError(f"column {name!r} holds {quote(cell)}", expected="a finite number or an empty cell")
+            error = InputError(f"column {name!r} holds {short(cell)}", expected="a finite number or an empty cell")
             identifier = str(cells.columns["id"][i]) if "id" in cells.columns else ""
             rejections.add(error, file=cells.source, row=int(cells.rows[i]), identifier=identifier)
     return numbers

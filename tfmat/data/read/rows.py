@@ -15,6 +15,7 @@ from tfmat.data.read.bounded import LIMITS, Limits, check_file, check_unpacked, 
 from tfmat.data.read.parse import STRUCTURE_FILES
 from tfmat.errors import InputError
 from tfmat.extras import require
+from tfmat.featurizers.formula import short
 
 FORMULA_COLUMNS = ("formula", "composition", "pretty_formula", "formula_pretty", "reduced_formula", "chemical_formula_reduced")
 STRUCTURE_COLUMNS = ("structure", "atoms", "cif")
@@ -141,7 +142,7 @@ def _check_header(record: Sequence[str], row: int, source: str) -> list[str]:
     header = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(record)]
     for name in header:
         if header.count(name) > 1:
-            raise InputError(f"column {quote(name)} stands twice", expected="one name per column", file=source, row=row)
+            raise InputError(f"column {short(name)} stands twice", expected="one name per column", file=source, row=row)
     return header
 
 
@@ -166,7 +167,7 @@ def _csv_rows(path: Path, limits: Limits) -> Iterator[Row]:
     if not header:
         raise InputError("the file is empty", expected="CSV text with a column 'formula'", file=str(path))
     if not read:
-        columns = ", ".join(quote(name) for name in header[:12])
+        columns = ", ".join(short(name) for name in header[:12])
         raise InputError(f"no row below the header ({columns})", expected="at least one material", file=str(path), row=first)
     if not good:
         problem = f"no row has {_count(len(header), 'cell')}"
@@ -221,7 +222,7 @@ def _line_row(path: Path, line: bytes | None, number: int, limits: Limits) -> di
         record = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError) as error:
         return UnreadableRow(f"is not valid JSON ({error})", expected="one JSON object per line")
-    return record if isinstance(record, dict) else UnreadableRow(f"holds {quote(record)}", expected="one JSON object per line")
+    return record if isinstance(record, dict) else UnreadableRow(f"holds {short(record)}", expected="one JSON object per line")
 
 
 def _json_rows(path: Path, limits: Limits) -> Iterator[Row]:
@@ -289,12 +290,6 @@ def _parquet_rows(path: Path, limits: Limits) -> Iterator[Row]:
             raise InputError(f"cannot be read as Parquet ({detail})", expected="a table", file=str(path)) from None
     if not number:
         raise InputError("has no row", expected="one row per material", file=str(path))
-
-
-def quote(value: object) -> str:
-    """A value as text, shortened for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _count(number: int, noun: str) -> str:
