@@ -147,23 +147,20 @@ def _check_header(record: Sequence[str], row: int, source: str) -> list[str]:
 
 
 def _csv_rows(path: Path, limits: Limits) -> Iterator[Row]:
-    before = csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes))  # one setting for the whole process
+    csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes))  # one setting for the whole process
     header: list[str] = []
     first = read = good = 0
-    try:
-        for number, row in csv_rows(text_lines(path, limits), str(path)):
-            if not header:
-                header, first = _check_header(row, number, str(path)), number
-                continue
-            read += 1
-            if len(row) != len(header):
-                yield number, _misfit(row, header)
-                continue
-            good += 1
-            # text of several lines is a crystal's, and a POSCAR may begin with an empty line
-            yield number, {name: cell if "\n" in cell.strip() else cell.strip() for name, cell in zip(header, row, strict=True)}
-    finally:
-        csv.field_size_limit(before)
+    for number, row in csv_rows(text_lines(path, limits), str(path)):
+        if not header:
+            header, first = _check_header(row, number, str(path)), number
+            continue
+        read += 1
+        if len(row) != len(header):
+            yield number, _misfit(row, header)
+            continue
+        good += 1
+        # text of several lines is a crystal's, and a POSCAR may begin with an empty line
+        yield number, {name: cell if "\n" in cell.strip() else cell.strip() for name, cell in zip(header, row, strict=True)}
     if not header:
         raise InputError("the file is empty", expected="CSV text with a column 'formula'", file=str(path))
     if not read:
