@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tfmat.atomic import size_of
 from tfmat.errors import InputError
-from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE, size_of
+from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE
 from tfmat.extras import require
 
 EXPECTED = "a SavedModel folder, a .tflite or .onnx file, a folder written by `tfmat train`, or a preset of `tfmat models`"

@@ -74,7 +74,7 @@ def material_outputs(predictor: Predictor, inputs: Mapping[str, Any], sites: Any
 
 
 def known_table(predictor: Predictor) -> np.ndarray:
-    """Whether each atomic number occurred in the training of `predictor`, bool (119,); 0, padding, always does."""
+    """Tell whether each atomic number occurred in the training of `predictor`, bool (119,); 0, padding, always does."""
     elements = predictor.info.get("elements")
     known = np.full(len(SYMBOLS), elements is None)
     known[[0, *(elements or [])]] = True

@@ -71,8 +71,3 @@ class ExportReport:
     latency: float
     seconds: float
     losses: tuple[Loss, ...] = ()
-
-
-def size_of(path: Path) -> int:
-    """The size of the file `path`, or of all files in the folder [bytes]."""
-    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

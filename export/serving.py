@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmat.atomic import staged
+from tfmat.atomic import size_of, staged
 from tfmat.errors import InputError
 from tfmat.export.client.arrays import with_empty_slot
 from tfmat.export.client.transports import predict_request, serving_stubs
-from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE, ExportReport, size_of
+from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE, ExportReport
 
 if TYPE_CHECKING:
     from tfmat.export.interfaces.base import Interface

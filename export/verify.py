@@ -25,7 +25,7 @@ Outputs = Mapping[str, np.ndarray]
 
 
 def keras_outputs(predictor: Predictor, records: Records) -> dict[str, np.ndarray]:
-    """What `predictor` says of N featurized `records`, (N, 1) by name, with materials of equal size together, so that nothing is padded."""
+    """Predict N featurized `records` with `predictor`, (N, 1) by name, materials of equal size together, so that nothing is padded."""
     groups: dict[tuple[int, ...], list[int]] = {}
     lengths = [records.lengths(key) for key in padded_keys(records)]
     for index in range(len(records)):

@@ -93,11 +93,11 @@ class Architecture:
         return self.reference(self.default_keywords() | dict(keywords))
 
     def depends_on_cell(self, keywords: Mapping[str, Any]) -> str | None:
-        """How predictions of a model built with `keywords` depend on the description of a crystal; see `cell_dependence`."""
+        """Say how predictions of a model built with `keywords` depend on the description of a crystal; see `cell_dependence`."""
         return self.cell_dependence(self.default_keywords() | dict(keywords))
 
     def recipe(self, name: str) -> Recipe:
-        """One of its recipes."""
+        """Look up one of its recipes by name."""
         if name not in self.recipes:
             raise InputError(f"{self.name} has no recipe {name!r}", expected=f"one of {', '.join(self.recipes)}")
         return self.recipes[name]

@@ -1,8 +1,13 @@
-"""Files and folders that appear complete or not at all: a killed process or a full disk leaves what was there before."""
+"""Files and folders that appear complete or not at all: a killed process or a full disk leaves what was there before.
+
+Also their size and hash, and which errors say that the disk is full.
+"""
 
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from tfmat.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or its cause, says that no space is left on the disk, as HDF5 and TensorFlow do in the text alone."""
+    texts = ("No space left on device", *(f"errno = {number}," for number in _FULL))
+    several = () if error is None else (error, error.__cause__)
+    return any((isinstance(one, OSError) and one.errno in _FULL) or any(text in str(one) for text in texts) for one in several)
+
+
+def size_of(path: Path) -> int:
+    """Give the size of a file, or of all files in a folder [bytes]."""
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def sha256_of(path: Path, start: int = 0) -> str:
+    """Compute the SHA-256 of what a file holds from the byte `start` on."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_free(out: Path) -> None:

@@ -20,7 +20,7 @@ OVERLAP = 0.5
 THINNEST = 0.2
 """Lattice planes (100), (010), (001) closer than this are refused [Å]."""
 DENSEST, THINNEST_GAS = 2.0, 200.0
-"""A crystal with less volume an atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
+"""A crystal with less volume per atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Crystals(Sequence[Crystal]):
     @overload
     def __getitem__(self, index: slice) -> list[Crystal]: ...
     def __getitem__(self, index: int | slice) -> Crystal | list[Crystal]:
-        """One crystal (a view), or a list of them."""
+        """Give one crystal (a view), or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if self._index is not None:
@@ -127,6 +127,15 @@ def check_lattice(lattice: np.ndarray) -> list[float]:
     if not min(spacings) >= THINNEST:
         raise InputError(f"lattice planes are {min(spacings):.3g} Å apart", expected=f"at least {THINNEST:g} Å (a reduced cell)")
     return spacings
+
+
+class Disordered(InputError):
+    """A crystal with a partially occupied site."""
+
+
+def partial_occupancy(index: int, kinds: str) -> Disordered:
+    """The error for a site (counted from 0) that several `kinds` of atom share, or that is partly empty."""
+    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
 
 
 def not_periodic(periods: int) -> InputError:

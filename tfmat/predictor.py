@@ -53,7 +53,7 @@ class Predictor:
         targets: what is predicted, with units and scales.
         model: the functional `keras.Model`, dict in, dict out, scaled outputs.
         info: provenance (JSON-able): dataset, recipe, seed, metrics, versions, hardware.
-        history: one dictionary an epoch.
+        history: one dictionary per epoch.
         strategy: on whose devices `fit` trains, see `tfmat.training.distribution`; None: on one.
     """
 
@@ -226,7 +226,7 @@ class Predictor:
         return scores
 
     def recipe(self, name: str) -> Recipe:
-        """One of the architecture's recipes."""
+        """Look up one of the architecture's recipes."""
         return self.architecture.recipe(name)
 
     def _scaled(self, table: Table) -> dict[str, np.ndarray]:
@@ -264,7 +264,7 @@ class Predictor:
             ``<target>_uncertainty`` [unit], the standard deviation of the predicted error; for a model of crystals ``sites``, the number of
             sites of the cell; ``in_domain``: every element occurred in training; ``unseen_elements``: those that did not, as in ``Tc, Pm``;
             for a model of crystals ``warning``: what is odd about the crystal (a bond length within 0.03 Å of the cut-off of bonds, less
-            than 2 or more than 200 Å3 an atom) or what reading changed; ``error``: why a material could not be read (its numbers are NaN),
+            than 2 or more than 200 Å3 per atom) or what reading changed; ``error``: why a material could not be read (its numbers are NaN),
             or None; then the other columns of tables that were read, with ``_given`` behind a name that is taken. Units are in
             ``frame.attrs["units"]``.
 
@@ -309,7 +309,7 @@ class Predictor:
         return in_units(self.targets, outputs, {name: int(output.shape[-1]) for name, output in self.model.output.items()})
 
     def to_config(self) -> dict[str, Any]:
-        """What the model directory's ``config.json`` holds, JSON-able."""
+        """Collect what the model directory's ``config.json`` holds, JSON-able."""
         return {
             "architecture": self.architecture.name,
             "keywords": self.keywords,

@@ -89,7 +89,7 @@ class Records:
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
-    """Where each of several runs of these lengths begins and the last one ends, int64 (n + 1,)."""
+    """Compute where each of several runs of these lengths begins and the last one ends, int64 (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

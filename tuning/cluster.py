@@ -27,7 +27,7 @@ _LOOK = 0.2
 
 
 def role() -> Role:
-    """What this process is, by the environment.
+    """Tell what this process is, by the environment.
 
     Raises:
         InputError: some of the variables are missing.
@@ -43,7 +43,7 @@ def role() -> Role:
 
 
 def address() -> str:
-    """Where the chief listens."""
+    """Tell where the chief listens."""
     return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
 
 
@@ -151,7 +151,7 @@ def await_chief() -> None:
 
 
 def is_lost_chief(error: BaseException) -> bool:
-    """Whether an error says that the chief does not answer any more."""
+    """Tell whether an error says that the chief does not answer any more."""
     import grpc
 
     return isinstance(error, grpc.RpcError)

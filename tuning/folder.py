@@ -28,7 +28,7 @@ _LABELS = {
 
 
 def identity(search: Search) -> dict[str, Any]:
-    """What makes a search this search, JSON-able: with anything else its trials could not be compared, or not be continued."""
+    """Collect what makes a search this search, JSON-able: with anything else its trials could not be compared, or not be continued."""
     space = [{"class": type(parameter).__name__} | parameter.get_config() for parameter in search.hp.space]
     found = {
         "format": FORMAT,
@@ -116,7 +116,7 @@ class SearchFolder:
                 temporary.write_text(text + "\n", encoding="utf-8")
 
     def best(self, result: TrialResult, configuration: Configuration) -> dict[str, Any]:
-        """What ``tfmat train --config`` reads, and where it comes from."""
+        """Collect what ``tfmat train --config`` reads, and where it comes from."""
         trial = {
             "trial": result.name,
             "objective": self._objective.name,

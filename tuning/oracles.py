@@ -177,7 +177,7 @@ class Bayesian(Durable, oracles.BayesianOptimizationOracle):
             return super().populate_space(trial_id)
 
     def _make_gpr(self) -> Any:
-        """KerasTuner's process, whose predictions it asks for one by one, ten thousand of them a trial."""
+        """KerasTuner's process, whose predictions it asks for one by one, ten thousand of them per trial."""
         made = super()._make_gpr()
         return QuickProcess(**made.get_params(deep=False))
 

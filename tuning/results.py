@@ -110,7 +110,7 @@ def best_of(results: Sequence[TrialResult]) -> TrialResult | None:
 
 
 def write_trials(path: Path, results: Sequence[TrialResult], objective: str, errors: Mapping[str, str]) -> None:
-    """``trials.csv``: one row a trial, one column a hyper-parameter.
+    """``trials.csv``: one row per trial, one column per hyper-parameter.
 
     Args:
         path: the file, which is replaced.

@@ -74,7 +74,7 @@ def run(
 def _listeners(
     oracle: Durable, folder: SearchFolder, search: Search, watcher: Watcher | None
 ) -> tuple[Callable[[Trial], None], Callable[[Trial], None]]:
-    """What is done when a trial begins, and when it has ended."""
+    """Make what is called when a trial begins, and when it has ended."""
 
     def began(trial: Trial) -> None:
         if watcher is not None:

@@ -20,7 +20,7 @@ class Hyperparameters(Protocol):
     """What a space asks for its values: a `keras_tuner.HyperParameters`, or `tfmat.tuning.configuration.Reduced`."""
 
     def Choice(self, name: str, values: Sequence[Any], *, default: Any = None) -> Any:
-        """One of `values`."""
+        """Choose one of `values`."""
 
     def Int(
         self, name: str, min_value: int, max_value: int, *, step: int | None = None, sampling: str = "linear", default: Any = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.src import config
 
+from tfmat.atomic import is_full
 from tfmat.errors import InputError
 from tfmat.training.loop import Interrupted, Report
 from tfmat.tuning.configuration import Configuration, Reader, rounded, trial_values
@@ -25,7 +25,6 @@ from tfmat.tuning.trial import Fitting, Outcome
 
 PAUSE = 0.05
 """Pause before each request for a trial [s]: without one KerasTuner asks again and again while the oracle waits for other trials."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STATUS: Mapping[str, Status] = {TrialStatus.COMPLETED: "completed", TrialStatus.FAILED: "failed"}
 
 
@@ -88,7 +87,7 @@ class Tuner(BaseTuner):
         except (Interrupted, Ended) as error:
             raise Ended(str(error)) from error
         except Exception as error:
-            if _is_full(error):
+            if is_full(error):
                 raise Ended(str(error)) from error
             self._error = one_line(error)
             raise keras_tuner.errors.FailedTrialError(self._error) from error
@@ -191,9 +190,3 @@ def one_line(error: BaseException) -> str:
     """Why a trial failed, in one line."""
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, InputError) or type(error).__name__ == "Diverged" else f"{type(error).__name__}: {text}"
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether there is no space left on the disk, which would fail every later trial too; HDF5 and TensorFlow tell it in the text alone."""
-    texts = ("No space left on device", *(f"errno = {number}," for number in _FULL))
-    return any((isinstance(e, OSError) and e.errno in _FULL) or any(text in str(e) for text in texts) for e in (error, error.__cause__))

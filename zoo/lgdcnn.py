@@ -262,7 +262,7 @@ class GatedMeanHead(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(width,), initializer=torch_uniform(dim))
 
     def contributions(self, features: Any) -> Any:
-        """What every slot gives before the mean, target by target: (B, E, T times 3 or 2)."""
+        """Compute what every slot gives before the mean, target by target: (B, E, T times 3 or 2)."""
         return ops.matmul(features, self.kernel) + self.bias
 
     def shares(self, features: Any, real: Any) -> dict[str, Any]:

@@ -83,21 +83,14 @@ def megnet_features(
         return keras.layers.Dense(width, activation, kernel_regularizer=keras.regularizers.L2(l2) if l2 else None, name=label)
 
     inputs = list_inputs(BondFeaturizer(cutoff, state_dim, fidelities).spec)
-    graph = BondGraph(name="graph", dtype=weights_dtype())(
-        {key: value for key, value in inputs.items() if key not in ("distances", "state")}
-    )
+    linked = {key: value for key, value in inputs.items() if key not in ("distances", "state")}
+    graph = BondGraph(name="graph", dtype=weights_dtype())(linked)
 
     # v0, e0, u0, each through two dense layers
     atoms = keras.layers.Embedding(HEAVIEST + 1, embedding_dim, name="atom_embedding")(inputs["species"])
     width = gaussian_width or (2**0.5 if matgl else 0.5)
     bonds = GaussianExpansion(cutoff + 1.0, gaussians, width, name="bond_expansion", dtype=weights_dtype())(inputs["distances"])
-    if fidelities:
-        state = keras.layers.Embedding(fidelities, embedding_dim, name="state_embedding")(inputs["state"])
-        state = keras.layers.Flatten(name="state_features")(state)
-    elif state_dim:
-        state = inputs["state"]
-    else:
-        state = ConstantState(2, name="state_features")(inputs["batch_sites"])
+    state = _state(inputs, state_dim, fidelities, embedding_dim)
     atoms = dense(dim, "atom_encoder_2")(dense(hidden_dim, "atom_encoder_1")(atoms))
     bonds = dense(dim, "bond_encoder_2")(dense(hidden_dim, "bond_encoder_1")(bonds))
     state = dense(dim, "state_encoder_2")(dense(hidden_dim, "state_encoder_1")(state))
@@ -118,6 +111,14 @@ def megnet_features(
     if dropout:
         features = keras.layers.Dropout(dropout, name="crystal_dropout")(features)
     return inputs, dense(readout_dims[1], "readout_2", None)(dense(readout_dims[0], "readout_1")(features))
+
+
+def _state(inputs: dict[str, Any], state_dim: int, fidelities: int, embedding_dim: int) -> Any:
+    """The state u of each crystal, (B, F): an embedding of its fidelity, its features, or [0, 0] where models have neither."""
+    if fidelities:
+        embedded = keras.layers.Embedding(fidelities, embedding_dim, name="state_embedding")(inputs["state"])
+        return keras.layers.Flatten(name="state_features")(embedded)
+    return inputs["state"] if state_dim else ConstantState(2, name="state_features")(inputs["batch_sites"])
 
 
 @zoo_model("megnet")

@@ -98,28 +98,28 @@ def _intact(directory: Path) -> bool:
 
 def _mirrored(model: Published, name: str) -> Path | None:
     """A file of the folder ``weights`` of ``TFMAT_DATA_DIR``, if it is the published one."""
+    from tfmat.atomic import sha256_of
     from tfmat.datasets.source import data_dir
-    from tfmat.model_directory.files import file_sha256
 
     folder = data_dir()
     path = folder / "weights" / name if folder is not None else None
     if path is None or not path.is_file():
         return None
-    if file_sha256(path) != model.sha256:
+    if sha256_of(path) != model.sha256:
         _LOGGER.warning("%s is not the published file (its SHA-256 is another one) and is not used", path)
         return None
     return path
 
 
 def _megnet_weights(model: Published) -> Path:
+    from tfmat.atomic import sha256_of
     from tfmat.datasets.fetch import fetch
-    from tfmat.model_directory.files import file_sha256
 
     mirrored = _mirrored(model, f"megnet_{model.preset.replace('/', '_')}.hdf5")
     if mirrored is not None and mirrored.with_name(f"{mirrored.name}.json").is_file():
         return mirrored
     path = fetch(sdist()) / _file(model)
-    if not path.is_file() or file_sha256(path) != model.sha256:
+    if not path.is_file() or sha256_of(path) != model.sha256:
         raise InputError(
             "it was removed or changed", expected=f"the file of megnet 1.3.2: remove {path.parent} to fetch it again", file=str(path)
         )

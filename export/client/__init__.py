@@ -101,7 +101,7 @@ class Client:
         return self._metadata
 
     def predict(self, materials: Any) -> list[Answer]:
-        """What the model says of each material.
+        """Ask the model for a prediction of each material.
 
         Args:
             materials: one or many, in any form that `tfmat.Predictor.predict` takes.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfmat.atomic import check_free, staged
+from tfmat.atomic import check_free, size_of, staged
 from tfmat.errors import InputError
 from tfmat.export.graph.checks import require
 from tfmat.export.graph.lists import in_parts
@@ -29,7 +29,7 @@ from tfmat.export.interfaces import interface_of
 from tfmat.export.interfaces.base import SERVING, Entry, specs
 from tfmat.export.metadata import describe
 from tfmat.export.outputs import DOMAIN, SITES, material_outputs, output_names, physical_outputs
-from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE, ExportError, ExportReport, size_of
+from tfmat.export.results import EXTRA_FOLDER, METADATA_FILE, ExportError, ExportReport
 from tfmat.export.verify import LIMIT, compare, expected_of_materials, keras_outputs, median_seconds
 from tfmat.featurizers.base import configuration
 from tfmat.model_directory.files import CARD

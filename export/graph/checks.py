@@ -48,7 +48,7 @@ def atomic_numbers(name: str, numbers: Any, heaviest: int) -> dict[str, Any]:
 
 
 def leads_to_site(positions: Any, species: Any) -> Any:
-    """Whether each of the `positions`, int32 (B, ...) counted from 0, is that of a site in `species`, int32 (B, A), 0 = padding."""
+    """Tell whether each of the `positions`, int32 (B, ...) counted from 0, is that of a site in `species`, int32 (B, A), 0 = padding."""
     sites = tf.shape(species)[1]
     occupied = tf.pad(species, [[0, 0], [0, 1]])  # what lies outside is looked up in this slot, which is none
     inside = tf.logical_and(positions >= 0, positions < sites)

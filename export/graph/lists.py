@@ -155,7 +155,7 @@ def in_parts(network: Network, lists: Tensors, names: Sequence[str]) -> dict[str
 
 
 def _ends(lists: Tensors) -> dict[str, Any]:
-    """Where each crystal ends in each kind of list, int32 (B,)."""
+    """Give where each crystal ends in each kind of list, int32 (B,)."""
     ends = {"species": tf.cumsum(lists["batch_sites"])}
     for receivers, kind in (("bond_receivers", "distances"), ("pair_receivers", "cosines")):
         if receivers in lists:
@@ -164,7 +164,7 @@ def _ends(lists: Tensors) -> dict[str, Any]:
 
 
 def _kind(name: str, kinds: Collection[str]) -> str | None:
-    """One of the `kinds`, the key of another array with a row for each entry; None where there is one for each crystal."""
+    """Give one of the `kinds`, the key of another array with a row for each entry; None where there is one for each crystal."""
     if name in (*PADDED, *STACKED, "batch_sites"):
         return None
     if name in kinds:

@@ -141,7 +141,7 @@ def search(sites: Sites, radii: Any, columns: Sequence[tf.TensorSpec], choose: C
 
 
 def _so_many(sites: Sites, pending: Any, radii: Any) -> Any:
-    """How many of the pending sites are searched together, int32, at least 1."""
+    """Choose how many of the pending sites are searched together, int32, at least 1."""
     crystal = tf.gather(sites.crystal, pending)
     cells = tf.reduce_prod(2 * radii[:, None] / tf.gather(sites.widths(), crystal) + 1, axis=1)
     images = cells * tf.cast(tf.gather(sites.counts, crystal), tf.float64)

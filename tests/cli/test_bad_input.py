@@ -45,7 +45,7 @@ def refused(result: Result, *parts: str) -> str:
         (["NaCl,0", "KBr,2", "KF,1", "KCl,1"], ("--task", "binary"), ["d.csv, row 3", "is 2", "0 or 1"]),
         (["NaCl,3", "KBr,-2", "KF,1", "KCl,1"], ("--transform", "log10"), ["d.csv, row 3", "is -2", "log10"]),
         (["A" * 100_000 + ",1", "KBr,2", "KF,3", "KCl,4"], (), ["d.csv, row 2", "100,000 characters"]),
-        (["A" * 1_000_000 + ",1", "KBr,2", "KF,3", "KCl,4"], (), ["d.csv, row 2", "field larger than field limit"]),
+        (["A" * 1_000_000 + ",1", "KBr,2", "KF,3", "KCl,4"], (), ["d.csv, row 2", "1,000,000 characters"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, (list, tuple)) else None,
 )
@@ -60,7 +60,7 @@ def test_rows(rows: list[str], options: tuple[str, ...], parts: list[str], tfmat
 
 def test_no_csv(tfmat: Command, tmp_path: pathlib.Path) -> None:
     (tmp_path / "d.csv").write_bytes(bytes(range(256)) * 10)
-    refused(tfmat("train", "lgdcnn", "--data", "d.csv"), "d.csv, row", "not text in UTF-8")
+    refused(tfmat("train", "lgdcnn", "--data", "d.csv"), "d.csv, row 1", "holds a NUL character")
     (tmp_path / "d.xlsx").write_bytes(b"PK")
     refused(tfmat("train", "lgdcnn", "--data", "d.xlsx"), "d.xlsx", "unknown kind of file")
     (tmp_path / "e.csv").write_text("a,b\n1,2\n")

@@ -19,7 +19,7 @@ from browser import chromium, look
 
 from tfmat import architecture
 from tfmat.cli import run
-from tfmat.cli.report import _names
+from tfmat.cli.tables import names_of_models
 from tfmat.predictor import Predictor
 from tfmat.target import Target
 
@@ -269,5 +269,5 @@ def test_runs_without_common_rows(tfmat: Command, evaluated: pathlib.Path, copy:
 def test_names_that_repeat_are_paths(tmp_path: pathlib.Path) -> None:
     for name in ("a/x", "b/x", "c/y"):
         (tmp_path / name).mkdir(parents=True)
-    assert _names([tmp_path / "a/x", tmp_path / "c/y"]) == ["x", "y"]
-    assert _names([tmp_path / "a/x", tmp_path / "b/x"]) == [str(tmp_path / "a/x"), str(tmp_path / "b/x")]
+    assert names_of_models([tmp_path / "a/x", tmp_path / "c/y"]) == ["x", "y"]
+    assert names_of_models([tmp_path / "a/x", tmp_path / "b/x"]) == [str(tmp_path / "a/x"), str(tmp_path / "b/x")]

@@ -12,9 +12,10 @@ import tiny
 from cli_cases import TINY, Command, listing
 
 from tfmat.analysis import figures
+from tfmat.atomic import sha256_of
 from tfmat.cli.progress import TrainingProgress
 from tfmat.errors import InputError
-from tfmat.model_directory.files import WEIGHTS, file_sha256
+from tfmat.model_directory.files import WEIGHTS
 from tfmat.predictor import Predictor
 from tfmat.runs.folder import TrainingFolder
 from tfmat.runs.settings import layer_rates
@@ -48,7 +49,7 @@ def test_frozen_layers_and_rates(tfmat: Command, table: pathlib.Path, model: pat
     assert result.lines[:2] == [f"tfmat: 14 of 14 weights from {model}", "tfmat: not trained: elements, block1_conv1, block1_conv2"]
     assert changed(model, tmp_path / "m") == {"head"}
     info = Predictor.load(tmp_path / "m").info
-    assert info["init"]["weights_sha256"] == file_sha256(model / WEIGHTS) and info["init"]["source"] == str(model)
+    assert info["init"]["weights_sha256"] == sha256_of(model / WEIGHTS) and info["init"]["source"] == str(model)
     assert info["recipe"]["rates"] == [["region", 0.0], ["*", 0.5]]
     card = (tmp_path / "m" / "README.md").read_text()
     assert f"Initial weights: 14 from `{model}`, a lgdcnn of gap" in card and "not trained: elements, block1_conv1" in card

@@ -103,6 +103,23 @@ def test_round_trip(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path)
     assert trained.info["validation"]["gap"]["MAE"] == pytest.approx(config["search"]["value"], rel=1e-6)
 
 
+def test_columns_of_other_names_are_kept(tfmat: Command, tmp_path: pathlib.Path) -> None:
+    """A search is told of them, a config tells `train`, a model `evaluate`; of another file they are to be told."""
+    rows = "\n".join(f"{metal}{n}O,{n}" for metal in ("Li", "Na", "K") for n in range(1, 11))
+    for name, header in {"a.csv": "mine,gap", "b.csv": "yours,gap"}.items():
+        (tmp_path / name).write_text(f"{header}\n{rows}\n")
+    result = tfmat("tune", "tiny", "--data", "a.csv", "--formula-column", "mine", *GAP, *RANDOM, "--trials", "1", "--out", "s")
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / "s" / "best.json").read_text())["data"]["reading"] == {"formula_column": "mine"}
+    result = tfmat("train", "--config", "s/best.json", "--no-cache", "--out", "m")
+    assert result.code == 0, result.err
+    result = tfmat("evaluate", "m", "--no-cache")
+    assert result.code == 0 and "has changed" not in result.err, result.err
+    refused(tfmat("evaluate", "m", "--data", "b.csv", "--no-cache"), "b.csv, row 1: no column 'formula'")
+    result = tfmat("evaluate", "m", "--data", "b.csv", "--formula-column", "yours", "--no-cache")
+    assert result.code == 0 and "30" in result.out, result.err
+
+
 def test_options_come_before_the_config(tfmat: Command, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
     recipe = {"learning_rate": 0.01, "epochs": 2, "batch_size": 24}
     content = {"architecture": "tiny", "keywords": {"dim": 4, "depth": 1}, "recipe": recipe, "seed": 3}
@@ -126,6 +143,7 @@ def test_options_come_before_the_config(tfmat: Command, table: pathlib.Path, tmp
         ({"architecture": "tiny", "seed": "one"}, ("seed is 'one'",)),
         ({"architecture": "tiny", "data": {"name": "x"}}, ("its data cannot be read",)),
         ({"architecture": "tiny", "data": {"path": "x"}}, ("unknown key of data 'path'",)),
+        ({"architecture": "tiny", "data": {"name": "x", "targets": [], "reading": {"column": "x"}}}, ("unknown option 'column'",)),
         ({"architecture": "tyny"}, ("unknown architecture 'tyny' (did you mean tiny?)",)),
         ({"architecture": "megnet"}, ("it is a config of megnet, not of tiny",)),
         ({}, ("it names no architecture",)),

@@ -9,9 +9,10 @@ import pytest
 import tiny
 
 from tfmat.architecture import get
+from tfmat.atomic import sha256_of
 from tfmat.data.table import Table
 from tfmat.errors import InputError
-from tfmat.model_directory.files import WEIGHTS, file_sha256
+from tfmat.model_directory.files import WEIGHTS
 from tfmat.model_directory.transfer import freeze, initialise
 from tfmat.predictor import Predictor
 from tfmat.target import Target
@@ -53,7 +54,7 @@ def test_the_same_target_takes_everything_over(source, tmp_path):
     info = predictor.info["init"]
     assert info["loaded"] == len(source.model.weights) == 7
     assert info["replaced"] == info["missing"] == info["different_shape"] == [] and info["unused"] == 0
-    assert info["weights_sha256"] == file_sha256(tmp_path / "source" / WEIGHTS)
+    assert info["weights_sha256"] == sha256_of(tmp_path / "source" / WEIGHTS)
     assert (info["source"], info["architecture"], info["targets"]) == (str(tmp_path / "source"), "tiny", ["gap"])
     json.dumps(predictor.info)
 

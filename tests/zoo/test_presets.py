@@ -131,12 +131,12 @@ def small(monkeypatch, tmp_path):
     """A published model of random weights, in a mirror of its own."""
     from conversion_cases import random_weights, side_car, write_megnet
 
-    from tfmat.model_directory.files import file_sha256
+    from tfmat.atomic import sha256_of
 
     folder = tmp_path / "data" / "weights"
     folder.mkdir(parents=True)
     file = write_megnet(folder / "megnet_mp-0_y.hdf5", random_weights(np.random.default_rng(0)), sidecar=side_car())
-    model = published.Published("mp-0/y", file_sha256(file), Target("y", "eV"), "none", "none")
+    model = published.Published("mp-0/y", sha256_of(file), Target("y", "eV"), "none", "none")
     monkeypatch.setattr(presets, "MEGNET", (model,))
     monkeypatch.setenv("TFMAT_DATA_DIR", str(tmp_path / "data"))
     return model

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed; if not, a warning says how to get it."""
+    """Tell whether matplotlib is installed; if not, a warning says how to get it."""
     if importlib.util.find_spec("matplotlib") is not None:
         return True
     logging.getLogger("tfmat").warning("no plots: matplotlib is not installed (pip install 'tfmat[plot]')")

@@ -67,7 +67,7 @@ def learning_curve(
     """Loss, and for each target the training and validation error, against the epoch. One panel each.
 
     Args:
-        history: one dictionary an epoch, see `tfmat.training.loop.train`.
+        history: one dictionary per epoch, see `tfmat.training.loop.train`.
         units: target -> unit.
         path: PNG file.
         tasks: target -> task; a binary target's error is the share of wrong classes.
@@ -203,7 +203,7 @@ def draw_roc(axis: Axes, classes: np.ndarray, probabilities: np.ndarray) -> None
 def histogram(
     values: Mapping[str, Mapping[str, np.ndarray]], path: Path, *, units: Mapping[str, str], title: str = "", bins: int = 60
 ) -> None:
-    """How the values of each target are distributed in each split. One panel a target, counts on a logarithmic axis.
+    """Draw how the values of each target are distributed in each split: one panel per target, counts on a logarithmic axis.
 
     The horizontal axis holds the middle 99.8 % of the values; what lies outside is counted in the legend.
 

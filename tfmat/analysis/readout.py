@@ -158,7 +158,7 @@ def _maker(tensor: Any) -> Any:
 
 
 def _has_weights(tensor: Any, known: dict[int, bool]) -> bool:
-    """Whether a tensor depends on any weight."""
+    """Tell whether a tensor depends on any weight."""
     if id(tensor) not in known:
         node = _maker(tensor)
         known[id(tensor)] = node is not None and (

@@ -29,7 +29,7 @@ MULTIPLE = 64
 
 
 def is_lists(records: Records) -> bool:
-    """Whether the examples are crystals in lists; else they are padded."""
+    """Tell whether the examples are crystals in lists; else they are padded."""
     return "site_multiplicity" in records.values
 
 
@@ -109,7 +109,7 @@ def _lists(records: Records, indices: np.ndarray, filled: Mapping[str, int]) -> 
 
 
 def _padded(records: Records, key: str, indices: np.ndarray, rows: int, width: int) -> np.ndarray:
-    """One key of the examples as a zero-padded array (rows, width, ...)."""
+    """Put one key of the examples into a zero-padded array (rows, width, ...)."""
     values, offsets = records.values[key], records.offsets[key]
     starts, lengths = offsets[indices], offsets[indices + 1] - offsets[indices]
     row = np.repeat(np.arange(len(indices)), lengths)

@@ -83,7 +83,7 @@ class Batches:
             yield from self.step(epoch, step, parts)
 
     def step(self, epoch: int, step: int, parts: int = 1) -> list[Batch]:
-        """One batch, in parts."""
+        """Make one batch, in parts."""
         indices = self._planned(epoch)[step]
         rows = self.plan.rows if self.filled else len(indices)
         each = -(-rows // parts)
@@ -135,7 +135,7 @@ class Batches:
         return dataset.apply(count).prefetch(4 * parts).with_options(options)
 
     def feed(self) -> tf.data.Dataset | BatchSequence:
-        """What ``fit`` and ``evaluate`` of Keras take on the backend that Keras runs on; each pass over it is the next epoch."""
+        """Make what ``fit`` and ``evaluate`` of Keras take on the backend that Keras runs on; each pass over it is the next epoch."""
         return self.dataset() if keras.backend.backend() == "tensorflow" else BatchSequence(self)
 
 

@@ -43,7 +43,7 @@ class Plan(Protocol):
 
 
 def plan_of(records: Records, batch_size: int, seed: int | None = None) -> Plan:
-    """How `records` are batched.
+    """Plan the batches of `records`.
 
     Args:
         records: featurized examples, one at least.
@@ -72,8 +72,26 @@ def _cut(work: np.ndarray, batch_size: int) -> list[tuple[int, int]]:
     return bounds
 
 
+class _CutPlan:
+    """Batches of which each is a run of examples in some order."""
+
+    @cached_property
+    def _bounds(self) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return len(self._bounds)
+
+    @property
+    def rows(self) -> int:
+        """Examples in the largest batch."""
+        return max(end - start for start, end in self._bounds)
+
+
 @dataclass(frozen=True)
-class ConsecutivePlan:
+class ConsecutivePlan(_CutPlan):
     """Examples in the order of the data: for prediction and validation.
 
     Attributes:
@@ -88,23 +106,13 @@ class ConsecutivePlan:
     def _bounds(self) -> list[tuple[int, int]]:
         return _cut(self.work, self.batch_size)
 
-    @property
-    def steps(self) -> int:
-        """Batches per epoch."""
-        return len(self._bounds)
-
-    @property
-    def rows(self) -> int:
-        """Examples in the largest batch."""
-        return max(end - start for start, end in self._bounds)
-
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """The same in every epoch."""
         return [np.arange(start, end) for start, end in self._bounds]
 
 
 @dataclass(frozen=True)
-class SortedPlan:
+class SortedPlan(_CutPlan):
     """Examples in the order of their lengths, cut into batches; examples of the same length change places from epoch to epoch.
 
     Attributes:
@@ -120,16 +128,6 @@ class SortedPlan:
     @cached_property
     def _bounds(self) -> list[tuple[int, int]]:
         return _cut(np.sort(self.lengths), self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch."""
-        return len(self._bounds)
-
-    @property
-    def rows(self) -> int:
-        """Examples in the largest batch."""
-        return max(end - start for start, end in self._bounds)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """Batches of one epoch, in random order if there is a seed."""

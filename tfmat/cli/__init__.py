@@ -19,7 +19,7 @@ import typer
 from tfmat import __version__
 from tfmat.cli import cache, convert, datasets
 from tfmat.cli.cecv import cecv
-from tfmat.cli.errors import describe_error, signals_raise, tell
+from tfmat.cli.errors import describe_error, tell
 from tfmat.cli.evaluate import evaluate
 from tfmat.cli.explain import explain
 from tfmat.cli.export import export
@@ -32,6 +32,7 @@ from tfmat.cli.train import train
 from tfmat.cli.tune import tune
 from tfmat.memory import keep_memory
 from tfmat.runs.settings import known
+from tfmat.signals import handled_by, raising
 
 LEVELS = ("debug", "info", "warning", "error")
 _BROKEN_PIPE = 141
@@ -90,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     with _logging(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(?!tfmat)")
         try:
-            with signals_raise():
+            with handled_by(raising):
                 code = app(args=list(arguments), prog_name="tfmat", standalone_mode=False)
                 sys.stdout.flush()
         except BrokenPipeError:

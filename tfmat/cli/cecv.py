@@ -11,7 +11,7 @@ import typer
 from tfmat.cli.errors import tell
 from tfmat.cli.evaluate import SPLITS
 from tfmat.cli.progress import SHOWN, load_tensorflow, new_folder
-from tfmat.cli.tables import MODEL_HELP, aligned, shortened
+from tfmat.cli.tables import MODEL_HELP, aligned, names_of_models, shortened
 from tfmat.errors import InputError
 from tfmat.runs.data import is_path, open_dataset
 from tfmat.runs.evaluate import given_or_own, own_dataset, rows_of
@@ -95,8 +95,7 @@ def _loaded(models: Sequence[Path]) -> dict[str, Predictor]:
     from tfmat.analysis.cecv.environments import check_composition_model
     from tfmat.predictor import Predictor
 
-    names = [path.name or str(path) for path in models]
-    names = names if len(set(names)) == len(names) else [str(path) for path in models]
+    names = names_of_models(models)
     if len(set(names)) < len(names):
         raise InputError(f"{names[0]} is given twice" if len(names) == 2 else "a model is given twice", expected="each model once")
     predictors = {}

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tfmat.atomic import missing, remove_empty
+from tfmat.atomic import is_full, missing, remove_empty
 from tfmat.errors import InputError
+from tfmat.signals import Signalled, exit_code
 
 BAD_INPUT, BUG = 2, 1
 """Exit codes: what the user can mend, and what only tfmat can."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CommandError(Exception):
@@ -28,21 +23,13 @@ class CommandError(Exception):
         self.code = code
 
 
-class Signalled(BaseException):
-    """SIGINT or SIGTERM arrived outside the training loop, which has handlers of its own."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-
 def describe_error(error: BaseException) -> tuple[str, int]:
     """Say an error in one line, without the leading ``tfmat: ``, and choose the exit code."""
     if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, (Signalled, KeyboardInterrupt)):
-        return "interrupted", signal_code(error)
-    if isinstance(error, InputError) and is_full(error.__cause__):  # `tfmat.atomic` tells it so
+        return "interrupted", exit_code(error)
+    if isinstance(error, InputError) and is_full(error):  # `tfmat.atomic` tells it so
         return f"disk full while writing {error.file}; nothing was written", BAD_INPUT
     if isinstance(error, InputError) or type(error).__name__ in ("ExportError", "Diverged"):
         return _line(error), BAD_INPUT
@@ -57,11 +44,6 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     return f"internal error, please report it: {type(error).__name__}: {_line(error)[:300]} (--log-level debug shows where)", BUG
 
 
-def signal_code(error: BaseException) -> int:
-    """Give the exit code after a signal, which the error that it raised names as ``signum``; Ctrl-C has none."""
-    return 128 + int(getattr(error, "signum", signal.SIGINT))
-
-
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -71,11 +53,6 @@ def _system_error(error: OSError) -> str:
     if is_full(error):
         return f"disk full{f' while writing {error.filename}' if error.filename else ''}; nothing was written"
     return place + (error.strerror or _line(error) or type(error).__name__).strip()
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error says that no space is left, as HDF5 does in its text alone."""
-    return isinstance(error, OSError) and (error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL))
 
 
 def check_file(out: Path, overwrite: bool, ending: str) -> None:
@@ -94,27 +71,9 @@ def writing(path: Path, kept: str = "nothing was written") -> Iterator[None]:
         yield
     except BaseException as error:
         remove_empty(made)
-        if is_full(error) or is_full(error.__cause__):
+        if is_full(error):
             raise CommandError(f"disk full while writing {path}; {kept}") from error
         raise
-
-
-@contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Signalled`, so that what was begun is cleaned up. In a thread nothing is changed."""
-
-    def stop(signum: int, frame: Any) -> None:
-        raise Signalled(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def tell(message: str) -> None:

@@ -9,7 +9,8 @@ import typer
 
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import MODEL_HELP, scores_table
-from tfmat.runs.settings import known
+from tfmat.cli.train import FormulaColumn, MaxSites, StructureColumn
+from tfmat.runs.settings import known, stated
 
 SPLITS = ("train", "validation", "test", "all")
 DATA_HELP = "Default: what the model was trained on. Repeat it to merge several; predictions.csv tells which row is whose."
@@ -22,6 +23,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="|".join(SPLITS), help="Default: test; all of a file that is not the model's and has no column `split`."),
     ] = None,
+    formula_column: FormulaColumn = None,
+    structure_column: StructureColumn = None,
+    max_sites: MaxSites = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows at a time.")] = 256,
     keep: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep crystals and featurized data in TFMAT_CACHE_DIR.")] = True,
 ) -> None:
@@ -44,6 +48,9 @@ def evaluate(
     from tfmat.runs.evaluate import score
 
     # A preset is evaluated where it lies.
-    folder, found = score(model_folder(model), data, split, batch_size=batch_size, keep=keep, progress=SHOWN)
+    folder, found = score(
+        model_folder(model), data, split, batch_size=batch_size, keep=keep, progress=SHOWN,
+        reading=stated(formula_column=formula_column, structure_column=structure_column, max_sites=max_sites),
+    )  # fmt: skip
     print(scores_table(f"{found['data']}, {found['split']}", found["scores"], found["units"]))
     print(f"\nwritten to {folder}")

@@ -41,13 +41,13 @@ def _found(path: str) -> Inspected:
     """Look at the file or folder; Keras is loaded, quietly, only for what needs it."""
     from pathlib import Path
 
-    from tfmat.export.inspect import inspect as look
+    from tfmat.export.inspect import inspect as inspect_file
 
     quiet = Path(path).is_file() or (Path(path) / "assets.extra" / "tfmat.json").is_file()
     if not quiet:
         load_tensorflow()
     with silent_stderr():
-        return look(path)
+        return inspect_file(path)
 
 
 def _page(found: Inspected) -> str:

@@ -12,6 +12,7 @@ import typer
 from tfmat.cli.errors import check_file, tell
 from tfmat.cli.progress import load_tensorflow, rows_done
 from tfmat.cli.tables import MODEL_HELP, aligned, number, shortened
+from tfmat.cli.train import FormulaColumn, MaxSites, StructureColumn
 from tfmat.errors import InputError
 from tfmat.runs.evaluations import headers, write_predictions
 
@@ -32,15 +33,9 @@ def predict(
         typer.Argument(metavar="MATERIAL...", help="Formulas, CSV or JSON lines files, structure files, or folders of these."),
     ] = None,
     input_: Annotated[list[Path] | None, typer.Option("--input", metavar="FILE", help="A file or folder; repeatable.")] = None,
-    formula_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The files' column of formulas. Default: formula, else composition.")
-    ] = None,
-    structure_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The files' column of crystals. Default: structure, else atoms or cif.")
-    ] = None,
-    max_sites: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Most sites of a crystal in a file. Default: 1000; any number for compositions.")
-    ] = None,
+    formula_column: FormulaColumn = None,
+    structure_column: StructureColumn = None,
+    max_sites: MaxSites = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV file with all digits instead of printing a table.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Materials at a time.")] = 256,

@@ -10,7 +10,7 @@ import typer
 
 from tfmat.cli.errors import check_file
 from tfmat.cli.progress import SHOWN, load_tensorflow
-from tfmat.cli.tables import MODEL_HELP, aligned, number, scores_table, with_unit
+from tfmat.cli.tables import MODEL_HELP, aligned, names_of_models, number, scores_table, with_unit
 from tfmat.errors import InputError
 from tfmat.extras import require
 
@@ -50,7 +50,7 @@ def report(
     load_tensorflow()
     from tfmat.runs.report import read_run
 
-    runs = [read_run(model, name, evaluation, SHOWN) for model, name in zip(models, _names(models), strict=True)]
+    runs = [read_run(model, name, evaluation, SHOWN) for model, name in zip(models, names_of_models(models), strict=True)]
     if len(runs) == 1:
         _write_run(runs[0], target)
     else:
@@ -112,9 +112,3 @@ def _out(models: Sequence[Path], out: Path | None, overwrite: bool) -> Path:
     target = out or (models[0] / PAGE if renewed else Path(PAGE) if len(models) == 1 else COMPARISON)
     check_file(target, overwrite or renewed, "html")
     return target
-
-
-def _names(models: Sequence[Path]) -> list[str]:
-    """Name the models by their folders, or by their paths where names repeat."""
-    names = [model.absolute().name if model.is_dir() else str(model) for model in models]
-    return names if len(set(names)) == len(names) else [str(model) for model in models]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 MODEL_HELP = "A folder written by `tfmat train`, a .keras file of Predictor.save, or a preset of `tfmat models`."
 """What MODEL may be, in the help of every command."""
+
+
+def names_of_models(models: Sequence[Path]) -> list[str]:
+    """Name models by their folders, or by their paths where names repeat."""
+    names = [model.absolute().name if model.is_dir() else str(model) for model in models]
+    return names if len(set(names)) == len(names) else [str(model) for model in models]
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
+from tfmat.cli.errors import CommandError, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.tables import duration, scores_table
 from tfmat.errors import InputError
 from tfmat.runs.config import RunConfig, Settings, model_settings, read_run_config
 from tfmat.runs.data import check_data, open_for, resolved, split_of, split_spec, targets_for
 from tfmat.runs.folder import TrainingFolder, check_replaceable, default_out, opened
-from tfmat.runs.settings import known
+from tfmat.runs.settings import known, stated
+from tfmat.signals import Signalled, exit_code
 
 if TYPE_CHECKING:
     from tfmat.predictor import Predictor
@@ -70,7 +71,8 @@ _FORMULA_HELP = "A file's column of formulas. Default: formula, else composition
 FormulaColumn = Annotated[str | None, typer.Option(metavar="NAME", help=_FORMULA_HELP)]
 _STRUCTURE_HELP = "A file's column of crystals. Default: structure, else atoms or cif."
 StructureColumn = Annotated[str | None, typer.Option(metavar="NAME", help=_STRUCTURE_HELP)]
-MaxSites = Annotated[int | None, typer.Option(min=1, metavar="N", help="Most sites of a crystal in a file. Default: 1000.")]
+_SITES_HELP = "Most sites of a crystal in a file. Default: 1000; for a model of compositions as many as there are."
+MaxSites = Annotated[int | None, typer.Option(min=1, metavar="N", help=_SITES_HELP)]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT_HELP)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing --out once the new model is trained.")]
 Resume = Annotated[Path | None, typer.Option(metavar="OUT", help="Continue an interrupted run; all its settings stay as they were.")]
@@ -147,10 +149,8 @@ def train(
         new=config is None and init is None,
     )  # fmt: skip
     names = target or [t.name for t in given.targets] or None
-    opening = dataclasses.replace(
-        settings, data=label, label=label, strict=strict, cache=cache, formula_column=formula_column, structure_column=structure_column,
-        max_sites=max_sites,
-    )  # fmt: skip
+    reading = given.reading | stated(formula_column=formula_column, structure_column=structure_column, max_sites=max_sites)
+    opening = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, **reading)
     dataset = open_for(opening, names, spec or given.split, stated=bool(unit or given.targets), progress=SHOWN)
     chosen = split_of(dataset)
     settings = dataclasses.replace(
@@ -198,7 +198,7 @@ def _config_beside_options(ctx: typer.Context, path: Path, architecture: str | N
     load_tensorflow()
     empty: dict[str, dict[str, Any]] = {
         "recipe": {"recipe": {}},
-        "data": {"data": None, "targets": (), "split": None},
+        "data": {"data": None, "targets": (), "split": None, "reading": {}},
         "target": {"targets": ()},
         "seed": {"seed": None},
     }
@@ -247,7 +247,7 @@ def _continuable(settings: Settings, folder: TrainingFolder) -> Iterator[None]:
     except (Interrupted, Signalled, KeyboardInterrupt) as error:
         epochs = error.epoch if isinstance(error, Interrupted) else len(folder.finished_epochs)
         when = f"after epoch {epochs} of {settings.epochs}" if epochs else "before the first epoch ended"
-        raise CommandError(f"interrupted {when}; {advice}", signal_code(error)) from None
+        raise CommandError(f"interrupted {when}; {advice}", exit_code(error)) from None
     except Diverged as error:
         rate = settings.recipe["learning_rate"]
         raise CommandError(f"training diverged: {error}; try a lower rate: --recipe-option learning_rate={rate / 3:.2g}") from None

@@ -33,7 +33,7 @@ class TrialsProgress:
         self._live: Any = None
         self._bar: Any = None
         self._began = time.monotonic()
-        self._told = self._began
+        self._last_line = self._began
         self._before = 0.0
         self._share, self._where = 0.0, ""
         self._lock = threading.Lock()  # in a chief, workers' trials are told from another thread
@@ -76,8 +76,8 @@ class TrialsProgress:
         self._where = f"epoch {epoch}/{epochs}"
         if self._live is not None:
             self._refresh()
-        elif now - self._told > SILENCE:
-            self._told = now
+        elif now - self._last_line > SILENCE:
+            self._last_line = now
             running = [result.name for result in self._results.values() if result.status == "running"]
             tell(", ".join(part for part in (f"trial {', '.join(running)}: {self._where}", self._left()) if part))
 
@@ -91,7 +91,7 @@ class TrialsProgress:
                     self._live.console.print(f"tfmat: trial {result.name} failed: {result.error}", markup=False, highlight=False)
                 self._refresh()
             else:
-                self._told = time.monotonic()
+                self._last_line = time.monotonic()
                 tell(self._line(result))
 
     def _line(self, result: TrialResult) -> str:

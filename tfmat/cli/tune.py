@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tfmat.cli.errors import CommandError, Signalled, signal_code, tell, writing
+from tfmat.cli.errors import CommandError, tell, writing
 from tfmat.cli.progress import SHOWN, load_tensorflow
 from tfmat.cli.train import (
     Cache,
     Data,
     Fold,
     Folds,
+    FormulaColumn,
     Freeze,
     Init,
+    MaxSites,
     Rates,
     Split,
     SplitSeed,
+    StructureColumn,
     Targets,
     Tasks,
     Transforms,
@@ -44,7 +47,8 @@ from tfmat.runs.data import (
     with_values,
 )
 from tfmat.runs.folder import stem
-from tfmat.runs.settings import known, pairs
+from tfmat.runs.settings import known, pairs, stated
+from tfmat.signals import Signalled, exit_code
 
 if TYPE_CHECKING:
     from tfmat.datasets import Dataset
@@ -96,6 +100,9 @@ def tune(
     folds: Folds = 0,
     fold: Fold = None,
     strict: Strict = False,
+    formula_column: FormulaColumn = None,
+    structure_column: StructureColumn = None,
+    max_sites: MaxSites = None,
     out: Out = None,
     cache: Cache = True,
 ) -> None:
@@ -127,7 +134,8 @@ def tune(
     settings = model_settings(
         None, architecture, variant, set_ or [], "default", recipe_option or [], rates=rate or [], epochs=epochs, batch_size=None, new=False
     )
-    settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed)
+    reading = stated(formula_column=formula_column, structure_column=structure_column, max_sites=max_sites)
+    settings = dataclasses.replace(settings, data=label, label=label, strict=strict, cache=cache, seed=seed, **reading)
     dataset = open_for(settings, target, spec, stated=bool(unit), progress=SHOWN)
     chosen = {"tuner": tuner, "trials": trials, "strategy": strategy, "vary": vary or [], "init": init, "freeze": freeze or []}
     fields = [*pairs(recipe_option or [], "--recipe-option"), *(["rates"] if rate else [])]
@@ -137,7 +145,7 @@ def tune(
 
 
 def _trials(tuner: str, trials: int | None) -> str:
-    """How many trials there will be, as far as that is known before Keras is loaded."""
+    """Say how many trials there will be, as far as that is known before Keras is loaded."""
     from tfmat.tuning.search import DEFAULT_TRIALS
 
     every = {"hyperband": "its brackets once", "grid": "all combinations"}
@@ -169,7 +177,8 @@ def _run(search: Search, settings: Settings, dataset: Dataset, out: Path) -> Non
 
     spec, role = split_of(dataset), cluster.role()
     targets = [target.to_config() for target in search.objective.targets]
-    about = {"data": {"name": resolved(settings.data), "targets": targets, "split": spec.to_config() if spec else None}}
+    data = {"name": resolved(settings.data), "targets": targets, "split": spec.to_config() if spec else None}
+    data |= {"reading": settings.reading} if settings.reading else {}
     plan = [] if role == "worker" else planned_epochs(search.tuner, search.trials, search.epochs, search.combinations)
     with _continuable(out, role), record_cache(settings.cache, dataset.material) as cache:
         tables = (search.training, search.validation)
@@ -183,7 +192,7 @@ def _run(search: Search, settings: Settings, dataset: Dataset, out: Path) -> Non
         if plan:
             tell(f"{len(plan):,} trials of at most {search.epochs} epochs; compiling the first model")
         with TrialsProgress(plan, search.objective.name, search.objective.unit) as progress:
-            result = run(search, tables, out, cache=cache, watcher=progress, about=about, waiting=_waiting)
+            result = run(search, tables, out, cache=cache, watcher=progress, about={"data": data}, waiting=_waiting)
     if result is None:
         tell(f"no trials are left; the chief has the results in {out}")
     else:
@@ -205,7 +214,7 @@ def _continuable(out: Path, role: str) -> Iterator[None]:
         with writing(out, kept):
             yield
     except (Interrupted, Signalled, KeyboardInterrupt) as error:
-        raise CommandError(f"interrupted; {advice}", signal_code(error)) from None
+        raise CommandError(f"interrupted; {advice}", exit_code(error)) from None
 
 
 def _summary(result: SearchResult) -> None:

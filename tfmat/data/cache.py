@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfmat.atomic import size_of
 from tfmat.data.table import Table
 from tfmat.featurizers.base import Featurizer, configuration
 from tfmat.records import Records
@@ -147,12 +148,12 @@ class RecordCache:
         for path in self.directory.glob("*.tmp"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime >= older_than:
-                    freed += _size(path)
+                    freed += size_of(path)
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         return freed
 
     def entries(self) -> list[CacheEntry]:
-        """What the cache holds, the newest first."""
+        """List what the cache holds, the newest first."""
         found = []
         for path in self.directory.glob("*") if self.directory.is_dir() else ():
             if not _KEY.fullmatch(path.name) or not path.is_dir():
@@ -163,7 +164,7 @@ class RecordCache:
             name = str(entry.get("featurizer", {}).get("name", "")) if entry else "unreadable"
             with contextlib.suppress(OSError):
                 created = float(entry.get("created", path.stat().st_mtime))
-                found.append(CacheEntry(path.name, path, str(entry.get("source", "")), name, entry.get("rows", 0), _size(path), created))
+                found.append(CacheEntry(path.name, path, str(entry.get("source", "")), name, entry.get("rows", 0), size_of(path), created))
         return sorted(found, key=lambda entry: -entry.created)
 
     def clear(self, keys: Sequence[str] | None = None) -> tuple[int, int]:
@@ -177,12 +178,6 @@ class RecordCache:
             shutil.rmtree(entry.path, ignore_errors=True)
             freed += entry.size
         return len(chosen), freed
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 class RecordWriter:

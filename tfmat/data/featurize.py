@@ -167,7 +167,7 @@ def _located(error: InputError, table: Table, start: int) -> InputError:
 
 
 def _importable(featurizer: Featurizer) -> bool:
-    """Whether another process can make the same featurizer."""
+    """Tell whether another process can make the same featurizer."""
     kind = type(featurizer)
     return kind.__module__ != "__main__" and getattr(importlib.import_module(kind.__module__), kind.__qualname__, None) is kind
 
@@ -251,7 +251,7 @@ def featurize_table(
 
 
 def _store(parts: Iterator[Records], key: str | Callable[[], str], table: Table, featurizer: Featurizer, cache: RecordCache) -> bool:
-    """Whether the parts could be written to the cache, as the entry of `key`; if not, that is logged."""
+    """Tell whether the parts could be written to the cache, as the entry of `key`; if not, that is logged."""
     try:
         with cache.building(key, {"source": table.source, "featurizer": configuration(featurizer)}) as writer:
             for part in parts:
@@ -378,7 +378,7 @@ def _key(table: Table, featurizer: Featurizer, cache: RecordCache) -> str:
 
 
 def _to_records(refused: dict[int, InputError]) -> Records:
-    """What `_remembered` reads: positions int64, problems and what was expected as text in UTF-8."""
+    """Store refusals as `_remembered` reads them: positions int64, problems and what was expected as text in UTF-8."""
     rows = []
     for index, error in sorted(refused.items()):
         rows.append(
@@ -389,7 +389,7 @@ def _to_records(refused: dict[int, InputError]) -> Records:
 
 
 def _remembered(table: Table, featurizer: Featurizer, cache: RecordCache | None) -> dict[int, InputError] | None:
-    """What was refused before; `None` where that is not known."""
+    """Read which materials were refused before; `None` where that is not known."""
     records = cache.load(_key(table, featurizer, cache)) if cache is not None else None
     if records is None or set(records.values) != {"index", "problem", "expected"} or not 0 < len(records) < len(table):
         return None

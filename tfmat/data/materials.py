@@ -18,14 +18,14 @@ from typing import Any
 from tfmat.crystal import Crystal, Material
 from tfmat.data.featurize import RowsDone
 from tfmat.data.packed import FeaturizedMaterial
-from tfmat.data.read.ase_files import ase_format, crystal_of_atoms, read_ase_files
+from tfmat.data.read.ase_files import crystal_of_atoms
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import id_column_of, read_cells, read_table
+from tfmat.data.read.cells import read_cells, read_table
 from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, formula_of, is_crystal
 from tfmat.data.read.folder import structure_files
 from tfmat.data.read.parse import kind_of
-from tfmat.data.read.rows import FORMULA_COLUMNS, STRUCTURE_COLUMNS, SUFFIXES
-from tfmat.data.read.structures import Reading, holds_structures, names_formulas, read_structure_files
+from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, SUFFIXES, TableRows
+from tfmat.data.read.structures import Reading, holds_structures, read_structure_files
 from tfmat.data.read.user_data import read_user_data
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.workers import Workers
@@ -140,12 +140,12 @@ def read_material(material: Any, kind: Material) -> Any:
 
 
 def may_parse(materials: Sequence[str | Path]) -> bool:
-    """Whether reading these names of files and folders may need a parser of structure files."""
+    """Tell whether reading these names of files and folders may need a parser of structure files."""
     return any(kind_of(path.name) is not None or os.path.isdir(path) for path in map(Path, materials))
 
 
 def is_frame(materials: Any) -> bool:
-    """Whether it is a ``DataFrame`` of pandas, which is not imported to find out."""
+    """Tell whether it is a ``DataFrame`` of pandas, which is not imported to find out."""
     return _comes_from(materials, "pandas") and hasattr(materials, "columns")
 
 
@@ -154,7 +154,7 @@ def _comes_from(value: Any, *packages: str) -> bool:
 
 
 def _entries(materials: Any, kind: Material, formula_column: str | None, structure_column: str | None) -> list[Any]:
-    """What is handed over, one material, file or folder after the other."""
+    """List what is handed over, one material, file or folder after the other."""
     if is_frame(materials):
         return list(materials[_column(list(materials.columns), kind, formula_column, structure_column)])
     one = isinstance(materials, (str, bytes, os.PathLike, Mapping, Crystal, FeaturizedMaterial, GivenMaterial))
@@ -214,7 +214,7 @@ def _is_path(text: str) -> bool:
     if len(text) > _LONGEST_NAME or "\0" in text:
         return False
     plain = text.isalnum() and not text.upper().endswith("CAR")  # most formulas: no ending to look at
-    if not plain and (text.lower().endswith(SUFFIXES) or _names_structures(Path(text).name)):
+    if not plain and (text.lower().endswith(SUFFIXES) or kind_of(text) is not None):
         return True
     if not text.strip() or not os.path.exists(text):
         return False
@@ -225,48 +225,29 @@ def _is_path(text: str) -> bool:
     return False
 
 
-def _names_structures(name: str) -> bool:
-    return kind_of(name) is not None or ase_format(name) is not None
-
-
 def _holds_one_structure(source: Path | str) -> bool:
-    """Whether it is CIF or POSCAR text, or a structure file."""
-    return isinstance(source, str) or (_names_structures(source.name) and not source.is_dir())
+    """Tell whether it is CIF or POSCAR text, or a structure file."""
+    return isinstance(source, str) or (kind_of(source.name) is not None and not source.is_dir())
 
 
 def _parsed(
     sources: Sequence[Path | str], how: Reading, progress: ShowsReading, description: str = "reading structure files"
 ) -> list[list[GivenMaterial]]:
     """The materials of each structure file or text, those that cannot be read included."""
-    others = [source for source in sources if isinstance(source, Path) and kind_of(source.name) is None]
-    own = [source for source in sources if isinstance(source, str) or kind_of(source.name) is not None]
-    if own:
-        with progress(description) as report:
-            crystals = iter(read_structure_files(own, dataclasses.replace(how, report=report)))
-    if others:
-        with progress(description) as report:
-            frames = iter(read_ase_files(others, dataclasses.replace(how, report=report, workers=None)))
-    found = []
-    for source in sources:
-        if isinstance(source, str):
-            found.append([_of_text(source, crystal) for _, crystal in next(crystals)])
-        elif kind_of(source.name) is not None:
-            found.append([_of_file(source, crystal, name and f"#{name}") for name, crystal in next(crystals)])
-        else:
-            found.append(_frames(source, next(frames)))
-    return found
+    if not sources:
+        return []
+    with progress(description) as report:
+        found = read_structure_files(sources, dataclasses.replace(how, report=report))
+    return [
+        [_of_text(source, one) if isinstance(source, str) else _of_file(source, one, name and f"#{name}") for name, one in several]
+        for source, several in zip(sources, found, strict=True)
+    ]
 
 
 def _of_text(text: str, crystal: Crystal | str | InputError) -> GivenMaterial:
     if isinstance(crystal, InputError):
         return GivenMaterial(" ".join(text[:60].split()), error=str(crystal))
     return GivenMaterial(crystal)
-
-
-def _frames(path: Path, crystals: Sequence[Crystal | str | InputError]) -> list[GivenMaterial]:
-    if len(crystals) == 1:
-        return [_of_file(path, crystals[0])]
-    return [_of_file(path, crystal, f"#{number}") for number, crystal in enumerate(crystals, start=1)]
 
 
 def _of_file(path: Path, crystal: Crystal | str | InputError, frame: str = "") -> GivenMaterial:
@@ -280,7 +261,6 @@ def _folder(folder: Path, how: Reading, progress: ShowsReading) -> list[GivenMat
     """All structure files of a folder, whatever its id_prop.csv says."""
     rejections = Rejections()
     names = [name for several in structure_files(folder, rejections).values() for name in several]
-    names += [path.name for path in folder.iterdir() if ase_format(path.name) and not path.name.startswith(".") and not path.is_dir()]
     if not names:
         raise InputError("is a folder with no structure file", expected="CIF or POSCAR files", file=str(folder))
     materials = _parsed([folder / name for name in sorted(names)], how, progress, f"reading {folder}")
@@ -293,17 +273,18 @@ def _table(
     """The rows of a table in their order, unreadable ones included."""
     rejections = Rejections()
     with progress(f"reading {path}") as report:
-        enough = kind == "composition" and names_formulas(path, formula_column)
-        if not enough and holds_structures(path, structure_column=structure_column):
+        rows = TableRows(path, limits)
+        enough = kind == "composition" and rows.names_formulas(formula_column)
+        if not enough and holds_structures(rows, structure_column):
             data = read_user_data(
-                path, structure_column=structure_column, material=kind, require_targets=False, limits=limits, report=report
+                rows, structure_column=structure_column, material=kind, require_targets=False, max_sites=limits.sites, report=report
             )
             table, cells, rejections.found = data.table, data.cells, list(data.rejections)
         else:
-            cells = read_cells(path, rejections=rejections)
+            cells = read_cells(rows, rejections=rejections)
             table = read_table(cells, formula_column=formula_column, require_targets=False)
-    id_column = id_column_of(cells, None)
-    used = {formula_column, structure_column, id_column, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS}
+    ids = {name for name in ID_COLUMNS if list(map(str, cells.columns.get(name, ()))) == table.ids}
+    used = {formula_column, structure_column, *ids, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS}
     others = {name: column for name, column in cells.columns.items() if name not in used}
     found = []
     for i, row in enumerate(table.rows.tolist()):

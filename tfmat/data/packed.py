@@ -51,7 +51,7 @@ class Featurized(Sequence[FeaturizedMaterial]):
     @overload
     def __getitem__(self, index: slice) -> list[FeaturizedMaterial]: ...
     def __getitem__(self, index: int | slice) -> FeaturizedMaterial | list[FeaturizedMaterial]:
-        """One example (a view), or a list of them."""
+        """Give one example (a view), or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return FeaturizedMaterial(self.records[index])

@@ -56,7 +56,7 @@ class Rejections:
 
 
 def summary(rejections: Sequence[Rejection], read: int) -> str:
-    """One line for the user: how many, and the first of them.
+    """Say in one line how many rows are left out, and which is the first of them.
 
     Args:
         rejections: not empty.

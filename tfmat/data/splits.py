@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tfmat.atomic import write_csv
-from tfmat.data.read.bounded import LIMITS, decode, read_bytes
+from tfmat.data.read.rows import csv_rows, text_lines
 from tfmat.data.table import as_crystals
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
@@ -286,21 +284,15 @@ def write_split_file(path: str | os.PathLike[str], ids: Mapping[str, Sequence[st
 def read_split_file(path: str | os.PathLike[str]) -> dict[str, str]:
     """Id -> split of a file as `write_split_file` writes it."""
     source = Path(path)
-    text = decode(read_bytes(source, LIMITS.table_bytes), source, "CSV")
     found: dict[str, str] = {}
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise InputError(f"is not valid CSV ({error})", expected="columns id and split", file=str(path)) from None
-    if not rows or [cell.strip().lower() for cell in rows[0]] != ["id", "split"]:
+    rows = csv_rows(text_lines(source), str(path), "columns id and split")
+    if [cell.strip().lower() for cell in next(rows, (1, [""]))[1]] != ["id", "split"]:
         raise InputError("does not begin with the header id,split", expected="columns id and split", file=str(path), row=1)
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
+    for number, row in rows:
         if len(row) != 2 or row[1].strip().lower() not in SPELLINGS:
             raise InputError(f"holds {','.join(row)[:60]!r}", expected="an id and train, validation or test", file=str(path), row=number)
         if row[0] in found:
-            raise InputError(f"id {row[0][:60]!r} stands twice", expected="one row an id", file=str(path), row=number)
+            raise InputError(f"id {row[0][:60]!r} stands twice", expected="one row per id", file=str(path), row=number)
         found[row[0]] = row[1].strip()
     return found
 

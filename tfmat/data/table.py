@@ -126,7 +126,7 @@ def as_crystals(materials: Sequence[Any]) -> Crystals | None:
 
 
 def _content(materials: Sequence[Any]) -> list[str] | str:
-    """What is hashed of `materials`."""
+    """Turn `materials` into what is hashed of them."""
     if isinstance(materials, Featurized):
         return materials.content_hash()
     crystals = as_crystals(materials)

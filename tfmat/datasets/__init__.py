@@ -6,7 +6,6 @@ After ``import tfmat.datasets`` (which imports neither TensorFlow nor TFDS) the 
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import os
@@ -17,7 +16,6 @@ from typing import Any
 from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurize import RowsDone
-from tfmat.data.read.bounded import LIMITS
 from tfmat.data.read.user_data import UserData, read_user_data
 from tfmat.data.splits import SplitSpec
 from tfmat.datasets import composition_benchmark, crystal_sets, exp_formation_enthalpy
@@ -52,7 +50,7 @@ def load(name: str) -> Dataset:
 
 
 def info(name: str) -> Statistics:
-    """What the rows of a dataset, or of a user's file, are like."""
+    """Count and measure the rows of a dataset, or of a user's file."""
     return statistics(open_data(name))
 
 
@@ -98,7 +96,7 @@ def open_data(
         material: for files only, see `tfmat.data.read_user_data`.
         formula_column: for files only, see `tfmat.data.read_user_data`.
         structure_column: for files only, see there.
-        max_sites: for files only: most sites of a crystal. Default: 1,000.
+        max_sites: for files only, see there.
         strict: for files only: the first bad row is an error.
         cache: for files only: keeps crystals that were parsed.
         report: for files only: progress callback.
@@ -108,7 +106,6 @@ def open_data(
     names = [os.fspath(path) for path in ([data] if isinstance(data, (str, os.PathLike)) else data)]
     if not names:
         raise InputError("no data", expected="the name of a dataset, or a file or folder")
-    limits = LIMITS if max_sites is None else dataclasses.replace(LIMITS, sites=max_sites)
     parts: dict[str, Dataset | UserData] = {}
     for name in names:
         if names.count(name) > 1:
@@ -118,7 +115,7 @@ def open_data(
         if not known and not is_packed(name):
             parts[name] = read_user_data(
                 name, targets=wanted, material=material, formula_column=formula_column, structure_column=structure_column,
-                limits=limits, strict=strict, cache=cache, report=report,
+                max_sites=max_sites, strict=strict, cache=cache, report=report,
             )  # fmt: skip
         elif split is not None:
             raise InputError(f"dataset {name!r} has a split of its own", expected="`split` for files only")
@@ -139,7 +136,7 @@ def load_data(
     seed: int = 0,
     strict: bool = False,
 ) -> Dataset:
-    """What ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
+    """Read what ``tfmat train --data`` takes, ready for `tfmat.Predictor.fit`.
 
     Its tables are ``data.train``, ``data.validation`` and ``data.test``; ``data.targets`` goes to `tfmat.Predictor.create`.
 

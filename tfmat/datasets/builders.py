@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfmat.datasets.fetch import sha256_of
+from tfmat.atomic import sha256_of
 from tfmat.datasets.registry import FAMILIES, SOURCES
 from tfmat.datasets.source import Absent, Files, RowsWritten, Source, StoredRow
 from tfmat.errors import InputError
@@ -133,7 +133,7 @@ def _part(part: int, *, name: str, files: Files, split: str) -> Iterator[tuple[i
 
 
 def downloaded(url: str, folder: Path) -> bool:
-    """Whether TFDS has a file of this URL in its folder of downloads."""
+    """Tell whether TFDS has a file of this URL in its folder of downloads."""
     return any(f'"{url}"' in path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob("*.INFO"))
 
 

@@ -103,7 +103,7 @@ CRABNET = Archive(
 
 
 def load(name: str) -> Dataset:
-    """One set, read from the folder ``composition`` of ``TFMAT_DATA_DIR``, else from the sdist crabnet 1.0.1, downloaded on first use.
+    """Read one set from the folder ``composition`` of ``TFMAT_DATA_DIR``, else from the sdist crabnet 1.0.1, downloaded on first use.
 
     - The 18 benchmark sets come with their official split.
     - ``<name>/fold<k>`` is fold k of a Matbench set as CrabNet's authors published it: repeated formulas are merged and test formulas
@@ -135,7 +135,7 @@ def _citation(one: _Set) -> str:
 
 
 def average_duplicates(table: Table, *, binary: bool = False) -> Table:
-    """One row for each different formula text, at its first place, with the mean of every target over its rows (NaN left out).
+    """Keep one row per formula text, at its first place, with the mean of every target over its rows (NaN left out).
 
     With `binary`, 1 where at least half of the rows are 1, else 0.
     """
@@ -170,7 +170,7 @@ def _folder(one: _Set, *, download: bool) -> Path:
 
 
 def _path(folder: Path, name: str, one: _Set) -> Path:
-    """One file, gzipped or plain."""
+    """Find one file, gzipped or plain."""
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
@@ -181,7 +181,7 @@ def _path(folder: Path, name: str, one: _Set) -> Path:
 
 
 def _read(path: Path, one: _Set) -> Table:
-    """One file, its column ``target`` renamed."""
+    """Read one file and rename its column ``target``."""
     table = read_table(path, targets=["target"])
     return dataclasses.replace(table, targets={one.target: table.targets["target"]})
 

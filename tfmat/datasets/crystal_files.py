@@ -43,7 +43,7 @@ def crystal(symbols: Sequence[str], lattice: Any, frac_coords: Any) -> StoredRow
 
 
 def example(record: Mapping[str, Any], targets: Mapping[str, str]) -> StoredRow:
-    """One line of the mirror's JSON lines (``id``, ``cell``, ``species``, ``frac``) with the `targets`: name -> key; null is NaN."""
+    """Read one line of the mirror's JSON lines (``id``, ``cell``, ``species``, ``frac``) with the `targets`: name -> key; null is NaN."""
     values = {name: math.nan if record.get(key) is None else float(record[key]) for name, key in targets.items()}
     return {"id": str(record["id"]), **crystal(record["species"], lattice_from_parameters(record["cell"]), record["frac"]), **values}
 
@@ -131,7 +131,7 @@ def _open_text(path: Path) -> io.TextIOWrapper:
 
 
 def read_json(path: Path) -> Any:
-    """One JSON document, plain, gzipped or alone in a zip archive."""
+    """Read one JSON document, plain, gzipped or alone in a zip archive."""
     try:
         with _open_text(path) as stream:
             return json.load(stream)

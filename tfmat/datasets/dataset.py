@@ -200,7 +200,7 @@ class Dataset:
         return replace(self, units={name: units.get(name, unit) for name, unit in self.units.items()})
 
     def provenance(self, refused: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """What the config of a model says about its data, JSON-able: ``train_sha256`` is of the training rows.
+        """Describe the data for the config of a model, JSON-able: ``train_sha256`` is of the training rows.
 
         Args:
             refused: split -> how many of its rows the model's featurizer refuses; they are not counted.
@@ -214,7 +214,7 @@ class Dataset:
         return about | ({"rejected": rejected} if rejected else {})
 
     def about(self, featurizer: Featurizer) -> dict[str, Any]:
-        """What `tfmat.Predictor.info` says of the data of a model that reads materials through `featurizer`."""
+        """Describe the data for `tfmat.Predictor.info` of a model that reads materials through `featurizer`."""
         used = {split: len(rows.table) for (split, key), rows in self._usable.items() if key == repr(featurizer)}
         return {"dataset": self.provenance({split: len(self.splits[split]) - rows for split, rows in used.items()})}
 

@@ -6,7 +6,6 @@ folder appears in the cache complete or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from tfmat.atomic import new_directory
+from tfmat.atomic import new_directory, sha256_of
 from tfmat.datasets.source import Absent
 from tfmat.errors import InputError
 
@@ -68,7 +67,7 @@ def cache_root() -> Path:
 
 
 def folder_of(archive: Archive) -> Path:
-    """Where the files of an archive are kept: below `cache_root`."""
+    """Choose where the files of an archive are kept: below `cache_root`."""
     return cache_root() / "sources" / f"{archive.package}-{archive.version}"
 
 
@@ -134,13 +133,6 @@ def _problem(stderr: str) -> str:
     errors = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
     lines = errors or [line.strip() for line in stderr.splitlines() if line.strip()] or ["pip failed"]
     return lines[-1][:300]
-
-
-def sha256_of(path: Path, start: int = 0) -> str:
-    """SHA-256 of what a file holds from the byte `start` on."""
-    with path.open("rb") as stream:
-        stream.seek(start)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _unpack(path: Path, archive: Archive, folder: Path) -> Path:

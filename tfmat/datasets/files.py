@@ -228,7 +228,7 @@ def _described(part: Dataset | UserData) -> str:
 
 
 def _kind(parts: Mapping[str, Dataset | UserData], material: Material | None) -> Material:
-    """What the merged rows are."""
+    """Tell what the merged rows are, compositions or crystals."""
     packed = [table.materials for part in parts.values() for table in _tables(part) if isinstance(table.materials, Featurized)]
     if packed and (
         len(packed) < sum(len(_tables(part)) for part in parts.values()) or any(m.featurizer != packed[0].featurizer for m in packed)

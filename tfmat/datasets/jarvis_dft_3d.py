@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmat.datasets.crystal_files import jarvis_crystal, read_array, read_json, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored
+from tfmat.datasets.source import SHORT_SPLITS, Absent, Download, Files, Source, StoredRow, data_dir, mirrored, only_mirrored
 from tfmat.errors import InputError
 
 BUILDER = "jarvis_dft_3d"
@@ -80,13 +80,7 @@ def _examples(task: str, files: Files, split: str) -> Iterator[StoredRow]:
 
 
 def _subset_files(download: Download | None) -> Files:
-    path = mirrored("structures/jarvis_dft3d_subset.jsonl.gz")
-    if path is None:
-        raise Absent(
-            f"{BUILDER}/subset is not on this machine and is not distributed",
-            expected=f"TFMAT_DATA_DIR set to a folder with structures/jarvis_dft3d_subset.jsonl.gz, or another configuration of {BUILDER}",
-        )
-    return {"all": path}
+    return {"all": only_mirrored("structures/jarvis_dft3d_subset.jsonl.gz", f"{BUILDER}/subset", f"another configuration of {BUILDER}")}
 
 
 def _subset_examples(files: Files, split: str) -> Iterator[StoredRow]:

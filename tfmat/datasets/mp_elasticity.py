@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmat.datasets.crystal_files import crystal, hash_part, read_lines
 from tfmat.datasets.fetch import Archive, fetch
-from tfmat.datasets.source import Absent, Download, Files, Source, StoredRow, mirrored
+from tfmat.datasets.source import Download, Files, Source, StoredRow, only_mirrored
 from tfmat.errors import InputError
 
 BUILDER = "mp_elasticity"
@@ -35,13 +35,7 @@ MATMINER = Archive(
 
 
 def _union_files(download: Download | None) -> Files:
-    path = mirrored("structures/mp_elasticity_union.jsonl.gz")
-    if path is None:
-        raise Absent(
-            f"{BUILDER} is not on this machine and is not distributed",
-            expected=f"TFMAT_DATA_DIR set to a folder with structures/mp_elasticity_union.jsonl.gz, or {BUILDER}/elastic_tensor_2015",
-        )
-    return {"all": path}
+    return {"all": only_mirrored("structures/mp_elasticity_union.jsonl.gz", BUILDER, f"{BUILDER}/elastic_tensor_2015")}
 
 
 def _union_examples(files: Files, split: str) -> Iterator[StoredRow]:

@@ -18,12 +18,11 @@ import h5py
 import numpy as np
 
 from tfmat import __version__
-from tfmat.atomic import staged
+from tfmat.atomic import sha256_of, staged
 from tfmat.data.packed import Featurized
 from tfmat.data.splits import SPLITS
 from tfmat.data.table import Table
 from tfmat.datasets.dataset import Dataset
-from tfmat.datasets.fetch import sha256_of
 from tfmat.elements import bring, element_table
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer, configuration
@@ -121,7 +120,7 @@ def _write(group: Any, name: str, values: np.ndarray) -> Any:
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a packed dataset, by how it begins."""
+    """Tell whether a file is a packed dataset, by how it begins."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC

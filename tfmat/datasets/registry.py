@@ -62,7 +62,7 @@ def names(*, folds: bool = False) -> list[str]:
 
 
 def describe() -> list[Listing]:
-    """One line for each dataset, without reading any data."""
+    """Describe each dataset in one line, without reading any data."""
     return [listing(source) for source in SOURCES.values()]
 
 
@@ -94,7 +94,7 @@ class Listing:
 
 
 def listing(source: Source) -> Listing:
-    """What is known of a dataset without reading it."""
+    """Tell what is known of a dataset without reading it."""
     size, present = source.size, prepared_directory(source) is not None
     try:
         files = set(source.files(None).values())
@@ -107,7 +107,7 @@ def listing(source: Source) -> Listing:
 
 
 def tfds_directory() -> Path:
-    """Where TFDS keeps what it has built: ``TFDS_DATA_DIR``, else ``tensorflow_datasets`` in ``TFMAT_CACHE_DIR`` or in the home folder."""
+    """Find where TFDS keeps what it builds: ``TFDS_DATA_DIR``, else ``tensorflow_datasets`` in ``TFMAT_CACHE_DIR`` or the home folder."""
     if chosen := os.environ.get("TFDS_DATA_DIR"):
         return Path(chosen).expanduser()
     cache = os.environ.get("TFMAT_CACHE_DIR")
@@ -115,6 +115,6 @@ def tfds_directory() -> Path:
 
 
 def prepared_directory(source: Source) -> Path | None:
-    """Where TFDS has built a dataset in its present version, or `None` where it has not."""
+    """Find where TFDS has built a dataset in its present version, or `None` where it has not."""
     folder = tfds_directory() / source.builder / source.config / source.version
     return folder if (folder / "dataset_info.json").is_file() else None

@@ -46,6 +46,15 @@ class Absent(InputError):
     """The files of a dataset are not on this machine, and were not to be downloaded or cannot be."""
 
 
+def only_mirrored(name: str, dataset: str, instead: str) -> Path:
+    """The file `name` of a dataset that is not distributed, as `mirrored` finds it; `instead` says what else there is."""
+    path = mirrored(name)
+    if path is None:
+        expected = f"TFMAT_DATA_DIR set to a folder with {name}, or {instead}"
+        raise Absent(f"{dataset} is not on this machine and is not distributed", expected=expected)
+    return path
+
+
 @dataclass(frozen=True)
 class Source:
     """One dataset.
@@ -112,7 +121,7 @@ class Source:
         return self.tasks.get(target, "regression")
 
     def meaning(self, target: str) -> str:
-        """One line about a target."""
+        """Describe a target in one line."""
         return self.meanings.get(target, self.title)
 
     def checked(self, files: Files, split: str) -> Iterator[StoredRow]:

@@ -124,7 +124,7 @@ def _input_error(error: Exception) -> InputError | None:
 
 
 def _download_error(error: Exception, source: Source) -> InputError | None:
-    """One line for what goes wrong outside tfmat: no connection, a refused or cut download, a full disk."""
+    """Say in one line what went wrong outside tfmat: no connection, a refused or cut download, a full disk."""
     expected = f"a connection to {source.origin}, or TFMAT_DATA_DIR set"
     for one in reversed(_chain(error)):
         kind = type(one).__module__.partition(".")[0]

@@ -28,7 +28,7 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class AtomListFeaturizer:
-    """A crystal as one list a site: the site itself, then its `n_list` - 1 nearest neighbours with their elements and distances.
+    """A crystal as one list per site: the site itself, then its `n_list` - 1 nearest neighbours with their elements and distances.
 
     Ties within a list: neighbours whose distances, in ascending order, are at most 0.001 Å apart are one shell; a shell is sorted by atomic
     number, and the same elements in it by distance. Where the end of the list cuts through a shell, the light elements are kept. So a list
@@ -110,7 +110,7 @@ class AtomListFeaturizer:
         return block_by_block(materials, self.heaviest, lambda block: self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))
 
     def site_order(self, crystal: Crystal) -> np.ndarray:
-        """Which site of the crystal each entry of ``lists`` stands for, int64 (A,)."""
+        """Tell which site of the crystal each entry of ``lists`` stands for, int64 (A,)."""
         sites = self._sites([crystal], nearest_neighbors([crystal], self.slots, TOLERANCE))
         return self._published_order([crystal], sites) if self.order == "published" else sites.canonical_order(max(self.same, STEP))
 
@@ -204,7 +204,7 @@ class _Sites:
         return np.lexsort((*keys, self.species, self.crystal))
 
     def differ_from_before(self, order: np.ndarray, same: float) -> np.ndarray:
-        """Whether each site, in this order, has another list than the one before it, bool (S,); where `same` is 0, each."""
+        """Tell whether each site, in this order, has another list than the one before it, bool (S,); where `same` is 0, each."""
         kinds = np.column_stack([self.crystal, self.species, self.elements])[order]
         distances = self.distances[order]
         other = (kinds[1:] != kinds[:-1]).any(axis=1) | (np.abs(np.diff(distances, axis=0)) > same).any(axis=1) | (same == 0)

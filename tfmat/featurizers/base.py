@@ -30,7 +30,7 @@ class Featurizer(Protocol):
         ...
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
-        """One material -> key -> array. Raises `InputError`."""
+        """Featurize one material: key -> array. Raises `InputError`."""
         ...
 
     def featurize(self, materials: Sequence[Any]) -> Records:

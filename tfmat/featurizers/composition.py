@@ -98,7 +98,7 @@ def _from_crystal(crystal: Crystal) -> dict[int, float]:
 
 
 def _count_sites(crystals: Crystals, rows: int = 16384) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each element of each crystal, in order of first appearance: position of the crystal (int64), Z (int32) and sites (float64)."""
+    """Count each element of each crystal, in order of first appearance: position of the crystal (int64), Z (int32), sites (float64)."""
     parts = []
     for start in range(0, len(crystals), rows):
         records = crystals.subset(np.arange(start, min(start + rows, len(crystals)))).records
@@ -162,7 +162,7 @@ class _Tokens(dict[str, int]):
 
 
 def _may_join(formula: str) -> bool:
-    """Whether a dot may stand before water or another molecule (a repeated element is seen later), or the formula is an abbreviation."""
+    """Tell whether a dot may stand before water or another molecule (a repeated element is seen later), or the formula is abbreviated."""
     return ("." in formula and ("H" in formula or "D" in formula)) or (formula.isupper() and formula.isalpha()) or "OAc" in formula
 
 

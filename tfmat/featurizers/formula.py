@@ -145,7 +145,7 @@ def _spaced(match: re.Match[str], formula: str) -> str:
 
 
 def _joins(head: str, before: str, number: str, tail: str) -> bool | None:
-    """Whether a dot or a space joins what stands in front of it to `number` times what follows; `None` where it may and may not.
+    """Tell whether a dot or a space joins what stands in front of it to `number` times what follows; `None` where it may and may not.
 
     Args:
         head: in front of the dot, with the digits `before` it.

@@ -191,7 +191,7 @@ def _search(cells: _Cells, pending: deque[_Search]) -> _Found:
 
 
 def _too_much(centers: np.ndarray, box: np.ndarray, radius: float) -> bool:
-    """Whether one call of pymatgen could need much memory; `box` are the edges of a box around the cell."""
+    """Tell whether one call of pymatgen could need much memory; `box` are the edges of a box around the cell."""
 
     def cubes(edges: np.ndarray) -> float:
         x, y, z = (edges / max(radius, 1.0) + 3).tolist()

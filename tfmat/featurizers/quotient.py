@@ -90,7 +90,7 @@ class Graphs:
         return len(self.sites) - 1
 
     def arriving(self) -> np.ndarray:
-        """Where the bonds of each site begin, int64 (A + 1,)."""
+        """Find where the bonds of each site begin, int64 (A + 1,)."""
         return starts_of(np.bincount(self.receivers, minlength=len(self.species)))
 
     def take(self, crystals: np.ndarray) -> tuple[Graphs, np.ndarray, np.ndarray]:
@@ -221,7 +221,7 @@ def _by_neighbors(graphs: Graphs, classes: _Classes) -> _Classes:
 
 
 def _all_pairs(graphs: Graphs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the pairs of each bond begin, int64 (M + 1,), and the senders and the cosines of all pairs, by receiver."""
+    """Find where the pairs of each bond begin, int64 (M + 1,), and the senders and the cosines of all pairs, by receiver."""
     assert graphs.vectors is not None  # else there are no pairs
     arriving = graphs.arriving()
     first, last = arriving[graphs.senders], arriving[graphs.senders + 1]
@@ -263,7 +263,7 @@ def _clustered_pairs(graphs: Graphs, classes: _Classes, same: float) -> _Pairs:
 
 
 def _lists(graphs: Graphs, classes: _Classes, pairs: _Pairs | None) -> Records:
-    """What `quotient` returns."""
+    """Make the lists that `quotient` returns."""
     member, in_class = _members(classes.sites), np.bincount(classes.sites)
     sites = np.searchsorted(member, graphs.sites)  # members ascend from crystal to crystal
     values = {"species": graphs.species[member], "site_multiplicity": in_class}
@@ -348,7 +348,7 @@ def _members(classes: np.ndarray) -> np.ndarray:
 
 
 def _differ(classes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Which rows have another value than a certain member of their class, bool."""
+    """Mark the rows that have another value than a certain member of their class, bool."""
     return values[_members(classes)][classes] != values
 
 
@@ -362,7 +362,7 @@ def _ranks(*keys: np.ndarray) -> np.ndarray:
 
 
 def _changes(values: np.ndarray, gap: int) -> np.ndarray:
-    """Where a run of values begins: at the first one, and at those larger by more than `gap` than the one before, int64."""
+    """Find where a run of values begins: at the first one, and at those larger by more than `gap` than the one before, int64."""
     return np.concatenate([np.zeros(min(len(values), 1), np.int64), np.flatnonzero(values[1:] - values[:-1] > gap) + 1])
 
 
@@ -379,7 +379,7 @@ def _ascending(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _packed(*keys: np.ndarray) -> np.ndarray:
-    """One number in place of several that are not negative, in the same order."""
+    """Pack several numbers that are not negative into one, in the same order."""
     packed = keys[0]
     for key in keys[1:]:
         size = int(key.max(initial=0)) + 1

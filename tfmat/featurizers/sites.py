@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, check_lattice, not_periodic
+from tfmat.crystal import Crystal, check_lattice, not_periodic, partial_occupancy
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.records import Records
@@ -94,7 +94,7 @@ def _from_pymatgen(material: Any) -> Crystal:
     for index, site in enumerate(material):
         kinds = site.species
         if len(kinds) != 1 or abs(kinds.num_atoms - 1.0) > 1e-6:
-            raise InputError(f"site {index + 1} is partially occupied ({site.species_string[:60]})", expected="an ordered crystal")
+            raise partial_occupancy(index, site.species_string)
         numbers.append(getattr(next(iter(kinds)), "Z", 0))
     if not all(0 < number < len(SYMBOLS) for number in numbers):  # pymatgen gives a dummy species a hash as its number
         raise InputError("a site holds a dummy species", expected="chemical elements only")

@@ -129,7 +129,7 @@ def softmax_of(scores: Any, edges: Edges, nodes: Any) -> Any:
 
 
 def crystals_of(batch_sites: Any, sites: Any) -> Any:
-    """Which crystal each site belongs to, int (S,); the last one for empty sites.
+    """Tell which crystal each site belongs to, int (S,); the last one for empty sites.
 
     Args:
         batch_sites: int (B,), number of sites of each crystal of the batch, which follow each other.

@@ -14,7 +14,7 @@ from tfmat.target import Target
 
 
 def dense_outputs(features: Any, targets: Sequence[str], uncertainty: bool) -> dict[str, Any]:
-    """One affine map per target: target -> (B, 1), or (B, 2) with `uncertainty`, from features (B, D)."""
+    """Apply one affine map per target: target -> (B, 1), or (B, 2) with `uncertainty`, from features (B, D)."""
     columns = 2 if uncertainty else 1
     return {target: keras.layers.Dense(columns, name=target, dtype=weights_dtype())(features) for target in targets}
 
@@ -35,5 +35,5 @@ def fit_outputs(model: keras.Model, targets: Sequence[Target], values: Mapping[s
 
 
 def has_uncertainty(model: keras.Model, target: Target) -> bool:
-    """Whether the network `model` predicts the log-scale of this `target` beside its value."""
+    """Tell whether the network `model` predicts the log-scale of this `target` beside its value."""
     return target.task == "regression" and model.output[target.name].shape[-1] == 2

@@ -19,7 +19,7 @@ class SharesOutput(Protocol):
     """A layer that knows what each element or site adds to the outputs; `tfmat.analysis.explain` then shows that instead of gradients."""
 
     def shares(self, *inputs: Any) -> Mapping[str, Any]:
-        """What each slot adds to the first column of each output, target -> (B, A), for the layer's `inputs`."""
+        """Tell what each slot adds to the first column of each output, target -> (B, A), for the layer's `inputs`."""
 
 
 @runtime_checkable

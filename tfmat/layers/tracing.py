@@ -34,5 +34,5 @@ def sizes_may_depend_on_values() -> bool:
 
 
 def edges_per_node(nodes: int | None, edges: int | None) -> int | None:
-    """How many edges each of the nodes has where all have equally many, one node's after the other's; None: they may differ."""
+    """Tell how many edges each node has where all have equally many, one node's after the other's; None: they may differ."""
     return edges // nodes if nodes and edges and (nodes, edges) in _GRIDS.get() else None

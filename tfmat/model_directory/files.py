@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat.architecture import Architecture, architectures, get
+from tfmat.atomic import sha256_of
 from tfmat.elements import SYMBOLS, table_in_weights
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Featurizer
@@ -110,12 +111,12 @@ def write_model(directory: Path, model: keras.Model, config: dict[str, Any]) -> 
 
 def config_text(config: dict[str, Any], weights: Path) -> str:
     """Content of ``config.json``: `config` with the checksums of itself and of the file of weights."""
-    config = {"format": FORMAT} | config | {"weights_sha256": file_sha256(weights)}
+    config = {"format": FORMAT} | config | {"weights_sha256": sha256_of(weights)}
     return json.dumps(config | {"config_sha256": _config_sha256(config)}, indent=2) + "\n"
 
 
 def model_files(model: keras.Model, config: dict[str, Any]) -> dict[str, bytes]:
-    """What `write_model` writes, as name -> content."""
+    """Prepare what `write_model` writes, as name -> content."""
     with tempfile.TemporaryDirectory(prefix="tfmat-", ignore_cleanup_errors=True) as folder:
         write_model(Path(folder), model, config)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -131,14 +132,14 @@ def as_directory(files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def write_history(directory: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write one row an epoch."""
+    """Write one row per epoch."""
     with (directory / HISTORY).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([list(history[0]), *(row.values() for row in history)] if history else [])
 
 
 def read_history(directory: Path) -> list[dict[str, float]]:
-    """What `write_history` wrote; empty where the file is missing."""
+    """Read what `write_history` wrote; empty where the file is missing."""
     path = directory / HISTORY
     if not path.is_file():
         return []
@@ -172,7 +173,7 @@ def check_weights(directory: Path, config: dict[str, Any]) -> Path:
     path = directory / WEIGHTS
     if not path.is_file():
         raise InputError(f"it has no {WEIGHTS}", file=str(directory))
-    if file_sha256(path) != config.get("weights_sha256"):
+    if sha256_of(path) != config.get("weights_sha256"):
         raise InputError(
             "truncated or changed: its checksum does not match the one in config.json", file=str(path), expected="the original file"
         )
@@ -180,24 +181,18 @@ def check_weights(directory: Path, config: dict[str, Any]) -> Path:
 
 
 def element_table_width(weights: Path) -> int | None:
-    """Columns of the element table among the weights, the only array with one row an element and one for padding; None without one."""
+    """Columns of the element table among the weights, the only array with one row per element and one for padding; None without one."""
     import h5py
 
     widths: list[int] = []
 
-    def look(_: str, item: Any) -> None:
+    def find(_: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.ndim == 2 and item.shape[0] == len(SYMBOLS):
             widths.append(int(item.shape[1]))
 
     with h5py.File(weights, "r") as file:
-        file.visititems(look)
+        file.visititems(find)
     return widths[0] if len(widths) == 1 else None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config_sha256(config: dict[str, Any]) -> str:

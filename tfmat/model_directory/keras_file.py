@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfmat.atomic import new_directory, staged
+from tfmat.atomic import new_directory, sha256_of, staged
 from tfmat.datasets.fetch import cache_root
 from tfmat.errors import InputError
-from tfmat.model_directory.files import CONFIG, WEIGHTS, config_text, file_sha256
+from tfmat.model_directory.files import CONFIG, WEIGHTS, config_text
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +49,7 @@ def unpacked(path: Path) -> Path:
     Raises:
         InputError: it is no such file.
     """
-    directory = cache_root() / "models" / "keras" / file_sha256(path)[:32]
+    directory = cache_root() / "models" / "keras" / sha256_of(path)[:32]
     if directory.is_dir():
         return directory
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from tfmat import __version__
+from tfmat.data.workers import cores
 from tfmat.records import Records
 from tfmat.training.best_epoch import best_epoch
 from tfmat.training.distribution import description
@@ -20,7 +20,7 @@ from tfmat.training.recipe import Recipe
 
 
 def data_info(training: Records) -> dict[str, Any]:
-    """What `Predictor.info` says about any training.
+    """Collect what `Predictor.info` says about any training.
 
     Args:
         training: the featurized rows; their elements are those that the model knows.
@@ -42,7 +42,7 @@ def recipe_info(
     precision: str,
     strategy: Any,
 ) -> dict[str, Any]:
-    """What `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
+    """Collect what `Predictor.info` says about a training by a recipe; see `tfmat.Predictor.fit` for the arguments."""
     info = {
         "recipe": recipe.to_config(),
         "epochs": len(history),
@@ -76,6 +76,5 @@ def hardware() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         name = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), name)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
-    return f"{name}, {cores} cores" + (f", {len(gpus)} x {gpus[0].split(':')[0]}" if gpus else "")
+    return f"{name}, {cores()} cores" + (f", {len(gpus)} x {gpus[0].split(':')[0]}" if gpus else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfmat.errors import InputError
-from tfmat.runs.settings import builder_keywords, changed_recipe, checked_keywords, checked_recipe, known, layer_rates
+from tfmat.runs.settings import builder_keywords, changed_recipe, checked_keywords, checked_recipe, known, layer_rates, stated
 
 if TYPE_CHECKING:
     from tfmat.data.splits import SplitSpec
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 KEYS = ("architecture", "keywords", "recipe", "seed", "data", "search")
 """What a config may hold; ``search`` tells where it comes from and is not read."""
-_DATA_KEYS = ("name", "targets", "split")
+_DATA_KEYS = ("name", "targets", "split", "reading")
+_READING = ("formula_column", "structure_column", "max_sites")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Settings:
     strategy: str = "none"
     precision: str = "float32"
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How files are read, where that is not the default: options of `tfmat.datasets.open_data`."""
+        return stated(**{name: getattr(self, name) for name in _READING})
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -88,6 +94,7 @@ class RunConfig:
         data: name of a dataset, or path, or a list of them; None if it says none.
         targets: what is predicted.
         split: how a file is split.
+        reading: how files are read, see `Settings.reading`.
     """
 
     architecture: str
@@ -97,6 +104,7 @@ class RunConfig:
     data: str | list[str] | None = None
     targets: tuple[Target, ...] = ()
     split: SplitSpec | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run_config(path: Path, architecture: str | None) -> RunConfig:
@@ -189,8 +197,9 @@ def _data(content: Mapping[str, Any]) -> dict[str, Any]:
         split = SplitSpec.from_config(content["split"]) if content.get("split") else None
         name = content["name"]
         data = [str(part) for part in name] if isinstance(name, list) else str(name)
-        return {"data": data, "targets": tuple(Target(**config) for config in content["targets"]), "split": split}
-    except (KeyError, TypeError, ValueError) as error:
+        reading = {known("option", option, _READING): value for option, value in content.get("reading", {}).items()}
+        return {"data": data, "targets": tuple(Target(**config) for config in content["targets"]), "split": split, "reading": reading}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"its data cannot be read ({error})", expected="name, targets and split as in best.json of a search") from None
 
 

@@ -99,8 +99,7 @@ def open_for(
     needed, cache = architecture.get(settings.architecture).material, RecordCache() if settings.cache else None
     dataset = open_dataset(
         settings.data, targets, spec, settings.label, stated=stated, progress=progress, material=crystals_unread(needed),
-        strict=settings.strict, cache=cache, formula_column=settings.formula_column, structure_column=settings.structure_column,
-        max_sites=settings.max_sites,
+        strict=settings.strict, cache=cache, **settings.reading,
     )  # fmt: skip
     check_material(needed, dataset.material, model=settings.architecture, data=dataset.name)
     return dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ def score(
     *,
     batch_size: int = 256,
     keep: bool = True,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Path, dict[str, Any]]:
     """Evaluate the model of a folder and write what is found below it, see `tfmat.runs.evaluations`.
@@ -49,6 +50,7 @@ def score(
             column ``split``.
         batch_size: rows at a time.
         keep: keep crystals and featurized data on disk.
+        reading: how files are read, see `tfmat.runs.config.Settings.reading`. Default: of the model's own data, as for its training.
         progress: follows the work.
 
     Returns:
@@ -65,7 +67,7 @@ def score(
     predictor = Predictor.load(model)
     cache = RecordCache() if keep else None
     names, own = given_or_own(predictor, data)
-    source = _read(predictor, model, names, own, split, cache, progress)
+    source = _read(predictor, model, names, own, split, cache, reading or {}, progress)
     chosen = "all" if isinstance(source, UserData) else split or "test"
     table = source.table if isinstance(source, UserData) else rows_of(source, chosen)
     folder, rejected = evaluations.folder_of(model, names, chosen), rejections_of(source)
@@ -104,7 +106,15 @@ def given_or_own(predictor: Predictor, data: str | Sequence[str] | None) -> tupl
     return chosen, bool(own) and resolved(chosen) == resolved(own)
 
 
-def own_dataset(predictor: Predictor, model: Path, names: Sequence[str], cache: RecordCache | None, progress: Progress = SILENT) -> Dataset:
+def own_dataset(
+    predictor: Predictor,
+    model: Path,
+    names: Sequence[str],
+    cache: RecordCache | None,
+    progress: Progress = SILENT,
+    *,
+    reading: Mapping[str, Any] | None = None,
+) -> Dataset:
     """Read the data that the model was trained on, by their `names`, split as they were then."""
     from tfmat.data.splits import SplitSpec
 
@@ -112,7 +122,8 @@ def own_dataset(predictor: Predictor, model: Path, names: Sequence[str], cache: 
     if spec is not None and spec.method == "file" and (model / SPLIT_FILE).is_file():
         spec = dataclasses.replace(spec, file=str(model / SPLIT_FILE))
     material = crystals_unread(predictor.architecture.material)
-    return open_dataset(names, _targets(predictor), spec, stated=True, progress=progress, material=material, cache=cache)
+    options = predictor.info.get("reading", {}) | (reading or {})
+    return open_dataset(names, _targets(predictor), spec, stated=True, progress=progress, material=material, cache=cache, **options)
 
 
 def validation_materials(predictor: Predictor, model: Path, most: int, progress: Progress = SILENT) -> list[Any] | None:
@@ -142,7 +153,14 @@ def validation_materials(predictor: Predictor, model: Path, most: int, progress:
 
 
 def _read(
-    predictor: Predictor, model: Path, names: list[str], own: bool, split: str | None, cache: RecordCache | None, progress: Progress
+    predictor: Predictor,
+    model: Path,
+    names: list[str],
+    own: bool,
+    split: str | None,
+    cache: RecordCache | None,
+    reading: Mapping[str, Any],
+    progress: Progress,
 ) -> Dataset | UserData:
     """Read the data; of files that are not the model's all rows, unless a split is asked for or a column `split` makes one."""
     from tfmat.datasets import is_packed, read_files
@@ -150,14 +168,14 @@ def _read(
 
     material, called = crystals_unread(predictor.architecture.material), " + ".join(names)
     if own:
-        dataset = own_dataset(predictor, model, names, cache, progress)
+        dataset = own_dataset(predictor, model, names, cache, progress, reading=reading)
         if dataset.splits["train"].content_hash() != predictor.info["dataset"].get("train_sha256"):
             progress.tell(f"warning: {called} has changed: its training rows are not those that the model was trained on")
         return dataset
     if not all(is_path(name) and not is_packed(name) for name in names):
-        return open_dataset(names, _targets(predictor), stated=True, progress=progress, material=material, cache=cache)
+        return open_dataset(names, _targets(predictor), stated=True, progress=progress, material=material, cache=cache, **reading)
     with progress.rows(f"reading {called}") as report:
-        found = read_files(names, targets=_targets(predictor), material=material, cache=cache, report=report)
+        found = read_files(names, targets=_targets(predictor), material=material, cache=cache, report=report, **reading)
     return found if split == "all" or (split is None and "split" not in found.cells.columns) else split_user_data(found, called)
 
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from tfmat.training.recipe import Recipe
 
 
+def stated(**options: Any) -> dict[str, Any]:
+    """Leave out the options that are not given, None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def known(kind: str, name: str, names: Iterable[str]) -> str:
     """Return `name` if it is one of `names`; the error otherwise tells close matches."""
     names = list(names)

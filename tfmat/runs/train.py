@@ -151,6 +151,8 @@ def _learn(
     predictor.info["dataset"] = dataset.provenance({split: len(rows) for split, rows in refused.items()})
     if settings.split is not None:
         predictor.info["split"] = settings.split
+    if settings.reading:
+        predictor.info["reading"] = settings.reading
     predictor.info["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
 
     def extras(temporary: Path) -> None:

@@ -55,7 +55,7 @@ def strategy_of(name: str) -> tf.distribute.Strategy | None:
 
 
 def scope(strategy: tf.distribute.Strategy | None) -> AbstractContextManager[Any]:
-    """Where a model, its optimizer and its metrics must be made to be trained under `strategy`."""
+    """Enter the scope in which a model, its optimizer and its metrics must be made to be trained under `strategy`."""
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
@@ -65,7 +65,7 @@ def replicas(strategy: tf.distribute.Strategy | None) -> int:
 
 
 def description(strategy: tf.distribute.Strategy) -> str:
-    """What the model card says of the strategy, e.g. ``mirrored on 2 devices``."""
+    """Say in words for the model card what the strategy is, e.g. ``mirrored on 2 devices``."""
     number = replicas(strategy)
     return f"mirrored on {number} device{'s' if number != 1 else ''}"
 

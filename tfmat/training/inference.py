@@ -38,7 +38,7 @@ def forward(model: keras.Model) -> Forward:
 def outputs_of(
     run: Forward, records: Records, inputs: Collection[str], *, batch_size: int = 256, report: Callable[[int, int], None] | None = None
 ) -> dict[str, np.ndarray]:
-    """What a network gives for featurized materials: target -> float32 (N, 1 or 2), scaled.
+    """Run a network on featurized materials: target -> float32 (N, 1 or 2), scaled.
 
     Args:
         run: the network, see `forward`.

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfmat.batching.pipeline import Batches, BatchSequence
 from tfmat.errors import InputError
+from tfmat.signals import handled_by
 from tfmat.target import Target
 from tfmat.training.best_epoch import BestEpoch
 from tfmat.training.checkpoint import Checkpoint
@@ -111,7 +112,7 @@ def train(
         verbose: as of Keras' ``fit``.
 
     Returns:
-        One dictionary an epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
+        One dictionary per epoch: ``epoch``, ``loss``, ``<target>_mae`` in the target's unit, the same with ``val_``, ``seconds``.
 
     Raises:
         InputError: the recipe does not fit the model or the data.
@@ -161,7 +162,7 @@ def _fit(
     feed = _feed(model, training, validation, state.finished, strategy)
     if isinstance(feed.data, BatchSequence):
         own.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: feed.data.begin(epoch)))
-    with _signals(state), state.written_on_interrupt():
+    with handled_by(state.stop), state.written_on_interrupt():
         model.fit(
             feed.data,
             steps_per_epoch=feed.steps,
@@ -275,6 +276,12 @@ class _RunState(keras.callbacks.Callback):
         if self.best is not None:
             self.best.restore(checkpoint, str(self.schedule.checkpoint))
 
+    def stop(self, signum: int) -> None:
+        """Stop after the step that is running, the first time; the second time at once."""
+        if self.signum is not None:
+            raise KeyboardInterrupt
+        self.signum = signum
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.monotonic()
 
@@ -333,22 +340,3 @@ def _by_target(figures: Mapping[str, float], targets: Sequence[str]) -> dict[str
     if len(targets) > 1:
         return dict(figures)
     return {f"{key[:-3]}{targets[0]}_mae" if key in ("mae", "val_mae") else key: value for key, value in figures.items()}
-
-
-@contextlib.contextmanager
-def _signals(state: _RunState) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a flag; a second one acts at once. Outside the main thread nothing is changed."""
-
-    def handle(signum: int, frame: Any) -> None:
-        if state.signum is not None:
-            raise KeyboardInterrupt
-        state.signum = signum
-
-    previous = {}
-    with contextlib.suppress(ValueError):
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

@@ -39,93 +39,94 @@ def _present(y_true: Any, dtype: str) -> tuple[Any, Any]:
     return ops.where(finite, y_true, ops.zeros_like(y_true)), ops.cast(finite, dtype)
 
 
+class _MaskedLoss(keras.losses.Loss):
+    """A loss that leaves missing targets out.
+
+    Call arguments:
+        y_true: (B, 1) scaled targets (classes 0 or 1 of a binary one), NaN = missing.
+        y_pred: (B, 1 or 2): value or logit; a log-scale, which most losses do not use.
+    """
+
+    NAME = ""
+
+    def __init__(self, name: str = "", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+        super().__init__(name=name or self.NAME, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        y_true, present = _present(y_true, y_pred.dtype)
+        return present * self.costs(y_true, y_pred)
+
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
+        """The cost of each row, (B,), for targets (B,) without NaN and `y_pred` as in `call`."""
+        raise NotImplementedError
+
+
 @keras.saving.register_keras_serializable("tfmat")
-class RobustL1(keras.losses.Loss):
+class RobustL1(_MaskedLoss):
     """Negative log-likelihood of a Laplace distribution, up to a constant: ``sqrt(2) |value - y| exp(-s) + s``.
 
-    ``exp(s)`` is its standard deviation in scaled units. The loss of CrabNet and L-G-DCNN.
-
-    Call arguments:
-        y_true: (B, 1) scaled targets, NaN = missing.
-        y_pred: (B, 2) value and log-scale s.
+    ``exp(s)`` is its standard deviation in scaled units, and s the second column of `y_pred`. The loss of CrabNet and L-G-DCNN.
     """
 
-    def __init__(self, name: str = "robust_l1", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+    NAME = "robust_l1"
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        y_true, present = _present(y_true, y_pred.dtype)
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
         value, log_scale = y_pred[:, 0], y_pred[:, 1]
-        return present * (math.sqrt(2.0) * ops.abs(value - y_true) * ops.exp(-log_scale) + log_scale)
+        return math.sqrt(2.0) * ops.abs(value - y_true) * ops.exp(-log_scale) + log_scale
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class BinaryCrossentropyWithLogits(keras.losses.Loss):
-    """Binary cross-entropy of the logit in column 0; a log-scale in column 1 is not used.
+class BinaryCrossentropyWithLogits(_MaskedLoss):
+    """Binary cross-entropy of the logit in the first column."""
 
-    Call arguments:
-        y_true: (B, 1) classes 0 or 1, NaN = missing.
-        y_pred: (B, 1 or 2), column 0 is the logit.
-    """
+    NAME = "binary_crossentropy"
 
-    def __init__(self, name: str = "binary_crossentropy", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        y_true, present = _present(y_true, y_pred.dtype)
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
         logit = y_pred[:, 0]
-        return present * (ops.relu(logit) - logit * y_true + ops.log1p(ops.exp(-ops.abs(logit))))
+        return ops.relu(logit) - logit * y_true + ops.log1p(ops.exp(-ops.abs(logit)))
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class ScaledMAE(keras.losses.Loss):
-    """``|value - y|`` in scaled units; a log-scale in column 1 is not used.
+class ScaledMAE(_MaskedLoss):
+    """``|value - y|`` in scaled units."""
 
-    Call arguments:
-        y_true: (B, 1) scaled targets, NaN = missing.
-        y_pred: (B, 1 or 2), column 0 is the value.
-    """
+    NAME = "mae"
 
-    def __init__(self, name: str = "mae", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        y_true, present = _present(y_true, y_pred.dtype)
-        return present * ops.abs(y_pred[:, 0] - y_true)
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.abs(y_pred[:, 0] - y_true)
 
 
 @keras.saving.register_keras_serializable("tfmat")
-class ScaledMSE(keras.losses.Loss):
-    """``(value - y)**2`` in scaled units; a log-scale in column 1 is not used.
+class ScaledMSE(_MaskedLoss):
+    """``(value - y)**2`` in scaled units."""
 
-    Call arguments:
-        y_true: (B, 1) scaled targets, NaN = missing.
-        y_pred: (B, 1 or 2), column 0 is the value.
+    NAME = "mse"
+
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.square(y_pred[:, 0] - y_true)
+
+
+class _PhysicalLoss(_MaskedLoss):
+    """Label and prediction in the unit of `target`; logarithmic predictions are limited by `DECADES`.
+
+    Args:
+        target: with its scale.
+        name: default: that of the class.
+        reduction: see `keras.losses.Loss`.
+        dtype: see there.
     """
 
-    def __init__(self, name: str = "mse", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        y_true, present = _present(y_true, y_pred.dtype)
-        return present * ops.square(y_pred[:, 0] - y_true)
-
-
-class _PhysicalLoss(keras.losses.Loss):
-    """Label and prediction in the unit of `target`; logarithmic predictions are limited by `DECADES`."""
-
-    def __init__(self, target: Target, name: str, reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
+    def __init__(self, target: Target, name: str = "", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.target = target
 
-    def physical(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
-        """Labels [unit], predictions [unit] and 1 where a label is present, each (B,)."""
-        y_true, present = _present(y_true, y_pred.dtype)
+    def physical(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Labels and predictions in the target's unit, each (B,)."""
         value = y_pred[:, 0:1]
         if self.target.transform != "none":
             limit = DECADES / self.target.std
             value = ops.clip(value, -limit, limit)
-        return self.target.unscale(y_true[:, None])[:, 0], self.target.unscale(value)[:, 0], present
+        return self.target.unscale(y_true[:, None])[:, 0], self.target.unscale(value)[:, 0]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"target": self.target.to_config()}
@@ -137,39 +138,21 @@ class _PhysicalLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("tfmat")
 class PhysicalMAPE(_PhysicalLoss):
-    """``|prediction - label| / max(|label|, LEAST_MAGNITUDE)`` in the target's unit: a fraction, not a percentage.
+    """``|prediction - label| / max(|label|, LEAST_MAGNITUDE)`` in the target's unit: a fraction, not a percentage."""
 
-    Args:
-        target: with its scale.
+    NAME = "mape"
 
-    Call arguments:
-        y_true: (B, 1) scaled targets, NaN = missing.
-        y_pred: (B, 1 or 2), column 0 is the scaled value.
-    """
-
-    def __init__(self, target: Target, name: str = "mape", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(target, name=name, reduction=reduction, dtype=dtype)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        label, prediction, present = self.physical(y_true, y_pred)
-        return present * ops.abs(prediction - label) / ops.maximum(ops.abs(label), LEAST_MAGNITUDE)
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
+        label, prediction = self.physical(y_true, y_pred)
+        return ops.abs(prediction - label) / ops.maximum(ops.abs(label), LEAST_MAGNITUDE)
 
 
 @keras.saving.register_keras_serializable("tfmat")
 class PhysicalMSE(_PhysicalLoss):
-    """``(prediction - label)**2`` in the square of the target's unit.
+    """``(prediction - label)**2`` in the square of the target's unit."""
 
-    Args:
-        target: with its scale.
+    NAME = "mse_physical"
 
-    Call arguments:
-        y_true: (B, 1) scaled targets, NaN = missing.
-        y_pred: (B, 1 or 2), column 0 is the scaled value.
-    """
-
-    def __init__(self, target: Target, name: str = "mse_physical", reduction: str = "sum_over_batch_size", dtype: Any = None) -> None:
-        super().__init__(target, name=name, reduction=reduction, dtype=dtype)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        label, prediction, present = self.physical(y_true, y_pred)
-        return present * ops.square(prediction - label)
+    def costs(self, y_true: Any, y_pred: Any) -> Any:
+        label, prediction = self.physical(y_true, y_pred)
+        return ops.square(prediction - label)

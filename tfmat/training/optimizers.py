@@ -27,7 +27,7 @@ class PartRates(keras.optimizers.Optimizer):
     _summed: bool = False
 
     def set_factors(self, factors: Sequence[float]) -> None:
-        """One factor for each of the variables that the built optimizer updates, in their order."""
+        """Set one factor for each of the variables that the built optimizer updates, in their order."""
         if len(factors) != len(self._trainable_variables):
             raise ValueError(f"`factors` must have {len(self._trainable_variables)} values. Received: {len(factors)}")
         self._factors = tuple(map(float, factors))
@@ -36,7 +36,7 @@ class PartRates(keras.optimizers.Optimizer):
         return self._factors[self._get_variable_index(variable)] if self._factors else 1.0
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step on one variable, with its own learning rate."""
+        """Update one variable, with its own learning rate."""
         factor = self._factor(variable)
         super().update_step(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
 
@@ -147,7 +147,7 @@ class _OnePassAdam(PartRates):
 
 
 def _cross_replica() -> bool:
-    """Whether Keras would sum the gradients of several replicas now."""
+    """Tell whether Keras would sum the gradients of several replicas now."""
     import tensorflow as tf
 
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
@@ -208,7 +208,7 @@ class LookaheadLamb(PartRates, keras.optimizers.Optimizer):
         self._slow = self.add_optimizer_variables(variables, "slow")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step on one variable."""
+        """Update one variable."""
         rate = ops.cast(learning_rate * self._factor(variable), variable.dtype)
         index = self._get_variable_index(variable)
         mean, square, slow = self._mean[index], self._square[index], self._slow[index]

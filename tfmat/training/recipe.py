@@ -55,7 +55,7 @@ class Recipe:
             averages, which are what is validated).
         patience: the run ends after so many epochs without a lower validation loss (needs ``keep="best"``); None = never.
         swa_epochs: every so many epochs the published stochastic weight averaging rule runs (needs validation data); None = never.
-        batch_size: None chooses the power of two that gives about 2**`batch_shift` steps an epoch, within `batch_range`.
+        batch_size: None chooses the power of two that gives about 2**`batch_shift` steps per epoch, within `batch_range`.
         batch_shift: 4 as published: 2**round(log2(training rows) - 4).
         batch_range: bounds of that choice.
         accumulation: a step is made of so many parts of a batch, one after the other, whose gradients are averaged: less memory.

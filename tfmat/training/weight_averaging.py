@@ -64,7 +64,7 @@ class StochasticWeightAveraging:
         self.count += 1
 
     def epoch_ended(self, epoch: int) -> bool:
-        """Whether the run should end after `epoch` (1-based)."""
+        """Tell whether the run should end after `epoch` (1-based)."""
         if epoch % self.period == 0 and not self._found:
             self.failures += 1
         self._found = False

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tfmat.atomic import sha256_of
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.extras import require
-from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target
 from tfmat.zoo.conversion.foreign import ForeignModel
 from tfmat.zoo.conversion.published import BAND_GAP, BY_SHA256, CHEN_2019, CONVERTER, FORMATION_ENERGY, MATGL_URL
@@ -57,7 +57,7 @@ def read_matgl(file: str | os.PathLike[str], *, target: Target | None = None) ->
         raise InputError("no such file", expected="state.pt of a model of matgl", file=str(path))
     settings, (mean, std) = read_description(path)
     tensors = _Tensors(_load(path))
-    sha256 = file_sha256(path)
+    sha256 = sha256_of(path)
     try:
         target = dataclasses.replace(target or _target(path, sha256), task="regression", mean=mean, std=std)
         return _model(path, sha256, settings, tensors, target)
@@ -249,7 +249,7 @@ def _two(tensors: _Tensors, ours: str, theirs: str) -> dict[str, np.ndarray]:
 
 
 def _block(tensors: _Tensors, number: int) -> dict[str, np.ndarray]:
-    """One block, the rows of whose first layers are put in the zoo's order."""
+    """Convert one block, the rows of whose first layers are put in the zoo's order."""
     ours, theirs = f"block{number}", f"blocks.{number - 1}"
     weights: dict[str, np.ndarray] = {}
     if number > 1:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from tfmat.atomic import sha256_of
 from tfmat.data.read.hdf5_content import Content, read_hdf5
 from tfmat.errors import InputError
-from tfmat.model_directory.files import file_sha256
 from tfmat.target import Target, Transform
 from tfmat.zoo.conversion.foreign import ForeignModel
 from tfmat.zoo.conversion.keras_graph import STREAMS, Layer, Roles, find_roles
@@ -50,7 +50,7 @@ def read_megnet(file: str | os.PathLike[str], *, target: Target | None = None) -
     path = Path(file)
     side_car = read_sidecar(path)
     content = read_hdf5(path, "model_weights")
-    sha256 = file_sha256(path)
+    sha256 = sha256_of(path)
     try:
         if "model_config" not in content.attributes:
             raise InputError("no Keras model: it lacks model_config", expected="a file written by megnet's model.save")

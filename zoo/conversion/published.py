@@ -55,7 +55,7 @@ class Published:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What goes into `Predictor.info`, JSON-able."""
+        """Collect what goes into `Predictor.info`, JSON-able."""
         known = {
             "title": f"MEGNet {self.preset}",
             "reported_error": self.error,

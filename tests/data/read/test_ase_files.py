@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from tfmat.crystal import Crystal
-from tfmat.data.read.ase_files import ase_format, read_ase_files
+from tfmat.data import read_user_data
+from tfmat.data.materials import read_materials
 from tfmat.data.read.bounded import Limits
-from tfmat.data.read.structures import Reading
+from tfmat.data.read.parse import kind_of
+from tfmat.data.read.structures import Reading, read_structure_files
 from tfmat.errors import InputError
 
 needs_ase = pytest.mark.skipif(importlib.util.find_spec("ase") is None, reason="needs ase")
@@ -17,12 +19,16 @@ CELL = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3'
 SALT = f"2\n{CELL}\nNa 0 0 0\nCl 2 2 2\n"
 
 
+def frames_of(paths, how):
+    return [[frame for _, frame in frames] for frames in read_structure_files(paths, how)]
+
+
 def read(folder, limits=None, **files):
     """Name (with __ for the dot) -> its frames, errors as text."""
     paths = [folder / name.replace("__", ".") for name in files]
     for path, content in zip(paths, files.values(), strict=True):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    answers = read_ase_files(paths, Reading(limits=limits or Limits(), processes=1))
+    answers = frames_of(paths, Reading(limits=limits or Limits(), processes=1))
     return [
         [str(x).removeprefix(f"{path}: ") if isinstance(x, InputError) else x for x in answer]
         for path, answer in zip(paths, answers, strict=True)
@@ -32,9 +38,9 @@ def read(folder, limits=None, **files):
 def test_formats_are_told_by_name():
     known = {"a.extxyz": "extxyz", "a.XYZ.gz": "extxyz", "x/geometry.in": "aims", "XDATCAR": "vasp-xdatcar", "a.pwi": "espresso-in"}
     for name, kind in known.items():
-        assert ase_format(name) == kind
+        assert kind_of(name) == kind
     for name in ("a.traj", "a.db", "a.json", "a.cell", "a.in", "a.pckl", "a.cif", "POSCAR", "extxyz", "a.py"):
-        assert ase_format(name) is None
+        assert kind_of(name) in (None, "cif", "poscar")
 
 
 @needs_ase
@@ -118,7 +124,24 @@ def test_heavy_hydrogen(tmp_path):
 def test_the_formula_of_a_molecule(tmp_path):
     path = tmp_path / "water.xyz"
     path.write_text("3\nwater\nO 0 0 0\nH 1 0 0\nD 0 1 0\n")
-    assert read_ase_files([path], Reading(processes=1, disordered=True)) == [["H2O"]]
+    assert frames_of([path], Reading(processes=1, disordered=True)) == [["H2O"]]
+
+
+@needs_ase
+def test_a_path_in_a_table_or_an_id_of_a_folder(tmp_path):
+    """The names that are read are the same everywhere; a row is one crystal."""
+    for name, content in {"a.xyz": SALT, "b.extxyz": 2 * SALT, "c.xyz": "2\nno cell\nNa 0 0 0\nCl 2 2 2\n"}.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "data.csv").write_text("id,structure,gap\na,a.xyz,1\nb,b.extxyz,2\nc,c.xyz,3\nd,none.xyz,4\n")
+    (tmp_path / "id_prop.csv").write_text("id,gap\na,1\nb,2\nc.xyz,3\n")
+    for path in (tmp_path / "data.csv", tmp_path):
+        data = read_user_data(path)
+        assert data.table.ids == ["a"] and data.table.materials[0].formula == "Na1Cl1"
+        told = {rejection.id: rejection.reason for rejection in data.rejections}
+        assert told["b"] == "holds 2 frames. Expected one crystal"
+        assert told.get("c", told.get("c.xyz")).startswith("has no cell")
+    rows = read_materials(tmp_path / "data.csv", "crystal")
+    assert [row.error is None for row in rows] == [True, False, False, False] and rows[3].error == "none.xyz: no such file"
 
 
 @needs_ase
@@ -127,7 +150,7 @@ def test_limits(tmp_path):
         tmp_path, Limits(file_bytes=400, sites=2), a__xyz=9 * SALT, b__xyz=f"3\n{CELL}\nNa 0 0 0\nNa 1 0 0\nNa 2 0 0\n" + SALT
     )
     assert "is larger than" in large and "3 sites. Expected at most 2" in long and isinstance(fine, Crystal)
-    (missing,) = read_ase_files([tmp_path / "gone.xyz"], Reading(processes=1))
+    (missing,) = frames_of([tmp_path / "gone.xyz"], Reading(processes=1))
     assert str(missing[0]) == f"{tmp_path}/gone.xyz: no such file"
     left_handed = SALT.replace("4 0 0 0 4 0 0 0 4", "0 4 0 4 0 0 0 0 4")
     ((crystal,),) = read(tmp_path, a__xyz=left_handed)

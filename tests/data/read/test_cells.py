@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tfmat.data import Limits, read_user_data
 from tfmat.data.read.cells import locate, read_table
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -77,6 +78,7 @@ SHAPES = {
     "quoted": '"formula";"gap"\n"NaCl";"5,5"\n"Fe2O3";"2"\n',
     "byte order mark": "\ufeffformula,gap\r\nNaCl,5.5\r\nFe2O3,2\r\n",
     "missing": "formula,gap\nNaCl,5.5\nFe2O3,2\nMgO,NaN\nCaO,NA\nBaO,n/a\nSrO,null\n",
+    "lines of old Macs": "formula,gap\rNaCl,5.5\rFe2O3,2\r",
     "an index": ",formula,gap\n0,NaCl,5.5\n1,Fe2O3,2\n",
     "other names": "material_id,pretty_formula,gap\nmp-1,NaCl,5.5\nmp-2,Fe2O3,2\n",
 }
@@ -104,8 +106,26 @@ def test_true_and_false(tmp_path):
     np.testing.assert_array_equal(table.targets["is_metal"], [0, 1, 1, np.nan])
 
 
+IDS = {
+    "shared": ([{"material_id": "a"}, {"material_id": "a"}], ["1", "2"]),
+    "not everywhere": ([{"jid": "a", "material_id": ""}, {"material_id": "b"}, {"material_id": None}], ["a", "b", "3"]),
+    "id first": ([{"material_id": "a", "id": "x"}, {"material_id": "b", "id": ""}], ["x", "b"]),
+    "none": ([{}, {}], ["1", "2"]),
+}
+
+
 def test_ids_that_several_rows_share_are_no_ids(tmp_path):
     assert read_table(write(tmp_path, "material_id,formula,gap\na,NaCl,1\na,Fe,2\n")).ids == ["2", "3"]
+
+
+@pytest.mark.parametrize("case", IDS)
+@pytest.mark.parametrize("material", ["composition", "crystal"])
+def test_formulas_and_crystals_have_the_same_ids(tmp_path, case, material):
+    rows, ids = IDS[case]
+    what = {"formula": "NaCl"} if material == "composition" else {"cell": [5, 5, 5, 90, 90, 90], "species": ["Na"], "frac": [[0, 0, 0]]}
+    path = write(tmp_path, "\n".join(json.dumps(what | {"gap": 1} | row) for row in rows), "data.jsonl")
+    data = read_user_data(path)
+    assert data.material == material and data.table.ids == ids and not data.rejections
 
 
 ROWS = [{"id": "a", "formula": "NaCl", "gap": 5.5}, {"id": "b", "formula": "Fe2O3", "gap": None}]
@@ -135,6 +155,16 @@ def test_parquet(tmp_path):
     table = read_table(tmp_path / "data.parquet")
     assert table.materials == ["NaCl", "Fe2O3"] and table.ids == ["a", "b"]
     np.testing.assert_array_equal(table.targets["gap"], [5.5, np.nan])
+
+
+def test_a_parquet_that_unpacks_to_much_is_refused(tmp_path):
+    """One value of 1 MB repeated is a kilobyte or two on disk."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "data.parquet"
+    pd.DataFrame({"formula": ["NaCl"] * 600, "gap": 1.0, "note": "x" * 10**6}).to_parquet(path)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(InputError, match=r"data\.parquet: is larger than 300 MiB"):
+        read_user_data(path, limits=Limits(total_bytes=300 * 2**20))
 
 
 def test_rows_count_quoted_line_breaks_once_and_blank_lines_too(tmp_path):
@@ -199,7 +229,7 @@ BAD = [
     (
         "data.jsonl",
         b'[{"formula": "NaCl", "target": 1}]',
-        "row 1: holds [{'formula': 'NaCl', 'target': 1}]. Expected one JSON object a line",
+        "row 1: holds [{'formula': 'NaCl', 'target': 1}]. Expected one JSON object per line",
     ),
     ("data.jsonl", b'{"formula": "NaCl", "target": NaN}', "target column 'target' has no value"),
     ("data.jsonl", b'{"formula": "NaCl", "target": Infinity}', "row 1: column 'target' holds inf"),

@@ -38,14 +38,13 @@ def test_long_lines_are_rejected_and_bombs_refused(tmp_path):
     data = read_user_data(path, limits=limits)
     assert data.table.rows.tolist() == [1, 3]
     assert data.rejections[0].row == 2 and "is longer than 0.00390625 MiB" in data.rejections[0].reason
-    bomb = tmp_path / "bomb.jsonl.gz"
-    with gzip.open(bomb, "wb", compresslevel=1) as stream:
-        stream.write(json.dumps(record(y=1)).encode() + b"\n")
-        for _ in range(300):
-            stream.write(b" " * 2**20)
-    for name in ("bomb.jsonl.gz", "bomb.csv.gz", "bomb.cif.gz"):
-        target = bomb.rename(tmp_path / name)
-        bomb = target
+    for name, line in (("bomb.jsonl.gz", json.dumps(record(y=1))), ("bomb.csv.gz", "formula,y"), ("bomb.cif.gz", "data_x")):
+        bomb = tmp_path / name
+        with gzip.open(bomb, "wb", compresslevel=1) as stream:
+            stream.write(line.encode() + b"\n")
+            for _ in range(300):
+                stream.write(b" " * 2**20)
+                stream.write(b"\n" if "csv" in name else b"")
         began = time.perf_counter()
         if "cif" in name:
             with pytest.raises(InputError, match="is larger than 10 MiB"):

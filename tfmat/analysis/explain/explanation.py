@@ -76,7 +76,7 @@ class Explanation:
     attention: Mapping[str, np.ndarray]
 
     def frame(self) -> pd.DataFrame:
-        """One row an element or site; columns with units, those of contributions ``<target>_contribution [unit]``."""
+        """A table with one row per element or site; columns with units, those of contributions ``<target>_contribution [unit]``."""
         columns: dict[str, Any] = {}
         if self.crystal is not None:
             columns["site"] = np.arange(1, len(self.species) + 1)
@@ -130,7 +130,7 @@ class Explainer:
 
 
 def explain(predictor: Predictor, material: Any) -> Explanation:
-    """Where the predictions for a material come from.
+    """Split the predictions for a material into contributions of its elements or sites.
 
     Args:
         predictor: any model.

@@ -82,7 +82,7 @@ def integrated_gradients(gradients: Gradients, inputs: Sequence[np.ndarray]) -> 
 
 
 def _is_linear(gradients: Gradients, inputs: Sequence[np.ndarray]) -> bool:
-    """Whether the gradients at the inputs, at their negatives and at random places agree."""
+    """Tell whether the gradients at the inputs, at their negatives and at random places agree."""
     rng = np.random.default_rng(0)
     places = [[value, -value, *(rng.normal(size=(2, *value.shape)) * (np.std(value) or 1.0))] for value in inputs]
     for found in gradients([np.concatenate(several) for several in places])[1]:

@@ -20,7 +20,7 @@ COLOURS = (BLUE, ORANGE, GREY, "#009E73", "#CC79A7")
 
 
 def contribution_bars(explanation: Explanation, target: str, path: Path) -> None:
-    """What each element, or each site and element, adds to a prediction, and the attention it gets.
+    """Draw what each element, or each site and element, adds to a prediction, and the attention it gets.
 
     Args:
         explanation: of one material.

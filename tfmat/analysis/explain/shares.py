@@ -54,7 +54,7 @@ class Material:
         return {key: keras.ops.convert_to_tensor(array) for key, array in arrays.items()}
 
     def of_sites(self, values: np.ndarray, kind: Kind) -> np.ndarray:
-        """What belongs to each site, float64 (A,): an equal part of what belongs to its class.
+        """Spread what belongs to each class over its sites in equal parts, float64 (A,).
 
         Args:
             values: float64 (A,) of slots, (S,) of the list of sites, or (E,) of bonds, of which half belongs to each end.
@@ -106,7 +106,7 @@ class Inside:
     def shares(
         self, example: Mapping[str, np.ndarray], classes: np.ndarray | None = None
     ) -> tuple[dict[str, Shares], dict[str, float], dict[str, np.ndarray]]:
-        """What the sites of one material add to each output, and the attention that they get.
+        """Find what the sites of one material add to each output, and the attention that they get.
 
         Args:
             example: what the featurizer gives for it.

@@ -144,7 +144,7 @@ def _paired(results: Sequence[Result]) -> Paired:
 
 
 def _contents(result: Result) -> list[Hashable]:
-    """What is the same for a composition in any notation."""
+    """Bring a composition in any notation into the same form."""
     found: list[Hashable] = []
     for material, amounts in zip(result.materials, result.amounts, strict=True):
         total = sum(amounts.values())

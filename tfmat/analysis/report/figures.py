@@ -185,7 +185,7 @@ def size_groups(sizes: np.ndarray, most: int = 8) -> list[tuple[int, int]]:
 
 
 def calibration(result: Result) -> list[Image]:
-    """How far the predicted uncertainty, or the probability, can be believed; nothing where the model gives none."""
+    """Draw how far the predicted uncertainty, or the probability, can be believed; nothing where the model gives none."""
     if result.binary:
         return [_reliability(result)]
     if result.uncertainty is None:

@@ -27,7 +27,7 @@ _SHOWN = 10
 
 
 def run_page(run: Run) -> str:
-    """One run as a self-contained HTML page."""
+    """Write one run as a self-contained HTML page."""
     split = str(run.evaluation["split"])
     sections = [_section(run, result, split) for result in run.results]
     return _render("run.html", run=run, sections=sections, learning=learning(run) if run.history else [], card=_html(run.card))
@@ -75,7 +75,7 @@ def _named(quantity: str, unit: str) -> str:
 
 
 def _section(run: Run, result: Result, split: str) -> dict[str, Any]:
-    """One target of a run."""
+    """Collect what the page shows of one target of a run."""
     target, scores = result.target, run.evaluation["scores"].get(result.target.name, {})
     common: dict[str, Any] = {"name": target.name, "title": target.name.replace("_", " "), "heading": _named(target.name, target.unit)}
     common |= {"scores": score_lines(scores, target.unit), "notes": _notes(result, len(result) >= 2, int(run.evaluation["rows"]))}
@@ -147,7 +147,7 @@ def _model(run: Run) -> str:
 
 
 def _compared(paired: Paired, runs: Sequence[Run]) -> dict[str, Any]:
-    """One target of several runs."""
+    """Collect what the page shows of one target of several runs."""
     first, names = paired.results[0], letters(len(runs))
     scores = [paired.scores(run) for run in range(len(runs))]
     others = [name for name in scores[0] if name not in ("n", "MAE") and all(name in other for other in scores)]

@@ -86,7 +86,7 @@ class Result:
 
     @property
     def error_name(self) -> str:
-        """What the mean of `errors` is called."""
+        """The name of the mean of `errors`."""
         return "share of wrong classes" if self.binary else "MAE"
 
     @property
@@ -108,7 +108,7 @@ class Result:
         return {number: (len(errors), float(np.mean(errors))) for number, errors in sorted(found.items())}
 
     def sizes(self) -> tuple[str, np.ndarray]:
-        """What is counted in each row, and the counts (N,): sites of the cell, or elements of a composition."""
+        """Say what is counted in each row, and give the counts (N,): sites of the cell, or elements of a composition."""
         if self.sites is not None:
             return "sites in the cell", self.sites
         return "elements in the formula", np.array([len(amounts) for amounts in self.amounts])
@@ -137,7 +137,7 @@ class Run:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def result(self, target: str) -> Result | None:
-        """That of a target, if the run has it."""
+        """Find the result of a target, if the run has it."""
         return next((result for result in self.results if result.target.name == target), None)
 
     def check(self, place: str) -> None:

@@ -6,72 +6,30 @@ that hold pickles or databases, and one (CASTEP's) whose reader runs the program
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tfmat.crystal import Crystal, check_lattice, not_periodic
 from tfmat.data.read.bounded import Limits, read_text
-from tfmat.data.read.crystal import from_json, make_crystal, to_json, too_many_sites
-from tfmat.data.read.poscar import read_xdatcar
-from tfmat.data.read.structures import Reading
-from tfmat.data.workers import Request, Workers
+from tfmat.data.read.crystal import make_crystal, to_json, too_many_sites
+from tfmat.data.read.poscar import XDATCAR, read_xdatcar
 from tfmat.errors import InputError
-from tfmat.extras import require
 
-FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".xsf": "xsf", ".gen": "gen", ".pwi": "espresso-in"}
-"""Ending -> ASE's name of the format: extended XYZ, XCrySDen, DFTB+ and the input of Quantum ESPRESSO."""
-_NAMES = {"geometry.in": "aims", "geometry.in.next_step": "aims", "xdatcar": "vasp-xdatcar"}
-
-
-XDATCAR = "vasp-xdatcar"
-"""The one format here that needs no ASE, whose reader loses the good frames beside a bad one."""
 _HEAVY = re.compile(r"(?m)^(\s*(?:atom(?:_frac)?(?:\s+[-+0-9.eE]+){3}\s+)?)[DT](?=\s+[-+0-9.]|\s*$)")
 """Deuterium and tritium at the beginning of a line, or at the end of one of FHI-aims: ASE has no such elements."""
 
 
-def ase_format(name: str) -> str | None:
-    """ASE's name of a file's format, `None` for one that is not read through ASE."""
-    lower = Path(name.lower().removesuffix(".gz")).name
-    return _NAMES.get(lower) or FORMATS.get(Path(lower).suffix)
+def parse_frames(
+    path: str, kind: str, limits: dict[str, Any], disordered: bool = False, several: bool = False
+) -> dict[str, Any] | str | list[tuple[str, dict[str, Any] | str]]:
+    """Read the one crystal of a file in a worker process: its arrays as lists, or problem and what was expected.
 
-
-def read_ase_files(paths: Sequence[Path], how: Reading) -> list[list[Crystal | str | InputError]]:
-    """Read the frames of each file, in other processes and within limits; a file that cannot be read has one error, in place of a frame.
-
-    Args:
-        paths: names that `ase_format` knows.
-        how: limits, processes and so on, see `Reading`; nothing is cached.
-    """
-    warm_up = "tfmat.data.read.poscar"
-    if any(ase_format(path.name) != XDATCAR for path in paths):
-        warm_up = "ase.io"
-        try:
-            require("ase", "reading such files", "ase")
-        except InputError as missing:
-            return [[missing.located(file=str(path))] for path in paths]
-    limits, found = how.limits, list[list[Crystal | str | InputError]]()
-    arguments = {"limits": dataclasses.asdict(limits), "disordered": how.disordered}
-    tasks = ((path, Request(f"{__name__}:parse_frames", arguments | {"path": str(path), "kind": ase_format(path.name)})) for path in paths)
-    with Workers(how.processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up=warm_up) as workers:
-        for path, answer in workers.map(tasks):
-            frames = [answer] if isinstance(answer, InputError) else [from_json(frame) for frame in answer]
-            found.append([frame.located(file=str(path)) if isinstance(frame, InputError) else frame for frame in frames])
-            if how.report is not None:
-                how.report(len(found), len(paths))
-    return found
-
-
-def parse_frames(path: str, kind: str, limits: dict[str, Any], disordered: bool = False) -> list[dict[str, Any] | str]:
-    """Read a file in a worker process: of each frame the crystal's arrays as lists, or problem and what was expected.
-
-    With `disordered` it is the formula of a frame that is no crystal, such as a molecule.
-
-    After a frame that ASE cannot read, the rest of the file is not read.
+    With `several` it is a list: of each frame its number (empty where it is the only one) and the same as above. With `disordered` it is
+    the formula of a frame that is no crystal, such as a molecule. After a frame that ASE cannot read, the rest of the file is not read.
     """
     bounds = Limits(**limits)
     text = read_text(Path(path), bounds, kind)
@@ -80,11 +38,15 @@ def parse_frames(path: str, kind: str, limits: dict[str, Any], disordered: bool 
     found = [to_json(frame) for frame in _frames(text, kind, bounds, disordered)]
     if not found:
         raise InputError("holds no frame", expected="at least one crystal")
-    return found
+    if several:
+        return [(str(number) if len(found) > 1 else "", frame) for number, frame in enumerate(found, start=1)]
+    if len(found) > 1:
+        raise InputError(f"holds {len(found):,} frames", expected="one crystal")
+    return found[0]
 
 
 def _frames(text: str, kind: str, limits: Limits, disordered: bool) -> Iterator[Crystal | str | InputError]:
-    if kind == XDATCAR:
+    if kind == XDATCAR:  # ASE's reader loses the good frames beside a bad one
         yield from read_xdatcar(text, limits)
         return
     text = _HEAVY.sub(r"\1H", text)

@@ -29,8 +29,8 @@ class Limits:
         sites: most sites of one crystal.
         file_bytes: most bytes of one structure file, decompressed.
         line_bytes: most bytes of one line of JSON or cell of CSV, decompressed.
-        table_bytes: most bytes of a CSV or JSON lines file whose rows are formulas (it is read as a whole), decompressed.
-        total_bytes: most bytes of a JSON lines or CSV file of crystals (it is streamed), decompressed.
+        table_bytes: most bytes of a JSON file (it is read as a whole), decompressed.
+        total_bytes: most bytes of a CSV, JSON lines or Parquet file (it is streamed), decompressed.
         ratio: gzip must not have packed more tightly than this, once 64 MiB are unpacked; real data has about 3 to 20.
         seconds: longest time for parsing one structure [s].
         memory_bytes: largest address space of a process that parses structures.
@@ -111,7 +111,7 @@ def read_bytes(path: Path, most: int, limits: Limits = LIMITS) -> bytes:
         total = 0
         while part := stream.read(_CHUNK):
             total += len(part)
-            _check_unpacked(path, total, raw.tell(), most, limits)
+            check_unpacked(path, total, most, raw.tell(), limits)
             refuse_pickle(path, part[:2] if not parts else b"")
             parts.append(part)
         return b"".join(parts)
@@ -119,13 +119,16 @@ def read_bytes(path: Path, most: int, limits: Limits = LIMITS) -> bytes:
 
 def iterate_lines(path: Path, limits: Limits = LIMITS, *, blank: bool = False) -> Iterator[tuple[int, bytes | None]]:
     """Number (from 1) and bytes of every line, without the blank ones unless `blank`; `None` for one longer than ``limits.line_bytes``."""
+    size = check_file(path).st_size
+    if size > limits.total_bytes:
+        raise _too_large(path, size, limits.total_bytes)
     with opened(path) as (stream, raw):
         number, total, checked = 0, 0, 0
         refused = False
         while line := stream.readline(limits.line_bytes + 1):
             total += len(line)
             if total - checked > _CHUNK:
-                _check_unpacked(path, total, raw.tell(), limits.total_bytes, limits if stream is not raw else None)
+                check_unpacked(path, total, limits.total_bytes, raw.tell(), limits if stream is not raw else None)
                 checked = total
             ended = line.endswith(b"\n")
             if not refused:
@@ -169,7 +172,8 @@ def decode(content: bytes, path: Path, kind: str) -> str:
         raise InputError(f"is not text in UTF-8{hint}", expected=f"{kind} text in UTF-8", file=str(path), row=row) from None
 
 
-def _check_unpacked(path: Path, unpacked: int, packed: int, most: int, limits: Limits | None) -> None:
+def check_unpacked(path: Path, unpacked: int, most: int, packed: int = 0, limits: Limits | None = None) -> None:
+    """Refuse what has unpacked to more than `most` bytes, or with `limits` far more tightly packed than real data."""
     if unpacked > most:
         raise _too_large(path, unpacked, most)
     if limits is not None and unpacked > _UNPACKED_FREELY and unpacked > limits.ratio * max(packed, 1):

@@ -1,4 +1,4 @@
-"""Read a user's file of formulas and property values: CSV or JSON lines, plain or gzipped."""
+"""The columns of a user's table: formulas, ids and property values."""
 
 from __future__ import annotations
 
@@ -12,24 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.data.read.bounded import LIMITS, Limits, decode, read_bytes
-from tfmat.data.read.rows import (
-    FORMULA_COLUMNS,
-    ID_COLUMNS,
-    STRUCTURE_COLUMNS,
-    check_header,
-    count,
-    csv_records,
-    fits,
-    parse_line,
-    quote,
-    table_kind,
-    whole_rows,
-)
+from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, TableRows, UnreadableRow
 from tfmat.data.rejections import Rejections
 from tfmat.data.table import Table
 from tfmat.data.table import locate as locate
 from tfmat.errors import InputError
+from tfmat.featurizers.formula import short
 
 _NOT_TARGETS = ("split", *ID_COLUMNS, *FORMULA_COLUMNS, *STRUCTURE_COLUMNS)
 _MISSING = frozenset(("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
@@ -60,23 +48,23 @@ def read_table(
     id_column: str | None = None,
     require_targets: bool = True,
 ) -> Table:
-    """Formulas, target values and ids of a CSV or JSON lines file.
+    """Formulas, target values and ids of a table.
 
     An empty cell, ``NaN``, ``NA`` or ``null`` is a missing value, NaN. Every other cell of a target column must be a finite number;
     ``true`` and ``false`` count as 1 and 0. Formulas are not interpreted here: ``NaN`` is sodium nitride, and an unreadable
     formula is found by the featurizer (`locate` then tells where it stands).
 
     Args:
-        path: ends in ``.csv``, ``.csv.gz``, ``.jsonl`` or ``.jsonl.gz``; UTF-8. Or the cells of such a file.
+        path: CSV, JSON lines, JSON or Parquet, see `tfmat.data.read.rows.SUFFIXES`; text in UTF-8. Or the cells of such a file.
         targets: columns to read as targets. Default: ``target`` if there is such a column, else the only numeric one.
         formula_column: default: ``formula``, else ``composition``.
-        id_column: default: ``id`` if there is such a column; otherwise the rows' numbers are the ids.
+        id_column: default: see `ids_of`.
         require_targets: `False` for files to predict: without `targets` no target is read.
 
     Raises:
         InputError: with file and, where there is one, row.
     """
-    cells = path if isinstance(path, Cells) else read_cells(path)
+    cells = path if isinstance(path, Cells) else read_cells(TableRows(Path(path)))
     materials, ids, names = formula_rows(cells, targets, formula_column, id_column, require_targets)
     values = read_targets(cells, names, Rejections(strict=True))[0]
     if require_targets:
@@ -90,20 +78,8 @@ def formula_rows(
     """The formulas, ids and names of the target columns; the arguments are those of `read_table`."""
     formula_column = formula_column or next((name for name in FORMULA_COLUMNS if name in cells.columns), FORMULA_COLUMNS[0])
     materials = _column(cells, formula_column)
-    id_column = id_column_of(cells, id_column)
-    ids = [str(value) for value in (_column(cells, id_column) if id_column else cells.rows)]
+    ids = ids_of(cells, id_column)
     return materials, ids, choose_targets(cells, targets, {formula_column, id_column or ""}, require_targets=require_targets)
-
-
-def id_column_of(cells: Cells, id_column: str | None) -> str | None:
-    """The column of ids: the one asked for, else ``id``, or another of `ID_COLUMNS` in which every row has its own."""
-    if id_column is not None:
-        return id_column
-    for name in ID_COLUMNS:
-        column = cells.columns.get(name)
-        if column is not None and (name == "id" or (len({str(cell) for cell in column}) == len(column) and "" not in column)):
-            return name
-    return None
 
 
 def choose_targets(cells: Cells, targets: Sequence[str] | None, taken: Iterable[str], *, require_targets: bool = True) -> tuple[str, ...]:
@@ -130,57 +106,61 @@ def check_any_value(values: Mapping[str, np.ndarray], source: str) -> None:
             raise InputError(f"target column {name!r} has no value", expected="numbers", file=source)
 
 
-def read_cells(path: str | os.PathLike[str], *, rejections: Rejections | None = None, limits: Limits = LIMITS) -> Cells:
-    """All columns of a CSV or JSON lines file, uninterpreted; at least one record.
+def read_cells(table: TableRows, *, rejections: Rejections | None = None) -> Cells:
+    """All columns of a table, uninterpreted; at least one record.
 
     Args:
-        path: the file.
+        table: its rows.
         rejections: takes rows that cannot be read (another number of cells than columns, a line that is no JSON object). Default: the
             first one is an error.
-        limits: ``table_bytes`` is the largest file that is read.
     """
-    path = Path(path)
     rejections = rejections if rejections is not None else Rejections(strict=True)
-    kind = table_kind(path)
-    if kind in ("JSON", "Parquet"):
-        records = whole_rows(path, limits)
-        names = dict.fromkeys(name for _, record in records for name in record)
-        columns = {name: [record.get(name) for _, record in records] for name in names}
-        return Cells(columns, np.asarray([number for number, _ in records], dtype=np.int64), str(path))
-    text = decode(read_bytes(path, limits.table_bytes, limits), path, kind)
-    if not text.strip():
-        raise InputError("the file is empty", expected=f"{kind} text with a column 'formula'", file=str(path))
-    return _read_csv(text, str(path), rejections) if kind == "CSV" else _read_jsonl(text, str(path), rejections)
-
-
-def _read_csv(text: str, source: str, rejections: Rejections) -> Cells:
-    if "\0" in text:
-        raise InputError("holds a NUL character", expected="CSV text", file=source, row=text[: text.index("\0")].count("\n") + 1)
-    found = csv_records(text, source, "comma-separated cells")
-    rows, records = [number for number, _ in found], [record for _, record in found]
-    header, first = check_header(records[0], rows[0], source), rows[0]
-    if len(records) == 1:
-        columns = ", ".join(quote(name) for name in header[:12])
-        raise InputError(f"no row below the header ({columns})", expected="at least one material", file=source, row=first)
-    kept = [position for position in range(1, len(records)) if fits(records[position], header, rows[position], source, rejections)]
-    if not kept:
-        raise InputError(f"no row has {count(len(header), 'cell')}", expected="one comma-separated cell a column", file=source, row=first)
-    columns_list = [[cell.strip() for cell in column] for column in zip(*(records[position] for position in kept), strict=True)]
-    return Cells(dict(zip(header, columns_list, strict=True)), np.asarray([rows[position] for position in kept], dtype=np.int64), source)
-
-
-def _read_jsonl(text: str, source: str, rejections: Rejections) -> Cells:
-    records: list[dict[str, Any]] = []
-    rows: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        record = parse_line(line, number, source, rejections) if line.strip() else None
-        if record is not None:
-            records.append(record)
+    columns, rows = Columns(), list[int]()
+    for number, record in table:
+        if isinstance(record, UnreadableRow):
+            rejections.add(record, file=table.source, row=number, identifier=record.identifier)
+        else:
+            columns.add(record, len(rows))
             rows.append(number)
-    if not records:
-        raise InputError("no line holds a JSON object", expected="one JSON object a line", file=source)
-    names = dict.fromkeys(name for record in records for name in record)
-    return Cells({name: [record.get(name) for record in records] for name in names}, np.asarray(rows, dtype=np.int64), source)
+    return Cells(columns.filled(len(rows)), np.asarray(rows, dtype=np.int64), table.source)
+
+
+class Columns:
+    """Columns that grow row by row; a row that lacks one has `None` there."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, list[Any]] = {}
+
+    def add(self, record: Mapping[str, Any], length: int) -> None:
+        """Append the cells of a row, of which `length` stand above."""
+        for name, cell in record.items():
+            column = self._cells.setdefault(name, [])
+            if len(column) < length:
+                column.extend([None] * (length - len(column)))
+            column.append(cell)
+
+    def filled(self, length: int) -> dict[str, list[Any]]:
+        """All columns, each of `length` cells."""
+        for column in self._cells.values():
+            column.extend([None] * (length - len(column)))
+        return self._cells
+
+
+def ids_of(cells: Cells, id_column: str | None = None) -> list[str]:
+    """The ids of the rows: `row_id` of each, unless nothing says that it is one and two rows share it; then their numbers."""
+    names = [id_column] if id_column else [name for name in ID_COLUMNS if name in cells.columns]
+    records = zip(*(_column(cells, name) for name in names), strict=True) if names else [()] * len(cells.rows)
+    ids = [
+        row_id(dict(zip(names, record, strict=True)), number, id_column)
+        for number, record in zip(cells.rows.tolist(), records, strict=True)
+    ]
+    return ids if id_column or "id" in names or len(set(ids)) == len(ids) else [str(number) for number in cells.rows.tolist()]
+
+
+def row_id(record: Mapping[str, Any], number: int, id_column: str | None = None) -> str:
+    """The id of a row: its cell in `id_column`, by default in the first of `ID_COLUMNS` that it fills; where there is none, its number."""
+    names = (id_column,) if id_column else ID_COLUMNS
+    return str(next((record[name] for name in names if record.get(name) not in (None, "")), number))
 
 
 def _column(cells: Cells, name: str) -> list[Any]:
@@ -189,7 +169,7 @@ def _column(cells: Cells, name: str) -> list[Any]:
     found = list(cells.columns)
     close = difflib.get_close_matches(name.lower(), [column.lower() for column in found], n=1)
     hint = next((f" (did you mean {column!r}?)" for column in found if close and column.lower() == close[0]), "")
-    listed = ", ".join(quote(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
+    listed = ", ".join(short(column) for column in found[:12]) + (", ..." if len(found) > 12 else "")
     raise InputError(f"no column {name!r}{hint}; the columns are {listed}", expected=f"a column {name!r}", file=cells.source, row=1)
 
 
@@ -203,12 +183,12 @@ def _guess_target(cells: Cells, taken: Iterable[str]) -> tuple[str, ...]:
         return tuple(numeric or others)
     if numeric:
         raise InputError(
-            f"several columns may be the target: {', '.join(quote(name) for name in numeric[:12])}",
+            f"several columns may be the target: {', '.join(short(name) for name in numeric[:12])}",
             expected="the target to be named",
             file=cells.source,
             row=1,
         )
-    listed = ", ".join(quote(name) for name in list(cells.columns)[:12])
+    listed = ", ".join(short(name) for name in list(cells.columns)[:12])
     raise InputError(f"no column of numbers; the columns are {listed}", expected="a target column", file=cells.source, row=1)
 
 
@@ -218,14 +198,14 @@ def _is_numeric(column: list[Any]) -> bool:
 
 
 def _is_missing(cell: Any) -> bool:
-    """Whether a cell says that there is no value: empty, ``NaN``, ``NA``, ``null`` and the like."""
+    """Tell whether a cell says that there is no value: empty, ``NaN``, ``NA``, ``null`` and the like."""
     if isinstance(cell, str):
         return cell.strip().lower() in _MISSING
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def is_number(cell: Any) -> bool:
-    """Whether a cell holds a finite number."""
+    """Tell whether a cell holds a finite number."""
     return _number(cell) is not None
 
 
@@ -256,7 +236,7 @@ def _numbers(cells: Cells, name: str, good: np.ndarray, rejections: Rejections) 
             numbers[i] = number
         elif good[i]:
             good[i] = False
-            error = InputError(f"column {name!r} holds {quote(cell)}", expected="a finite number or an empty cell")
+            error = InputError(f"column {name!r} holds {short(cell)}", expected="a finite number or an empty cell")
             identifier = str(cells.columns["id"][i]) if "id" in cells.columns else ""
             rejections.add(error, file=cells.source, row=int(cells.rows[i]), identifier=identifier)
     return numbers

@@ -146,7 +146,7 @@ def _crystal_block(text: str) -> Block:
     if not blocks:
         raise InputError("the CIF has no atom sites", expected="a loop of _atom_site_fract_x, _y and _z")
     if len(blocks) > 1:
-        raise InputError(f"the CIF holds {len(blocks)} crystals", expected="one crystal a file")
+        raise InputError(f"the CIF holds {len(blocks)} crystals", expected="one crystal per file")
     return blocks[0]
 
 
@@ -194,7 +194,7 @@ def _cell(block: Block) -> np.ndarray:
 
 
 def _meanings(block: Block, lattice: np.ndarray) -> list[Operations]:
-    """What the symmetry of the file may be; one, unless the file is ambiguous or contradicts itself."""
+    """List what the symmetry of the file may be: one reading, unless the file is ambiguous or contradicts itself."""
     name, hall, stated = _first(block, _NAMES), _first(block, _HALLS), _first(block, _NUMBERS)
     value = number(stated) if stated else None
     if stated and (value is None or value != int(value) or not 1 <= value <= 230):
@@ -240,7 +240,7 @@ def _fitting(operations: Operations, lattice: np.ndarray) -> Operations:
 
 
 def _agree(listed: Operations, named: Sequence[Operations]) -> bool:
-    """Whether a list is what a name means, or the same group about an origin that no table has."""
+    """Tell whether a list is what a name means, or the same group about an origin that no table has."""
     if any(listed.codes == operations.codes for operations in named):
         return True
     return not symmetry.is_tabulated(listed) and any(symmetry.same_class(listed, operations) for operations in named)
@@ -280,7 +280,7 @@ def _check_multiplicities(sites: CifSites, operations: Operations, limits: Limit
 
 
 def _same(one: Crystal, other: Crystal) -> bool:
-    """Whether two crystals in one cell have the same atoms, in any order."""
+    """Tell whether two crystals in one cell have the same atoms, in any order."""
     if len(one) != len(other):
         return False
     difference = one.frac_coords[:, None] - other.frac_coords[None]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfmat.crystal import partial_occupancy
 from tfmat.data.read.bounded import Limits
-from tfmat.data.read.crystal import partial_occupancy, too_many_sites
+from tfmat.data.read.crystal import too_many_sites
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 
@@ -143,7 +144,7 @@ def element_of(label: str, kind: str, elements: Collection[str], row: int) -> in
 
 
 def _is_plain(letters: str, typed: bool) -> bool:
-    """Whether a text with one reading leaves no doubt: ``Na``, ``NA`` as a type, ``SiT``, but not ``OH``, ``Wat`` (hydrogens?) or ``T``."""
+    """Tell whether a text has no second reading: ``Na``, ``NA`` as a type, ``SiT``, but not ``OH``, ``Wat`` (hydrogens?) or ``T``."""
     if letters in ("D", "T"):
         return typed or letters == "D"
     rest = letters[2:] if letters[:2].capitalize() in ATOMIC_NUMBERS else letters[1:]

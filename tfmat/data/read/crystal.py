@@ -31,7 +31,7 @@ def make_crystal(species: Sequence[Any], lattice: Any, frac_coords: Any, limits:
 
     Raises:
         InputError: no sites or too many, an unknown element, a number that is not finite, a lattice that spans no volume, or two atoms
-            (periodic images included) closer than 0.5 Å, or less than 2 Å3 an atom.
+            (periodic images included) closer than 0.5 Å, or less than 2 Å3 per atom.
     """
     if not len(species):
         raise InputError("the crystal has no atoms", expected="at least one")
@@ -76,7 +76,7 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
 
 
 def to_json(found: Crystal | str | InputError) -> dict[str, Any] | str:
-    """What a worker process sends: the arrays of a crystal as lists, a formula, or why there is neither; see `from_json`."""
+    """Encode what a worker process sends: the arrays of a crystal as lists, a formula, or why there is neither; see `from_json`."""
     if isinstance(found, str):
         return found
     if isinstance(found, InputError):
@@ -86,22 +86,13 @@ def to_json(found: Crystal | str | InputError) -> dict[str, Any] | str:
 
 
 def from_json(sent: Mapping[str, Any] | str) -> Crystal | str | InputError:
-    """What `to_json` was given; a crystal was checked before that."""
+    """Decode what `to_json` encoded; a crystal was checked before that."""
     if isinstance(sent, str):
         return sent
     if "problem" in sent:
         return InputError(sent["problem"], expected=sent["expected"])
     lattice, coords = np.asarray(sent["lattice"], np.float64), np.asarray(sent["frac_coords"], np.float64)
     return Crystal(np.asarray(sent["species"], np.int32), lattice, coords, note=sent.get("note", ""))
-
-
-class Disordered(InputError):
-    """A crystal with a partially occupied site."""
-
-
-def partial_occupancy(index: int, kinds: str) -> Disordered:
-    """The error for a disordered site."""
-    return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
 
 
 def _atomic_number(kind: Any) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, not_periodic
+from tfmat.crystal import Crystal, not_periodic, partial_occupancy
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.crystal import make_crystal, partial_occupancy, too_many_sites
+from tfmat.data.read.crystal import make_crystal, too_many_sites
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 
@@ -37,7 +37,7 @@ class _Contents:
 
 
 def is_crystal(record: Mapping[str, Any]) -> bool:
-    """Whether a dictionary has the keys of a crystal in one of the `FORMS`."""
+    """Tell whether a dictionary has the keys of a crystal in one of the `FORMS`."""
     record = _inner(record)
     return any(form <= set(record) for form in FORMS)
 

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfmat.data.read.bounded import Limits, decode, read_bytes, refuse_pickle
+from tfmat.data.read.bounded import Limits, refuse_pickle
 from tfmat.data.read.cells import is_number
-from tfmat.data.read.parse import kind_of, request, stem_of
-from tfmat.data.read.rows import FORMULA_COLUMNS, csv_records
-from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect
+from tfmat.data.read.parse import kind_of, stem_of
+from tfmat.data.read.rows import FORMULA_COLUMNS, csv_rows, text_lines
+from tfmat.data.read.structures import Collected, Entry, Parsable, Reading, collect, parsing
 from tfmat.data.rejections import Rejections
 from tfmat.errors import InputError
 
@@ -33,7 +33,7 @@ def read_folder(
 
     Args:
         folder: not searched recursively; without ``id_prop.csv`` all its structure files are read, and there are no targets.
-        rejections: takes a row without file or with a bad crystal, further rows of an id, structure files without row, and pickles.
+        rejections: takes a row without file or with a bad crystal, structure files without row, and pickles.
         how: limits, processes and so on, see `Reading`.
         targets: the columns wanted. Default: all that hold numbers.
     """
@@ -43,7 +43,7 @@ def read_folder(
     found = Collected(str(source) if source.exists() else str(folder), rejections, read=len(rejections.found))
     if not source.exists():
         entries: list[tuple[Entry, Parsable]] = [
-            (Entry(None, stem if len(names) == 1 else name, {}), request(folder / name, limits, disordered=how.disordered))
+            (Entry(None, stem if len(names) == 1 else name, {}), parsing(folder / name, how))
             for stem, names in sorted(files.items())
             for name in names
         ]
@@ -77,8 +77,7 @@ def structure_files(folder: Path, rejections: Rejections) -> dict[str, list[str]
 
 def _id_prop(source: Path, limits: Limits) -> list[tuple[int, list[str]]]:
     """Number and stripped cells of every row that is not blank."""
-    text = decode(read_bytes(source, limits.table_bytes, limits), source, "CSV")
-    records = csv_records(text, str(source), "rows of id,target")
+    records = csv_rows(text_lines(source, limits), str(source), "rows of id,target")
     rows = [(number, [cell.strip() for cell in record]) for number, record in records]
     if not rows:
         raise InputError("the file is empty", expected="rows of id,target", file=str(source))
@@ -98,7 +97,7 @@ def _header(
         for name in header:
             if header.count(name) > 1 or not name:
                 problem = f"column {name!r} stands twice" if name else "a column has no name"
-                raise InputError(problem, expected="one name a column", file=source, row=number)
+                raise InputError(problem, expected="one name per column", file=source, row=number)
         del rows[0]
         if not rows:
             raise InputError("no row below the header", expected="rows of id,target", file=source, row=number)
@@ -138,7 +137,7 @@ def _entries(
         entry = Entry(number, row[0], dict(zip(header, row, strict=False)))
         names = _find(row[0], files)
         if len(row) != len(header):
-            yield entry, InputError(f"{len(row)} cells under {len(header)} columns", expected="one cell a column")
+            yield entry, InputError(f"{len(row)} cells under {len(header)} columns", expected="one cell per column")
         elif not row[0]:
             yield entry, InputError("no id", expected="id,target")
         elif names is None:
@@ -146,7 +145,7 @@ def _entries(
         elif len(names) > 1:
             yield entry, InputError(f"several files for id {row[0][:60]!r}: {', '.join(names[:4])}", expected="one")
         else:
-            yield entry, request(folder / names[0], how.limits, disordered=how.disordered)
+            yield entry, parsing(folder / names[0], how)
 
 
 def _tell_unused(files: dict[str, list[str]], used: set[str], folder: Path, found: Collected, header: list[str]) -> None:

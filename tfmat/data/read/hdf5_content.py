@@ -62,7 +62,7 @@ def load(path: str, group: str) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     others: dict[str, str] = {}
 
-    def look(name: str, item: Any) -> None:
+    def collect(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
             return
         if item.dtype.kind != "f" or item.size is None or item.size > LARGEST:
@@ -76,7 +76,7 @@ def load(path: str, group: str) -> dict[str, Any]:
             attributes = {str(name): _text(value) for name, value in file.attrs.items() if isinstance(value, (bytes, str))}
             if not isinstance(file.get(group), h5py.Group):
                 raise InputError(f"it has no group {group!r}")
-            file[group].visititems(look)
+            file[group].visititems(collect)
     except FileNotFoundError:
         raise InputError("no such file") from None
     except InputError:

@@ -1,4 +1,4 @@
-"""Parse CIF and POSCAR text in worker processes (`tfmat.data.workers`), as that is slow and may hang, and remember what was parsed."""
+"""Parse structure files in worker processes (`tfmat.data.workers`), as that is slow and may hang, and remember what was parsed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tfmat.crystal import Crystal, Crystals
+from tfmat.crystal import Crystal, Crystals, Disordered
 from tfmat.data.cache import RecordCache
 from tfmat.data.read.bounded import LIMITS, Limits, read_bytes, read_text
 from tfmat.data.read.cif import read_cif, read_cif_formula, split_cif
-from tfmat.data.read.crystal import Disordered, to_json
-from tfmat.data.read.poscar import read_poscar
+from tfmat.data.read.crystal import to_json
+from tfmat.data.read.poscar import XDATCAR, read_poscar
 from tfmat.data.workers import Request
 from tfmat.errors import InputError
+from tfmat.extras import require
 from tfmat.records import Records
 
-CIF_SUFFIXES = (".cif", ".mcif")
-POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
-_POSCAR_NAMES = ("poscar", "contcar")
+_ENDINGS = {".cif": "cif", ".mcif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".contcar": "poscar"}
+_ENDINGS |= {".extxyz": "extxyz", ".xyz": "extxyz", ".xsf": "xsf", ".gen": "gen", ".pwi": "espresso-in"}
+_NAMES = {"POSCAR": "poscar", "CONTCAR": "poscar", "XDATCAR": XDATCAR, "geometry.in": "aims"}
+_KINDS = {name.lower(): kind for name, kind in _NAMES.items()} | {"geometry.in.next_step": "aims"}
+STRUCTURE_FILES = f"a structure file ({', '.join([*_ENDINGS, *_NAMES])})"
 _LOGGER = logging.getLogger("tfmat")
 VERSION = 3
 """Raised whenever the same text gives another crystal."""
@@ -36,30 +39,39 @@ _Context = TypeVar("_Context")
 
 
 def kind_of(name: str) -> str | None:
-    """``cif`` or ``poscar`` by the name of a file, `None` for any other."""
-    lower = name.lower().removesuffix(".gz").removesuffix(".txt")  # NaCl.cif.txt, as browsers and Windows save
-    if lower.endswith(CIF_SUFFIXES):
-        return "cif"
-    stem = Path(lower).name
-    if lower.endswith(POSCAR_SUFFIXES) or stem in _POSCAR_NAMES or re.match(r"(?:poscar|contcar)(?:[._-]|\d+$)", stem):
-        return "poscar"
-    return None
+    """The format of a structure file by its name, `None` for any other.
+
+    Returns:
+        ``cif``, ``poscar``, or what ASE calls it: extended XYZ, XCrySDen, DFTB+, the inputs of Quantum ESPRESSO and FHI-aims, and VASP's
+        XDATCAR.
+    """
+    lower = Path(name.lower().removesuffix(".gz").removesuffix(".txt")).name  # NaCl.cif.txt, as browsers and Windows save
+    kind = _KINDS.get(lower) or _ENDINGS.get(Path(lower).suffix)
+    return "poscar" if kind != "cif" and re.match(r"(?:poscar|contcar)(?:[._-]|\d+$)", lower) else kind
 
 
 def stem_of(name: str) -> str:
     """The id that a structure file stands for: ``a.cif.gz`` -> ``a``, ``POSCAR_b`` -> ``b``."""
     stem = re.sub(r"(?i)(\.txt)?(\.gz)?$", "", name, count=1)
-    stem = re.sub(r"(?i)(\.cif|\.mcif|\.vasp|\.poscar|\.contcar)$", "", stem)
+    stem = stem.removesuffix(Path(stem).suffix) if Path(stem).suffix.lower() in _ENDINGS else stem
     return re.sub(r"(?i)^(poscar|contcar)[._-]", "", stem)
 
 
 def request(source: Path | str, limits: Limits, *, disordered: bool = False, several: bool = False) -> Request:
-    """The call of `parse_in_worker` for a file whose name `kind_of` knows, or for text."""
+    """Describe to a worker what it is to parse: a file whose name `kind_of` knows, or text.
+
+    Raises:
+        InputError: the file needs ASE, which is not installed.
+    """
     in_file = isinstance(source, Path)
     kind = str(kind_of(source.name)) if isinstance(source, Path) else "cif" if "_cell" in source else "poscar"
-    where = {"path": str(source) if in_file else None, "text": None if in_file else source, "kind": kind}
-    how = {"limits": dataclasses.asdict(limits), "disordered": disordered, "several": several}
-    return Request(f"{__name__}:parse_in_worker", where | how)
+    how: dict[str, Any] = {"path": str(source) if in_file else None, "kind": kind, "limits": dataclasses.asdict(limits)}
+    how |= {"disordered": disordered, "several": several}
+    if kind in ("cif", "poscar"):
+        return Request(f"{__name__}:parse_in_worker", how | {"text": None if in_file else source})
+    if kind != XDATCAR:
+        require("ase", "reading such files", "ase")
+    return Request("tfmat.data.read.ase_files:parse_frames", how)
 
 
 def parse_in_worker(
@@ -138,7 +150,7 @@ class Parsed:
     def known(self, tasks: Iterable[tuple[_Context, object]]) -> Iterator[tuple[tuple[_Context, bytes], object]]:
         """The tasks with the digest of what is to be parsed (else empty); a `Request` whose answer is known is replaced by it."""
         for context, task in tasks:
-            if self.cache is None or not isinstance(task, Request):
+            if self.cache is None or not isinstance(task, Request) or "text" not in task.arguments:  # ASE's files are few
                 yield (context, b""), task
                 continue
             try:

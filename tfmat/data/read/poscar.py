@@ -12,11 +12,14 @@ from tfmat.data.read.bounded import Limits
 from tfmat.data.read.crystal import make_crystal
 from tfmat.errors import InputError
 
+XDATCAR = "vasp-xdatcar"
+"""What ASE calls trajectories of VASP."""
+
 
 def read_poscar(text: str, limits: Limits) -> Crystal:
     """The crystal of a POSCAR.
 
-    The scale is one factor, three (one a Cartesian axis), or a negative number: minus the volume of the cell [Å3]. It scales Cartesian
+    The scale is one factor, three (one per Cartesian axis), or a negative number: minus the volume of the cell [Å3]. It scales Cartesian
     positions as it does the lattice. Behind ``!`` and ``#`` stand comments; a line ``Selective dynamics`` and what follows the positions
     do not matter. Elements must be named.
 
@@ -39,7 +42,7 @@ def read_poscar(text: str, limits: Limits) -> Crystal:
         raise InputError(f"line {row + 1} of the POSCAR is {shown!r}", expected="Direct or Cartesian")
     there = sum(1 for line in lines[row + 1 : row + 1 + len(species)] if line)
     if there < len(species):
-        raise InputError(f"cannot be read as POSCAR ({there} positions for {len(species)} atoms)", expected="three numbers a line")
+        raise InputError(f"cannot be read as POSCAR ({there} positions for {len(species)} atoms)", expected="three numbers per line")
     positions = np.asarray([_numbers(lines, row + 1 + atom, 3, "a position") for atom in range(len(species))])
     vectors = lattice * factors
     check_lattice(vectors)
@@ -110,7 +113,7 @@ def _elements(lines: list[list[str]], limits: Limits) -> tuple[list[str], list[i
         cells += [int(cell) for cell in lines[row]]
         row += 1
     if not symbols or len(cells) != len(symbols) or min(cells) < 1:
-        raise InputError(f"cannot be read as POSCAR ({len(symbols)} elements and {len(cells)} counts)", expected="one count an element")
+        raise InputError(f"cannot be read as POSCAR ({len(symbols)} elements and {len(cells)} counts)", expected="one count per element")
     if sum(cells) > limits.sites:
         raise InputError(f"the POSCAR has more than {limits.sites:,} sites", expected=f"at most {limits.sites:,}")
     return symbols, cells, row

@@ -1,9 +1,8 @@
-"""A user's own crystals: a folder with ``id_prop.csv``, a CSV file with a column ``structure``, or JSON lines."""
+"""The crystals of a user's table, and what parses and keeps the crystals of files."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,16 @@ from tfmat.crystal import Crystal, Crystals
 from tfmat.data.cache import RecordCache, Spool
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import Cells
+from tfmat.data.read.cells import Cells, Columns, ids_of, row_id
 from tfmat.data.read.crystal import from_json
 from tfmat.data.read.dictionaries import crystal_from_dict, formula_from_dict, is_crystal
 from tfmat.data.read.parse import Parsed, kind_of, request
-from tfmat.data.read.rows import FORMULA_COLUMNS, ID_COLUMNS, STRUCTURE_COLUMNS, Row, rows_of, table_kind
+from tfmat.data.read.rows import FORMULA_COLUMNS, STRUCTURE_COLUMNS, Row, TableRows, UnreadableRow
 from tfmat.data.rejections import Rejections
 from tfmat.data.workers import Request, Workers
 from tfmat.errors import InputError
 
 _NOT_CELLS = frozenset({*STRUCTURE_COLUMNS, "cell", "species", "frac", "lattice", "sites", "attributes", "@module", "@class"})
-_LOOKED_AT = 100
 _TOGETHER = 1024
 
 Parsable = Crystal | str | Request | InputError
@@ -90,23 +88,18 @@ class Collected:
     formulas: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
 
     def keep(self, entry: Entry) -> None:
         """Add a row, without its crystal."""
-        for name, cell in entry.cells.items():
-            column = self.columns.setdefault(name, [])
-            column.extend([None] * (len(self.ids) - len(column)))
-            column.append(cell)
+        self.columns.add(entry.cells, len(self.ids))
         self.ids.append(entry.identifier)
         self.rows.append(entry.row or 0)
 
     @property
     def cells(self) -> Cells:
         """The cells beside the crystals."""
-        for column in self.columns.values():
-            column.extend([None] * (len(self.ids) - len(column)))
-        return Cells(self.columns, np.asarray(self.rows, dtype=np.int64), self.source)
+        return Cells(self.columns.filled(len(self.ids)), np.asarray(self.rows, dtype=np.int64), self.source)
 
 
 def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
@@ -114,24 +107,9 @@ def parsers(limits: Limits = LIMITS, processes: int | None = None) -> Workers:
     return Workers(processes, seconds=limits.seconds, memory_bytes=limits.memory_bytes, warm_up="tfmat.data.read.cif")
 
 
-def holds_structures(path: Path, limits: Limits = LIMITS, structure_column: str | None = None) -> bool:
-    """Whether the first rows of a table describe crystals; what cannot be read is left to the reader to tell."""
-    table_kind(path)
-    try:
-        rows = itertools.islice(rows_of(path, limits), _LOOKED_AT)
-        return any(_describes_crystal(record, structure_column) for _, record in rows if not isinstance(record, InputError))
-    except InputError:
-        return False
-
-
-def column_names(path: Path, limits: Limits = LIMITS) -> list[str]:
-    """Names of the columns of a CSV file, or the keys of the first JSON object."""
-    return next((list(record) for _, record in rows_of(path, limits) if not isinstance(record, InputError)), [])
-
-
-def names_formulas(path: Path, formula_column: str | None, limits: Limits = LIMITS) -> bool:
-    """Whether a file has a column of formulas."""
-    return bool(set(column_names(path, limits)) & ({formula_column} if formula_column else set(FORMULA_COLUMNS)))
+def holds_structures(table: TableRows, structure_column: str | None = None) -> bool:
+    """Tell whether the first rows of a table describe crystals."""
+    return any(_describes_crystal(record, structure_column) for record in table.records())
 
 
 def _describes_crystal(record: Mapping[str, Any], column: str | None) -> bool:
@@ -148,21 +126,23 @@ def _describes_crystal(record: Mapping[str, Any], column: str | None) -> bool:
 
 
 def _is_structure(cell: str) -> bool:
-    """Whether a cell holds CIF text, a dictionary, or the name of a structure file."""
+    """Tell whether a cell holds CIF text, a dictionary, or the name of a structure file."""
     return "_cell_length" in cell or cell.lstrip()[:1] == "{" or kind_of(cell) is not None
 
 
-def read_structures(path: Path, rejections: Rejections, how: Reading, *, id_column: str | None = None) -> Collected:
-    """The crystals of a CSV or JSON lines file, read row by row, so that memory holds little beside the arrays.
+def read_structures(table: TableRows, rejections: Rejections, how: Reading, *, id_column: str | None = None) -> Collected:
+    """The crystals of a table, read row by row, so that memory holds little beside the arrays.
 
     Args:
-        path: the file.
-        rejections: takes rows that are no usable crystal, and every further row of an id.
+        table: its rows.
+        rejections: takes rows that are no usable crystal.
         how: limits, processes and so on, see `Reading`.
-        id_column: default: ``id`` if there is one; otherwise the rows' numbers are the ids.
+        id_column: default: see `tfmat.data.read.cells.ids_of`.
     """
-    found = Collected(str(path), rejections)
-    collect(_sources(rows_of(path, how.limits), path.parent, id_column, how), found, how)
+    found = Collected(table.source, rejections)
+    collect(_sources(table, Path(table.source).parent, id_column, how), found, how)
+    if id_column is None:
+        found.ids = ids_of(found.cells)
     return found
 
 
@@ -177,19 +157,14 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
     """
     parsed = Parsed(how.cache, Path(into.source), how.limits)
     digests, batch = list[bytes](), list[Crystal]()
-    seen: dict[str, int] = {}
     already = into.read
     with Spool() as spool, _parsers(how) as workers:
         for (entry, digest), answer in workers.map(parsed.known(entries)):
             into.read += 1
             crystal = _answered(answer)
-            if entry.identifier in seen and not isinstance(crystal, InputError):
-                row = seen[entry.identifier]
-                crystal = InputError(f"id {entry.identifier[:60]!r} stands already in row {row}", expected="each id once")
             if isinstance(crystal, InputError):
                 into.rejections.add(_about(crystal), file=into.source, row=entry.row, identifier=entry.identifier)
             else:
-                seen[entry.identifier] = entry.row or 0
                 into.keep(entry)
                 if how.disordered:
                     into.formulas.append(crystal if isinstance(crystal, str) else crystal.formula)
@@ -212,17 +187,17 @@ def collect(entries: Iterable[tuple[Entry, Parsable]], into: Collected, how: Rea
 
 
 def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[list[tuple[str, Crystal | str | InputError]]]:
-    """Give the crystals of each CIF or POSCAR file or text, in order.
+    """Give the crystals of each structure file or text, in order.
 
     Args:
         sources: paths whose names `kind_of` knows, or text.
         how: limits, processes and so on, see `Reading`; nothing is cached.
 
     Returns:
-        Of each source its crystals, of which only a CIF has several: the name of the block (empty where there is one crystal), and the
+        Of each source its crystals: the name of a CIF's block or the number of a frame (empty where there is one crystal), and the
         crystal, its formula if it is disordered, or why there is neither.
     """
-    tasks = ((source, request(source, how.limits, disordered=how.disordered, several=True)) for source in sources)
+    tasks = ((source, parsing(source, how, several=True)) for source in sources)
     found = list[list[tuple[str, Crystal | str | InputError]]]()
     with _parsers(how) as workers:
         for source, answer in workers.map(tasks):
@@ -235,12 +210,20 @@ def read_structure_files(sources: Sequence[Path | str], how: Reading) -> list[li
     return found
 
 
+def parsing(source: Path | str, how: Reading, *, several: bool = False) -> Request | InputError:
+    """Describe to a worker what it is to parse, see `request`, or say why it cannot."""
+    try:
+        return request(source, how.limits, disordered=how.disordered, several=several)
+    except InputError as error:
+        return error
+
+
 def _parsers(how: Reading) -> contextlib.AbstractContextManager[Workers]:
     return contextlib.nullcontext(how.workers) if how.workers is not None else parsers(how.limits, how.processes)
 
 
 def _answered(answer: Any) -> Crystal | str | InputError:
-    """What a worker answered, or what was known before."""
+    """Decode the answer of a worker, or give what was known before."""
     return from_json(answer) if isinstance(answer, dict) else answer
 
 
@@ -250,25 +233,18 @@ def _about(error: InputError) -> InputError:
     return InputError(f"{name}{error.problem}", expected=error.expected)
 
 
-def _sources(rows: Iterator[Row], folder: Path, id_column: str | None, how: Reading) -> Iterator[tuple[Entry, Parsable]]:
-    taken: set[str] = set()
+def _sources(rows: Iterable[Row], folder: Path, id_column: str | None, how: Reading) -> Iterator[tuple[Entry, Parsable]]:
     for number, record in rows:
-        if isinstance(record, InputError):
-            yield Entry(number, "", {}), record
+        if isinstance(record, UnreadableRow):
+            yield Entry(number, record.identifier, {}), record
             continue
         if id_column is not None and id_column not in record:
             yield Entry(number, "", {}), InputError(f"no {id_column!r}", expected="an id")
             continue
-        name = id_column or next((name for name in ID_COLUMNS if record.get(name) not in (None, "")), ID_COLUMNS[0])
-        identifier = record.get(name)
-        text = str(number if identifier is None or identifier == "" else identifier)
-        if name != ID_COLUMNS[0] and id_column is None:  # that each row has its own is asked of `id` alone
-            text = f"{text} (row {number})" if text in taken else text
-            taken.add(text)
         cells = {
             name: cell for name, cell in record.items() if name not in _NOT_CELLS and (cell is None or isinstance(cell, (str, int, float)))
         }
-        entry = Entry(number, text, cells)
+        entry = Entry(number, row_id(record, number, id_column), cells)
         try:
             yield entry, _source(record, folder, how)
         except InputError as error:
@@ -294,7 +270,7 @@ def _source(record: Mapping[str, Any], folder: Path, how: Reading) -> Parsable:
     if not inner.strip():
         raise InputError("no structure", expected="CIF text or the path of a structure file")
     if "\n" in inner.strip():
-        return request(inner, how.limits, disordered=how.disordered)
+        return parsing(inner, how)
     if kind_of(inner) is None:
         raise InputError(f"{inner[:60]!r} is neither CIF text nor the name of a structure file", expected="a name such as NaCl.cif")
-    return request(folder / inner, how.limits, disordered=how.disordered)
+    return parsing(folder / inner, how)

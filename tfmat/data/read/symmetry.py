@@ -45,7 +45,7 @@ class Operations:
         return frozenset(row.tobytes() for row in np.concatenate([self.rotations.reshape(-1, 9), self.translations], axis=1))
 
     def fits(self, lattice: np.ndarray, tolerance: float) -> bool:
-        """Whether the operations keep the lengths and angles of a cell.
+        """Tell whether the operations keep the lengths and angles of a cell.
 
         Args:
             lattice: float64 (3, 3), vectors as rows [Å].
@@ -177,7 +177,7 @@ def _table() -> dict[str, list[_Setting]]:
 
 
 def is_tabulated(operations: Operations) -> bool:
-    """Whether the operations are those of a setting in the tables."""
+    """Tell whether the operations are those of a setting in the tables."""
     return operations.codes in _tabulated()
 
 
@@ -187,7 +187,7 @@ def _tabulated() -> frozenset[frozenset[bytes]]:
 
 
 def same_class(one: Operations, other: Operations) -> bool:
-    """Whether two groups have the same rotations, each equally often: they may differ in origin or in what is a glide or a screw."""
+    """Tell whether two groups have the same rotations, each equally often: they may differ in origin or in what is a glide or a screw."""
     return sorted(map(bytes, one.rotations)) == sorted(map(bytes, other.rotations))
 
 

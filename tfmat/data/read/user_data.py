@@ -15,17 +15,10 @@ from tfmat.crystal import Material
 from tfmat.data.cache import RecordCache
 from tfmat.data.featurize import RowsDone
 from tfmat.data.read.bounded import LIMITS, Limits
-from tfmat.data.read.cells import (
-    Cells,
-    check_any_value,
-    choose_targets,
-    formula_rows,
-    id_column_of,
-    read_cells,
-    read_targets,
-)
+from tfmat.data.read.cells import Cells, check_any_value, choose_targets, formula_rows, read_cells, read_targets
 from tfmat.data.read.folder import read_folder
-from tfmat.data.read.structures import Collected, Reading, holds_structures, names_formulas, read_structures
+from tfmat.data.read.rows import TableRows
+from tfmat.data.read.structures import Collected, Reading, holds_structures, read_structures
 from tfmat.data.rejections import Rejection, Rejections
 from tfmat.data.table import Table
 from tfmat.errors import InputError
@@ -52,7 +45,7 @@ class UserData:
 
 
 def read_user_data(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | TableRows,
     *,
     targets: Sequence[str] | str | None = None,
     formula_column: str | None = None,
@@ -61,24 +54,27 @@ def read_user_data(
     material: Material | None = None,
     require_targets: bool = True,
     strict: bool = False,
+    max_sites: int | None = None,
     limits: Limits = LIMITS,
     processes: int | None = None,
     cache: RecordCache | None = None,
     report: RowsDone | None = None,
 ) -> UserData:
-    """Read a CSV or JSON lines file of formulas or crystals, or a folder of structure files.
+    """Read a table of formulas or crystals (CSV, JSON lines, JSON, Parquet), or a folder of structure files.
 
     Args:
-        path: the file or folder.
+        path: the file or folder, or the rows of a file of which none is read yet.
         targets: the targets wanted. Default: of a folder all; of a file ``target``, else the only numeric column.
         formula_column: default: ``formula``, else ``composition``, or what exports of the Materials Project and OPTIMADE call it.
         structure_column: of crystals. Default: ``structure``, else ``atoms`` or ``cif``.
-        id_column: default: ``id``, else ``material_id``, ``jid`` or a first column without name; otherwise the rows' numbers are the ids.
+        id_column: default: ``id``, else ``material_id``, ``jid`` or a first column without name; where there is none, or several rows
+            share such another one, the rows' numbers are the ids.
         material: ``composition`` does not parse the crystals of a file that also names formulas, and of crystals takes the formula, so
             that they may be disordered; ``crystal`` refuses a file without crystals. Default: crystals where there are any.
         require_targets: `False` for materials to predict.
         strict: the first bad row is an error. Otherwise bad rows are returned as rejections.
-        limits: the largest files and crystals that are read; for ``composition`` crystals of any size.
+        max_sites: most sites of a crystal. Default: that of `limits`, 1,000; for ``composition`` as many as there are.
+        limits: the largest files and crystals that are read.
         processes: how many parse structure files. Default: one per core.
         cache: keeps crystals that were parsed; a file with the same content is then not parsed again.
         report: called with the rows done and the rows in all, 0 where that is not known.
@@ -86,23 +82,26 @@ def read_user_data(
     Raises:
         InputError: the file as a whole cannot be read, a column is missing, or no row is usable; with `strict`, a row is bad.
     """
-    source = Path(path)
+    rows = path if isinstance(path, TableRows) else None
+    source = Path(path if not isinstance(path, TableRows) else path.source)
     names = (targets,) if isinstance(targets, str) else None if targets is None else tuple(targets)
     rejections = Rejections(strict)
     composition = material == "composition"
-    limits = replace(limits, sites=sys.maxsize) if composition else limits
+    limits = replace(limits, sites=max_sites or (sys.maxsize if composition else limits.sites))
     how = Reading(limits, processes, cache, report, disordered=composition, structure_column=structure_column)
     if source.is_dir():
         found, folder_targets = read_folder(source, rejections, how, targets=names)
         if require_targets and not folder_targets:
             raise InputError("no id_prop.csv", expected="rows of id,target beside the structure files", file=str(source))
         names = folder_targets
-    elif holds_structures(source, limits, structure_column) and not (composition and names_formulas(source, formula_column, limits)):
-        found = read_structures(source, rejections, how, id_column=id_column)
+    elif holds_structures(rows := rows or TableRows(source, limits), structure_column) and not (
+        composition and rows.names_formulas(formula_column)
+    ):
+        found = read_structures(rows, rejections, how, id_column=id_column)
     else:
         if material == "crystal":
             raise InputError("holds formulas, no crystals", expected="a column 'structure', or cell, species and frac", file=str(source))
-        cells = read_cells(source, rejections=rejections, limits=limits)
+        cells = read_cells(rows, rejections=rejections)
         return _formulas(cells, names, formula_column, id_column, require_targets, rejections)
     return _crystals(found, names, require_targets)
 
@@ -113,6 +112,7 @@ def _crystals(found: Collected, targets: tuple[str, ...] | None, require_targets
         raise _nothing_left(found.source, found.rejections, found.read)
     cells = found.cells
     values, good = read_targets(cells, choose_targets(cells, targets, {"id"}, require_targets=require_targets), found.rejections)
+    _check_ids(found.ids, cells, good, found.rejections)
     table = Table(materials, values, found.ids, cells.rows, cells.source)
     kind: Material = "composition" if found.crystals is None else "crystal"
     return _without_rejected(UserData(table, cells, kind, (), found.read), good, found.rejections, require_targets)
@@ -130,8 +130,7 @@ def _formulas(
     materials, ids, names = formula_rows(cells, targets, formula_column, id_column, require_targets)
     values, good = read_targets(cells, names, rejections)
     _check_formulas(materials, ids, cells, good, rejections)
-    if id_column_of(cells, id_column):
-        _check_ids(ids, cells, good, rejections)
+    _check_ids(ids, cells, good, rejections)
     table = Table(materials, values, ids, cells.rows, cells.source)
     return _without_rejected(UserData(table, cells, "composition", (), read), good, rejections, require_targets)
 
