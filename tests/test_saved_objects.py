@@ -22,7 +22,7 @@ model.save(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("imports", ["import tfmat, keras", "import keras, tfmat"])
+@pytest.mark.parametrize("imports", ["import tfmat, keras", pytest.param("import keras, tfmat", marks=pytest.mark.slow)])
 def test_a_model_is_loaded_in_another_process(tmp_path, imports):
     from tfmat.training.losses import RobustL1
     from tfmat.training.metrics import PhysicalMAE

@@ -57,7 +57,7 @@ def test_changed_code_is_described_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert listing._state() != before
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_loading_leaves_out_what_is_not_used(backend: str, tmp_path: pathlib.Path) -> None:
     code = LOADED if backend == "tensorflow" else LOADED.replace('"jax", ', "")
     (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))

@@ -62,7 +62,8 @@ def gradients(layer, inputs, real, dynamic, compiled):
 
 
 @pytest.mark.parametrize(
-    ("length", "dynamic", "compiled"), [(LONG, True, False), (LONG, False, False), (LONG, False, True), (8, True, False)]
+    ("length", "dynamic", "compiled"),
+    [(8, True, False), *(pytest.param(LONG, *how, marks=pytest.mark.slow) for how in ((True, False), (False, False), (False, True)))],
 )
 def test_gradients_of_loops_and_of_compiled_code(length, dynamic, compiled, monkeypatch):
     """A long sequence is a loop, as is one of dynamic length; each against the plain unrolled layer."""

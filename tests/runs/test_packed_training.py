@@ -240,6 +240,7 @@ def test_training_in_an_environment_with_nothing_else(tmp_path):
     trained_without_tensorflow(tmp_path, execute)
 
 
+@pytest.mark.slow
 @pytest.mark.mirror
 @pytest.mark.xfail(reason="as lists of pairs it takes about 105 MB, most of it cosines", strict=True)
 def test_the_largest_set_fits_in_60_megabytes(mirror, tmp_path):

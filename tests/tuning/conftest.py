@@ -1,5 +1,7 @@
 """The architecture ``tiny``, and trials that do not train."""
 
+import gc
+
 import pytest
 import tiny
 import tuning_cases
@@ -11,6 +13,7 @@ from tfmat.tuning.trial import Fitting
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path, eagerly):
     """A tiny model that is not traced, no role among several processes, and a cache of its own."""
+    gc.freeze()  # KerasTuner makes Python look for garbage after each trial, among all that earlier tests have left
     tiny.register(monkeypatch)
     monkeypatch.setenv("TFMAT_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT"):
