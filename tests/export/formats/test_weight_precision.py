@@ -146,7 +146,7 @@ def test_rows(predictor):
     ],
 )
 def test_limit_without_validation(target, values, shifted):
-    """5 % of the spread of what is learnt, or 0.05 of a probability."""
+    """1 % of the spread of what is learnt, or 0.05 of a probability."""
     import pandas as pd
 
     predictor = types.SimpleNamespace(targets=(target,), info={}, predict=lambda materials: pd.DataFrame({"t": values}))
