@@ -44,7 +44,8 @@ def random_crystal(rng, sites=3):
         between = (coords[:, None, None] - coords[None, :, None] + images) @ lattice
         distances = np.linalg.norm(between, axis=-1)
         planes = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-        if planes.min() > 1.2 and distances[distances > 0].min() > 0.5:
+        volume = abs(np.linalg.det(lattice))
+        if planes.min() > 1.2 and volume > 2 * sites and distances[distances > 0].min() > 0.5:
             return Crystal(rng.integers(1, 95, sites).astype(np.int32), lattice, coords)
 
 

@@ -90,7 +90,7 @@ def test_the_model_directory_is_complete(predictor, saved):
     assert sorted(os.listdir(saved)) == ["README.md", "config.json", "history.csv", "model.weights.h5"]
     config = json.loads((saved / CONFIG).read_text())
     assert config["architecture"] == "lgdcnn"
-    assert config["featurizer"] == {"name": "CompositionFeaturizer", "version": 1, "config": {"max_elements": 20}}
+    assert config["featurizer"] == {"name": "CompositionFeaturizer", "version": 1, "config": {"max_elements": 20, "ties": "as_written"}}
     assert [t["unit"] for t in config["targets"]] == ["eV", ""]
     assert config["info"]["seed"] == 0
     assert config["info"]["versions"]["keras"]

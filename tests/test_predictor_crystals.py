@@ -50,9 +50,11 @@ def test_the_same_crystals_in_other_forms(predictor):
 def test_what_cannot_be_read_stays_in_its_row(predictor):
     sparse = crystal([54], np.eye(3) * 9, [[0, 0, 0]])
     heavy = crystal([95], np.eye(3) * 3, [[0, 0, 0]])
-    frame = predictor.predict([SALT, "NaCl", sparse, TRICLINIC, heavy])
-    assert frame["y"].notna().tolist() == [True, False, False, True, False]
+    dense = crystal([6], np.eye(3) * 0.6, [[0, 0, 0]])
+    frame = predictor.predict([SALT, "NaCl", sparse, TRICLINIC, heavy, dense])
+    assert frame["y"].notna().tolist() == [True, False, False, True, False, False]
     np.testing.assert_allclose(frame["y"][[0, 3]], predictor.predict([SALT, TRICLINIC])["y"], rtol=0, atol=1e-6)
     errors = frame["error"].tolist()
     assert pd.isna(errors[0]) and pd.isna(errors[3])
     assert "no crystal" in errors[1] and "no bonds" in errors[2] and "Am" in errors[4]
+    assert errors[5] == "the cell has 0.216 Å3 per atom. Expected at least 2: lengths in Å, and each atom once"

@@ -20,7 +20,7 @@ OVERLAP = 0.5
 THINNEST = 0.2
 """Lattice planes (100), (010), (001) closer than this are refused [Å]."""
 DENSEST, THINNEST_GAS = 2.0, 200.0
-"""A crystal with less volume per atom [Å3] is refused where it is read, for one with more a prediction has a warning."""
+"""A crystal with less volume per atom [Å3] is refused, for one with more a prediction has a warning."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,21 @@ class Crystals(Sequence[Crystal]):
         return lengths if self._index is None else lengths[self._index]
 
 
+def plane_spacings(lattice: np.ndarray) -> list[float]:
+    """Distances of the lattice planes (100), (010), (001) [Å]; 0 or NaN where the lattice spans no volume."""
+    a, b, c = lattice.tolist()
+    normals = (_cross(b, c), _cross(c, a), _cross(a, b))
+    volume = abs(sum(x * y for x, y in zip(a, normals[0], strict=True)))
+    return [volume / (math.hypot(*normal) or math.inf) for normal in normals]
+
+
 def check_lattice(lattice: np.ndarray) -> list[float]:
     """Distances of the lattice planes (100), (010), (001) [Å].
 
     Raises:
         InputError: two of them nearly touch, so the lattice spans no volume.
     """
-    a, b, c = lattice.tolist()
-    normals = (_cross(b, c), _cross(c, a), _cross(a, b))
-    volume = abs(sum(x * y for x, y in zip(a, normals[0], strict=True)))
-    spacings = [volume / (math.hypot(*normal) or math.inf) for normal in normals]
+    spacings = plane_spacings(lattice)
     if not min(spacings) >= THINNEST:
         raise InputError(f"lattice planes are {min(spacings):.3g} Å apart", expected=f"at least {THINNEST:g} Å (a reduced cell)")
     return spacings
@@ -136,6 +141,13 @@ class Disordered(InputError):
 def partial_occupancy(index: int, kinds: str) -> Disordered:
     """The error for a site (counted from 0) that several `kinds` of atom share, or that is partly empty."""
     return Disordered(f"site {index + 1} is partially occupied ({kinds[:60]})", expected="an ordered crystal")
+
+
+def check_density(lattice: np.ndarray, sites: int) -> None:
+    """Refuse a cell with less than `DENSEST` for each of its sites: no crystal, and each atom would have thousands of neighbours."""
+    volume = abs(float(np.linalg.det(lattice))) / sites
+    if volume < DENSEST:
+        raise InputError(f"the cell has {volume:.3g} Å3 per atom", expected=f"at least {DENSEST:g}: lengths in Å, and each atom once")
 
 
 def not_periodic(periods: int) -> InputError:

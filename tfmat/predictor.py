@@ -263,8 +263,8 @@ class Predictor:
             ``material``; for each target ``<target>`` [unit] (for a binary one the probability of class 1) and, where the model gives it,
             ``<target>_uncertainty`` [unit], the standard deviation of the predicted error; for a model of crystals ``sites``, the number of
             sites of the cell; ``in_domain``: every element occurred in training; ``unseen_elements``: those that did not, as in ``Tc, Pm``;
-            for a model of crystals ``warning``: what is odd about the crystal (a bond length within 0.03 Å of the cut-off of bonds, less
-            than 2 or more than 200 Å3 per atom) or what reading changed; ``error``: why a material could not be read (its numbers are NaN),
+            for a model of crystals ``warning``: what is odd about the crystal (a bond length within 0.03 Å of the cut-off of bonds, more
+            than 200 Å3 per atom) or what reading changed; ``error``: why a material could not be read (its numbers are NaN),
             or None; then the other columns of tables that were read, with ``_given`` behind a name that is taken. Units are in
             ``frame.attrs["units"]``.
 

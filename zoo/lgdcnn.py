@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from tfmat.architecture import Architecture, Reference, register
-from tfmat.featurizers import CompositionFeaturizer
+from tfmat.featurizers.composition import CompositionFeaturizer, Ties
 from tfmat.layers.elements import ElementEmbedding, torch_uniform
 from tfmat.layers.precision import weights_dtype
 from tfmat.layers.recurrent import BidirectionalRNN
@@ -37,6 +37,7 @@ def LGDCNN(
     elements: Literal["mat2vec", "onehot", "magpie", "matscholar"] = "mat2vec",
     fraction_bins: int = 2000,
     legacy_padding: bool = False,
+    ties: Ties = "as_written",
     uncertainty: bool = True,
     name: str = "lgdcnn",
 ) -> keras.Model:
@@ -69,6 +70,8 @@ def LGDCNN(
         elements: element table.
         fraction_bins: resolution of the fraction codes: 2000 in the fusion models, 5000 in the single ones.
         legacy_padding: no masks before the head, as published; for parity only.
+        ties: order of elements of equal amount, see `CompositionFeaturizer`; the network reads them in order, so that ``"as_written"``, as
+            published, may give ClNa another number than NaCl.
         uncertainty: a second output column, the log-scale that the loss ``laplace`` learns.
         name: name of the model.
 
@@ -302,7 +305,7 @@ def reference(keywords: Mapping[str, Any]) -> Reference | None:
 
 SINGLE = {"attention": False, "fraction_bins": 5000}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "base": {"dim": 256, "conv_dim": 256},
+    "base": {"dim": 256, "conv_dim": 256, "ties": "atomic_number"},
     "lstm": {"recurrent": ("lstm",), "conv_blocks": 0, **SINGLE},
     "gru": {"recurrent": ("gru",), "conv_blocks": 0, **SINGLE},
     "dcnn": {"recurrent": (), **SINGLE},
@@ -312,7 +315,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lgdcnn": {},
     "lgdcnn_v1": {"fuse_states": True},
 }
-"""Builder keywords: ``base`` is ``lgdcnn`` at half its width, a quarter of the weights, with no greater error (``benchmarks/README.md``);
+"""Builder keywords: ``base`` is ``lgdcnn`` at half its width, a quarter of the weights, with no greater error (``benchmarks/README.md``),
+where elements of equal amount are in an order of their own;
 the others are the published models (``gru`` and ``gdcnn`` follow the paper's description; no code of them was published)."""
 
 RECIPES = {

@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfmat.batching.arrays import PADDED, ROWS_OF, STACKED
-from tfmat.export.graph.checks import Tensors
+from tfmat.export.graph.checks import Tensors, require_rows
+from tfmat.featurizers.quotient import DISTINCT
 
 Network = Callable[[Tensors], Tensors]
 
@@ -138,10 +139,15 @@ def in_parts(network: Network, lists: Tensors, names: Sequence[str]) -> dict[str
 
     Returns:
         Outputs (B, 1) by name.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a crystal has too many different bonds or pairs of bonds, with the number of the row.
     """
     ends = _ends(lists)
     work = [of * max(math.prod(lists[name].shape[1:]) for name in lists if _kind(name, ends) == kind) for kind, of in ends.items()]
     part = (tf.reduce_max(tf.stack(work), axis=0) - 1) // WORK  # of each crystal, ascending
+    with tf.control_dependencies(require_rows(_distinct(ends))):
+        part = tf.identity(part)
     cuts = tf.concat([[0], tf.cumsum(tf.unique_with_counts(part).count)], 0)
 
     def body(turn: Any, *outputs: Any) -> list[Any]:
@@ -161,6 +167,15 @@ def _ends(lists: Tensors) -> dict[str, Any]:
         if receivers in lists:
             ends[kind] = tf.searchsorted(lists[receivers], ends[ROWS_OF[receivers]])
     return ends
+
+
+def _distinct(ends: Tensors) -> dict[str, Any]:
+    """Checks that no crystal has too many different bonds and pairs: sentence -> whether it holds, bool (B,)."""
+    checks = {}
+    for key, (most, kind) in DISTINCT.items():
+        if key in ends:
+            checks[f"a crystal must have at most {most:,} different {kind}; see row"] = ends[key] - tf.pad(ends[key], [[1, 0]])[:-1] <= most
+    return checks
 
 
 def _kind(name: str, kinds: Collection[str]) -> str | None:

@@ -16,16 +16,17 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.graph.checks import require
+from tfmat.export.graph.checks import require, require_rows
 from tfmat.export.graph.lists import expand, order_within
-from tfmat.featurizers.nearest import GROWTH, GUESS, ITSELF, MARGIN, SHELL
+from tfmat.featurizers.nearest import GROWTH, GUESS, MARGIN, SHELL
+from tfmat.featurizers.reach import ITSELF, MOST
 
 CUTOFF_SLACK = 5e-7
 """A neighbour may be this much farther than the cut-off [Å], so that float32 coordinates do not lose one that is right at it."""
 WORK = 2**18
 """Estimated number of images that are looked at together. It bounds the memory."""
-MOST = 2**22
-"""A site that needs more than so many by itself is refused."""
+WHOLE = 2**23
+"""A crystal that needs more than so many in all is refused: one second. That is some 2,000 sites of ordinary density."""
 _KINDS = 128  # more than there are elements
 _BEYOND = 1e-6  # so much farther is enumerated than asked for, so that rounding decides nothing [Å]
 
@@ -124,7 +125,8 @@ def search(sites: Sites, radii: Any, columns: Sequence[tf.TensorSpec], choose: C
         The columns of all choices, joined; sites that were searched again come last.
 
     Raises:
-        tf.errors.InvalidArgumentError: two atoms are closer than 0.5 Å, or a site has too many images in reach, with the number of the row.
+        tf.errors.InvalidArgumentError: two atoms are closer than 0.5 Å, or too many images are in reach of a site or of all sites of a
+            crystal, with the number of the row.
     """
 
     def body(turn: Any, pending: Any, radii: Any, *parts: Any) -> list[Any]:
@@ -134,19 +136,28 @@ def search(sites: Sites, radii: Any, columns: Sequence[tf.TensorSpec], choose: C
         return [turn + 1, *left, *(part.write(turn, column) for part, column in zip(parts, kept, strict=True))]
 
     parts = [tf.TensorArray(c.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=c.shape) for c in columns]
-    start = [tf.constant(0), tf.range(tf.size(sites.crystal)), radii, *parts]
+    everything = tf.range(tf.size(sites.crystal))
+    work = tf.math.unsorted_segment_sum(_images_of(sites, everything, radii), sites.crystal, tf.size(sites.counts))
+    sentence = f"the sites of a crystal have in all more than {WHOLE:,} sites and images to look at; see row"
+    with tf.control_dependencies(require_rows({sentence: work <= WHOLE})):
+        start = [tf.constant(0), tf.identity(everything), radii, *parts]
     shapes = [tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None]), *(tf.TensorShape(None) for _ in parts)]
     _, _, _, *parts = tf.while_loop(lambda turn, pending, *_: tf.size(pending) > 0, body, start, shapes, parallel_iterations=1)
     return [part.concat() for part in parts]
 
 
+def _images_of(sites: Sites, some: Any, radii: Any) -> Any:
+    """About how many sites and images there are to look at around `some` of the sites, int32 (M,), within the radii; float64 (M,)."""
+    crystal = tf.gather(sites.crystal, some)
+    cells = tf.reduce_prod(2 * radii[:, None] / tf.gather(sites.widths(), crystal) + 1, axis=1)
+    return cells * tf.cast(tf.gather(sites.counts, crystal), tf.float64)
+
+
 def _so_many(sites: Sites, pending: Any, radii: Any) -> Any:
     """Choose how many of the pending sites are searched together, int32, at least 1."""
-    crystal = tf.gather(sites.crystal, pending)
-    cells = tf.reduce_prod(2 * radii[:, None] / tf.gather(sites.widths(), crystal) + 1, axis=1)
-    images = cells * tf.cast(tf.gather(sites.counts, crystal), tf.float64)
+    images = _images_of(sites, pending, radii)
     sentence = f"a site has more than {MOST:,} sites and images to look at; a reduced cell may have fewer; see row"
-    with tf.control_dependencies([require(images <= MOST, sentence, crystal)]):
+    with tf.control_dependencies([require(images <= MOST, sentence, tf.gather(sites.crystal, pending))]):
         return tf.maximum(tf.math.count_nonzero(tf.cumsum(images) <= WORK, dtype=tf.int32), 1)
 
 

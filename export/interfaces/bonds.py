@@ -16,6 +16,7 @@ from tfmat.export.graph.neighbor_search import CUTOFF_SLACK, Choice, Found, Site
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
 from tfmat.export.interfaces.crystals import EXAMPLES, ROUNDING, CrystalInterface
 from tfmat.featurizers.bonds import HEAVIEST, TOLERANCE, BondFeaturizer
+from tfmat.featurizers.quotient import MOST
 
 _COLUMNS = [tf.TensorSpec([None], dtype) for dtype in (tf.int32, tf.int32, tf.float32)]
 
@@ -113,7 +114,8 @@ class BondInterface(CrystalInterface):
         centers, neighbors, distances = search(sites, radii, _COLUMNS, choose)
         bonds = tf.math.bincount(tf.gather(sites.crystal, centers), minlength=tf.size(sites.counts))
         sentence = f"no two atoms are within {cutoff:g} Å, so the crystal has no bonds; see row"
-        with tf.control_dependencies(require_rows({sentence: bonds > 0})):
+        checks = {sentence: bonds > 0, f"a crystal must have at most {MOST:,} bonds; see row": bonds <= MOST}
+        with tf.control_dependencies(require_rows(checks)):
             return bonds_of(tf.identity(centers), neighbors, distances) | self._state_of(crystals)
 
     @property

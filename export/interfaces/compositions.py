@@ -16,7 +16,7 @@ from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, checked_rows, of_whole_rows, require, require_rows, zeroed_rows
 from tfmat.export.graph.lists import padded_rows
 from tfmat.export.interfaces.base import Entry, Grids, Input, Interface, Size
-from tfmat.featurizers.composition import CompositionFeaturizer
+from tfmat.featurizers.composition import CompositionFeaturizer, Ties
 from tfmat.featurizers.formula import AMOUNTS, MAX_CHARACTERS, MOLECULES, parse_formula
 
 EXAMPLES: tuple[str, ...] = (
@@ -72,13 +72,15 @@ class CompositionInterface(Interface):
         return {"max_elements": Size("E", 8, self.featurizer.max_elements, "elements")}
 
     def prepare(self, arrays: Tensors) -> dict[str, Any]:
-        species, fractions = normalise(arrays["species"], arrays["fractions"], self.featurizer.max_elements)
+        given = self.featurizer
+        species, fractions = normalise(arrays["species"], arrays["fractions"], given.max_elements, ties=given.ties)
         return {"species": species, "fractions": fractions}
 
     def prepare_fixed(self, arrays: Tensors) -> tuple[dict[str, Any], Any, Grids]:
         width = int(arrays["species"].shape[1])
         # The sum of float32 fractions is rounded at every addition.
-        species, fractions, sound = arrange(arrays["species"], arrays["fractions"], snap=(width + 1) * 2.0**-24)
+        snap = (width + 1) * 2.0**-24
+        species, fractions, sound = arrange(arrays["species"], arrays["fractions"], snap=snap, ties=self.featurizer.ties)
         return {"species": species, "fractions": fractions}, sound, ()
 
     def entries(self) -> Mapping[str, Entry]:
@@ -119,19 +121,20 @@ def _row_checks(arrays: Tensors) -> dict[str, Any]:
     return of_whole_rows(checks) | {"a composition needs at least one element; see row": tf.reduce_any(is_element, axis=1)}
 
 
-def arrange(species: Any, amounts: Any, *, snap: float = 0.0) -> tuple[Any, Any, Any]:
+def arrange(species: Any, amounts: Any, *, snap: float = 0.0, ties: Ties = "as_written") -> tuple[Any, Any, Any]:
     """Merge, sort and normalise, without assertions and with operations that LiteRT has built in.
 
     The rank of slot i is the number of slots that come before it, ``#{j: a_j > a_i or (a_j = a_i and j < i)}`` with amounts compared as
-    float32; it gives a one-hot permutation. The cost is O(E^2) per row.
+    float32 (by atomic number Z_j < Z_i instead of j < i, if `ties` says so); it gives a one-hot permutation. The cost is O(E^2) per row.
 
     Args:
         species: int32 (B, E) atomic numbers in any order, 0 = no element, anywhere.
         amounts: float32 or float64 (B, E), positive where there is an element and 0 elsewhere, in any scale.
         snap: amounts whose sum is 1 within this are fractions already and stay as they are, bit by bit.
+        ties: see `CompositionFeaturizer`; ``"as_written"`` is the given order.
 
     Returns:
-        species int32 (B, E) in descending order of amount, equal ones in the given order, padding on the right; fractions float32 (B, E)
+        species int32 (B, E) in descending order of amount, padding on the right; fractions float32 (B, E)
         that sum to 1; whether the row is sound, bool (B,). The first two are 0 in rows that are not.
     """
     arrays, sound = zeroed_rows({"species": species, "fractions": amounts}, _row_checks)
@@ -147,6 +150,8 @@ def arrange(species: Any, amounts: Any, *, snap: float = 0.0) -> tuple[Any, Any,
 
     key = tf.cast(amounts, tf.float32)
     mine, other = key[:, :, None], key[:, None, :]
+    if ties == "atomic_number":
+        earlier = species[:, None, :] < species[:, :, None]
     before = tf.logical_or(other > mine, tf.logical_and(tf.equal(other, mine), earlier))
     rank = tf.reduce_sum(tf.cast(before, tf.int32), axis=2)
     place = tf.equal(rank[:, None, :], slots[None, :, None])
@@ -161,17 +166,18 @@ def arrange(species: Any, amounts: Any, *, snap: float = 0.0) -> tuple[Any, Any,
     return tf.where(sound[:, None], species, 0), tf.where(sound[:, None], fractions, tf.zeros_like(fractions)), sound
 
 
-def normalise(species: Any, amounts: Any, max_elements: int | None = None) -> tuple[Any, Any]:
+def normalise(species: Any, amounts: Any, max_elements: int | None = None, *, ties: Ties = "as_written") -> tuple[Any, Any]:
     """What the composition featurizer gives, from amounts in any order and scale; a row that is no composition is an error.
 
-    Elements are merged (amounts of a repeated one add up where it first stands), sorted by descending amount, equal amounts in the given
-    order, and divided by their sum in float64. Float32 amounts that sum to 1 within float32 rounding are fractions already and are not
+    Elements are merged (amounts of a repeated one add up where it first stands), sorted by descending amount, then as `ties` says, and
+    divided by their sum in float64. Float32 amounts that sum to 1 within float32 rounding are fractions already and are not
     divided: what the featurizer gives comes back unchanged. Only as many columns are returned as the largest composition needs.
 
     Args:
         species: int32 (B, E) atomic numbers, 0 = no element, anywhere.
         amounts: float32 or float64 (B, E).
         max_elements: a row with more distinct elements is an error.
+        ties: see `arrange`.
 
     Returns:
         species int32 (B, E') and fractions float32 (B, E'), E' the largest number of distinct elements, at least 1.
@@ -191,7 +197,7 @@ def normalise(species: Any, amounts: Any, max_elements: int | None = None) -> tu
         count = tf.math.bincount(rows, minlength=batch)
         few = {f"a composition may hold at most {max_elements} distinct elements; see row": count <= max_elements}
     with tf.control_dependencies(require_rows(few)):
-        species, fractions, sound = arrange(padded_rows(kinds, rows, batch), padded_rows(values, rows, batch), snap=snap)
+        species, fractions, sound = arrange(padded_rows(kinds, rows, batch), padded_rows(values, rows, batch), snap=snap, ties=ties)
     with tf.control_dependencies(require_rows({"the amounts of a composition differ by more than float32 can hold; see row": sound})):
         return tf.identity(species), tf.identity(fractions)
 

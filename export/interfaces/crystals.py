@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfmat.crystal import THINNEST, Crystal
+from tfmat.crystal import DENSEST, THINNEST, Crystal
 from tfmat.elements import ATOMIC_NUMBERS
 from tfmat.export.client.arrays import crystal_arrays
 from tfmat.export.graph.checks import Tensors, atomic_numbers, checked_rows, of_whole_rows, one_row_each, require, zeroed_rows
@@ -144,8 +144,11 @@ class CrystalInterface(Interface):
             f"`frac_coords` must be numbers of at most {FARTHEST}; see row": tf.abs(coords) <= FARTHEST,
             "`frac_coords` must be 0 where `species` is 0; see row": tf.logical_or(is_site[:, :, None], tf.equal(coords, 0)),
         }
+        vectors, sites = tf.cast(lattice, tf.float64), tf.math.count_nonzero(is_site, axis=1)
         sentence = f"`lattice` must span a volume, with the planes (100), (010) and (001) at least {THINNEST:g} Å apart; see row"
-        spanned = {sentence: _spacing(tf.cast(lattice, tf.float64)) >= THINNEST, NO_SITE: tf.reduce_any(is_site, axis=1)}
+        spanned = {sentence: _spacing(vectors) >= THINNEST, NO_SITE: sites > 0}
+        dense = _volumes(vectors) >= DENSEST * tf.cast(sites, tf.float64)
+        spanned |= {f"`lattice` must have a volume of at least {DENSEST:g} Å3 for each site; see row": dense}
         return of_whole_rows(checks) | spanned | dict(self.more_checks(arrays))
 
     def examples(self) -> Sequence[Crystal]:
@@ -154,10 +157,17 @@ class CrystalInterface(Interface):
 
 def _spacing(lattices: Any) -> Any:
     """The smallest distance of the lattice planes (100), (010), (001), (B,) [Å]; NaN or 0 if there is no volume."""
-    rolled = [tf.roll(lattices, -shift, axis=1) for shift in (1, 2)]
-    normals = tf.linalg.cross(*rolled)
-    volumes = tf.abs(tf.reduce_sum(normals * lattices, axis=2))
-    return tf.reduce_min(volumes / tf.norm(normals, axis=2), axis=1)
+    return tf.reduce_min(_volumes(lattices)[:, None] / tf.norm(_normals(lattices), axis=2), axis=1)
+
+
+def _volumes(lattices: Any) -> Any:
+    """Of each cell (B, 3, 3), (B,) [Å3]."""
+    return tf.abs(tf.reduce_sum(_normals(lattices)[:, 0] * lattices[:, 0], axis=1))
+
+
+def _normals(lattices: Any) -> Any:
+    """The products of the second and third, third and first, first and second vectors, (B, 3, 3)."""
+    return tf.linalg.cross(*(tf.roll(lattices, -shift, axis=1) for shift in (1, 2)))
 
 
 def _ranks(arrays: Tensors) -> list[Any]:

@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmat.crystal import OVERLAP
-from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, leads_to_site, of_whole_rows
-from tfmat.export.graph.lists import bonds_and_pairs_of, fixed_sites_of, site_numbers, sites_of
+from tfmat.export.graph.checks import LARGEST, Tensors, atomic_numbers, leads_to_site, of_whole_rows, require_rows
+from tfmat.export.graph.lists import bonds_and_pairs_of, expand, fixed_sites_of, site_numbers, sites_of
 from tfmat.export.graph.neighbor_search import Found, Sites, search_nearest
 from tfmat.export.interfaces.base import BEFORE, Example, Grids, Input, Size
 from tfmat.export.interfaces.crystals import NO_SITE, ROUNDING, CrystalInterface
 from tfmat.featurizers.nearest import DIRECTION, SHELL, nearest_neighbors
 from tfmat.featurizers.neighbors import HEAVIEST, NeighborFeaturizer
+from tfmat.featurizers.quotient import MOST
 from tfmat.featurizers.sites import each_crystal
 
 
@@ -73,11 +74,16 @@ class NeighborInterface(CrystalInterface):
         neighbors = tf.cast(tf.gather_nd(arrays["neighbors"], filled), tf.int64)
         senders = tf.gather_nd(number, tf.stack([filled[:, 0], neighbors], axis=1))
         sites = sites_of(arrays["species"])
-        return sites | self._bonds_and_pairs(receivers, senders, tf.gather_nd(arrays["vectors"], filled), tf.size(sites["species"]))
+        return sites | self._bonds_and_pairs(receivers, senders, tf.gather_nd(arrays["vectors"], filled), sites["batch_sites"])
 
-    def _bonds_and_pairs(self, receivers: Any, senders: Any, vectors: Any, sites: Any) -> dict[str, Any]:
-        """See `bonds_and_pairs_of`."""
-        return bonds_and_pairs_of(receivers, senders, vectors, sites, self.featurizer.angle_neighbors, self.featurizer.tolerance)
+    def _bonds_and_pairs(self, receivers: Any, senders: Any, vectors: Any, batch_sites: Any) -> dict[str, Any]:
+        """See `bonds_and_pairs_of`; `batch_sites` are the sites of each crystal, int32 (B,)."""
+        crystal, _ = expand(batch_sites)
+        pairs = tf.gather(tf.math.bincount(receivers, minlength=tf.size(crystal)), senders)
+        pairs = tf.math.unsorted_segment_sum(pairs, tf.gather(crystal, receivers), tf.size(batch_sites))
+        with tf.control_dependencies(require_rows({f"a crystal must have at most {MOST:,} pairs of bonds; see row": pairs <= MOST})):
+            given, receivers = self.featurizer, tf.identity(receivers)
+            return bonds_and_pairs_of(receivers, senders, vectors, tf.size(crystal), given.angle_neighbors, given.tolerance)
 
     def fixed_lists(self, arrays: Tensors) -> tuple[dict[str, Any], Grids]:
         """See `CrystalInterface.fixed_lists`. Every slot is a bond, and a pair with each slot of its neighbour; empty ones count 0."""
@@ -116,7 +122,7 @@ class NeighborInterface(CrystalInterface):
         found = search_nearest(sites, given.k, given.tolerance, given.slots, component)
         order = tf.argsort(found.centers, stable=True)
         receivers, senders, vectors = (tf.gather(column, order) for column in (found.centers, found.neighbors, found.vectors))
-        return self._bonds_and_pairs(receivers, senders, tf.cast(vectors, tf.float32), tf.size(sites.crystal))
+        return self._bonds_and_pairs(receivers, senders, tf.cast(vectors, tf.float32), sites.counts)
 
     @property
     def sizes(self) -> Mapping[str, Size]:

@@ -127,7 +127,7 @@ def test_warnings(crystals, formulas, tmp_path):
     told = [f"Na-Na is {a / 2**0.5:.3f} Å, and atoms are bonded up to 4 Å: a slightly other cell has other bonds" for a in (5.64, 5.66)]
     assert frame["warning"].tolist() == [*told, "", ""] and frame["error"].notna().tolist() == [False] * 3 + [True]
     gas = Structure(Lattice.orthorhombic(3.2, 3.2, 60), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.01]])
-    assert crystals.predict([gas])["warning"].tolist() == ["307.2 Å3 an atom: not the volume of a crystal"]
+    assert crystals.predict([gas])["warning"].tolist() == ["307.2 Å3 per atom: not the volume of a crystal"]
     (tmp_path / "Mg.cif").write_text(
         "data_Mg\n_cell_length_a 3.209\n_cell_length_b 3.209\n_cell_length_c 5.211\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
         "_cell_angle_gamma 120\n_symmetry_space_group_name_H-M 'P 63/m m c'\nloop_\n_atom_site_label\n_atom_site_fract_x\n"

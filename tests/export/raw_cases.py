@@ -75,6 +75,7 @@ def bad_rows(heaviest):
         ("lattice", 2, 0, volume),
         ("lattice", 2, [0.0, 2.82, 2.82], volume),  # the first vector again
         ("lattice", slice(None), np.diag([3, 3, 0.1]), volume),
+        ("lattice", slice(None), np.diag([1.5, 1.5, 1.5]), "`lattice` must have a volume of at least 2 Å3 for each site"),
         ("frac_coords", 2, 0.25, "`frac_coords` must be 0 where `species` is 0"),
         ("frac_coords", 1, 0, "two atoms are closer than 0.5 Å"),
         ("frac_coords", 1, [2, -1, 1.01], "two atoms are closer than 0.5 Å"),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition, DummySpecies, Lattice, Structure
 
+from tfmat.crystal import Crystal, Crystals
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.composition import CompositionFeaturizer
@@ -127,6 +128,18 @@ def test_example_follows_the_spec():
 )
 def test_order_is_by_amount_with_ties_in_formula_order(formula, species):
     assert CompositionFeaturizer()(formula)["species"].tolist() == species
+
+
+def test_ties_by_atomic_number():
+    """Then a formula may be written in any order, also as a crystal."""
+    featurizer = CompositionFeaturizer(ties="atomic_number")
+    for formula in ("NaClO3", "ClNaO3", "O3ClNa", "O3NaCl", "NaOClO2"):
+        assert featurizer(formula)["species"].tolist() == [8, 11, 17]
+    cells = Crystals.of([Crystal(np.array(order, np.int32), 4 * np.eye(3), np.eye(3)[: len(order)] / 2) for order in ([17, 11], [11, 17])])
+    assert featurizer.featurize(cells).values["species"].tolist() == [11, 17, 11, 17]
+    assert CompositionFeaturizer()("ClNaO3")["species"].tolist() == [8, 17, 11]
+    with pytest.raises(ValueError, match=r"`ties` must be one of \('as_written', 'atomic_number'\). Received: ties='alphabet'"):
+        CompositionFeaturizer(ties="alphabet")
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tfmat.crystal import Crystal
 from tfmat.errors import InputError
-from tfmat.featurizers import nearest
+from tfmat.featurizers import nearest, reach
 from tfmat.featurizers.nearest import nearest_neighbors
 
 
@@ -91,15 +91,22 @@ def test_rock_salt_in_numbers():
 
 @pytest.mark.parametrize(
     "change",
-    [("GUESS", 0.2), ("GUESS", 3.0), ("GROWTH", 1.05), ("PAIRS", 1), ("CENTERS", 2), ("CUBES", 20)],
-    ids=lambda change: "{}={}".format(*change),
+    [
+        (nearest, "GUESS", 0.2),
+        (nearest, "GUESS", 3.0),
+        (nearest, "GROWTH", 1.05),
+        (nearest, "PAIRS", 1),
+        (reach, "AT_ONCE", 100),
+        (reach, "CUBES", 20),
+    ],
+    ids=lambda change: "{1}={2}".format(*change),
 )
 def test_no_trace_of_how_it_was_searched(change, monkeypatch):
     rng = np.random.default_rng(5)
     materials = [random_crystal(rng, sites) for sites in (1, 2, 7, 20)] + [prototype(name) for name in PROTOTYPES]
     before = nearest_neighbors(materials, 12, 0.01)
     alone = [nearest_neighbors([material], 12, 0.01) for material in materials]
-    monkeypatch.setattr(nearest, *change)
+    monkeypatch.setattr(*change)
     for column, after in zip(before, nearest_neighbors(materials, 12, 0.01), strict=True):
         np.testing.assert_array_equal(column, after)
     np.testing.assert_array_equal(before.vectors, np.concatenate([found.vectors for found in alone]))
@@ -146,7 +153,7 @@ def test_memory_is_bounded(monkeypatch):
         return found
 
     monkeypatch.setattr(pymatgen.optimization.neighbors, "find_points_in_spheres", watched)
-    monkeypatch.setattr(nearest, "CENTERS", 64)
+    monkeypatch.setattr(reach, "AT_ONCE", 2**16)
     drop = cluster(9, 2.5, 150)
     found = nearest_neighbors([drop], 12, 0.01)
     assert np.bincount(found.centers)[9 * 9 * 4 + 9 * 4 + 4] == 18  # in the middle
@@ -159,13 +166,13 @@ def test_memory_is_bounded(monkeypatch):
     np.testing.assert_allclose(found.distances, ([1] * 4 + [np.sqrt(2)] * 4 + [2] * 4) * 2)
 
     sheared, parents = other_cell(prototype("perovskite"), [[1, 0, 0], [4, 1, 0], [-3, 2, 1]])
-    far = Crystal(sheared.species, sheared.lattice + np.outer([0, 1e4, 0], sheared.lattice[0]), sheared.frac_coords)
+    far = Crystal(sheared.species, sheared.lattice + np.outer([0, 1e3, 0], sheared.lattice[0]), sheared.frac_coords)
     expected_degrees = np.bincount(nearest_neighbors([prototype("perovskite")], 12, 0.01).centers)
     assert np.bincount(nearest_neighbors([far], 12, 0.01).centers).tolist() == expected_degrees[parents].tolist()
 
     scattered = dataclasses.replace(prototype("perovskite"), frac_coords=prototype("perovskite").frac_coords + np.eye(5, 3) * 1e5)
     assert np.bincount(nearest_neighbors([scattered], 12, 0.01).centers).tolist() == expected_degrees.tolist()
-    assert largest[0] <= 64 * len(drop) and largest[1] < 2 * nearest.CUBES
+    assert largest[0] <= 2**16 and largest[1] < 2 * reach.CUBES
 
 
 def test_a_large_cell():

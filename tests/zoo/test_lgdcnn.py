@@ -119,9 +119,11 @@ def test_masking_changes_exactly_what_the_published_model_leaks(parity):
 
 def test_base_is_the_default_and_half_as_wide():
     """A new model has its keywords, written out; without any, or with others, the builder makes the published network."""
-    assert ARCHITECTURE.variant() == VARIANTS["base"] == {"dim": 256, "conv_dim": 256}
+    assert ARCHITECTURE.variant() == VARIANTS["base"] == {"dim": 256, "conv_dim": 256, "ties": "atomic_number"}
     predictor = Predictor.create("lgdcnn", [Target("t")])
     assert predictor.keywords == VARIANTS["base"] and predictor.model.count_params() == 2_210_815
+    values = predictor.predict(["NaCl", "ClNa", "NaClO3", "O3ClNa"])["t"]
+    assert values[0] == values[1] and values[2] == values[3], "of elements of equal amount the order does not matter"
     assert ARCHITECTURE.variant("lgdcnn") == {} and ARCHITECTURE.default_keywords()["dim"] == 512
     assert Predictor.create("lgdcnn", [Target("t")], keywords={"conv_blocks": 0}).model.get_layer("elements").dim == 512
 

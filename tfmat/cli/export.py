@@ -71,8 +71,9 @@ def export(
     as tfmat.json in it tells. serving adds the next version of each model to a repository, which `tfmat serve` serves.
 
     Weights of float16 take half the space, of int8 a quarter. The mean difference from the original is measured on 200
-    validation rows (examples where there are none), and refused above half the validation MAE. More sites than --max-sites
-    are an error of the call.
+    validation rows (examples where there are none), and refused above half the validation MAE, or 1 % of the target's
+    spread where that is unknown (so int8 for MEGNet's published formation energies). More sites than --max-sites are an
+    error of the call.
 
     \b
     Examples:

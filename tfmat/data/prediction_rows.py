@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmat.crystal import DENSEST, THINNEST_GAS, Crystal, Crystals, Material
+from tfmat.crystal import THINNEST_GAS, Crystal, Crystals, Material
 from tfmat.data.featurize import featurize_each
 from tfmat.data.materials import GivenMaterial, read_materials
 from tfmat.data.packed import Featurized
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
-from tfmat.featurizers.base import Featurizer
-from tfmat.featurizers.bonds import bond_at_cutoff
+from tfmat.featurizers.base import Doubts, Featurizer
 from tfmat.featurizers.sites import each_crystal
 from tfmat.records import Records
 
@@ -118,14 +117,13 @@ def prediction_rows(materials: Any, featurizer: Featurizer, *, kind: Material, m
 
 def _warnings(values: Sequence[Any], kept: np.ndarray, featurizer: Featurizer) -> list[str]:
     """Of each row what is odd about its crystal, empty where nothing is."""
-    cutoff = getattr(featurizer, "cutoff", None)
     found = [""] * len(values)
     for position in kept.tolist():
         crystal = next(each_crystal([values[position]], len(SYMBOLS) - 1))
         volume = crystal.volume / len(crystal)
-        told = [crystal.note, bond_at_cutoff(crystal, cutoff) if cutoff is not None else ""]
-        if not DENSEST <= volume <= THINNEST_GAS:
-            told.append(f"{volume:.4g} Å3 an atom: not the volume of a crystal")
+        told = [crystal.note, featurizer.doubt(crystal) if isinstance(featurizer, Doubts) else ""]
+        if volume > THINNEST_GAS:
+            told.append(f"{volume:.4g} Å3 per atom: not the volume of a crystal")
         found[position] = "; ".join(filter(None, told))
     return found
 

@@ -11,6 +11,7 @@ import numpy as np
 from tfmat.crystal import Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.featurizers.base import Spec, featurize_one
+from tfmat.featurizers.bonds import bond_at_cutoff
 from tfmat.featurizers.nearest import Neighbors, nearest_neighbors, shells
 from tfmat.featurizers.quotient import SITES, check_tolerance
 from tfmat.featurizers.sites import block_by_block
@@ -104,10 +105,14 @@ class AtomListFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to `heaviest`, or two atoms closer than 0.5 Å; ``index`` is the position of
-                the bad one.
+            InputError: not an ordered crystal of elements up to `heaviest`, less than 2 Å3 per atom, or two atoms closer than 0.5 Å;
+                ``index`` is the position of the bad one.
         """
         return block_by_block(materials, self.heaviest, lambda block: self._records(block, nearest_neighbors(block, self.slots, TOLERANCE)))
+
+    def doubt(self, crystal: Crystal) -> str:
+        """See `tfmat.featurizers.base.Doubts`."""
+        return "" if self.cutoff is None else bond_at_cutoff(crystal, self.cutoff)
 
     def site_order(self, crystal: Crystal) -> np.ndarray:
         """Tell which site of the crystal each entry of ``lists`` stands for, int64 (A,)."""

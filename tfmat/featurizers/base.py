@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.records import Records
 
@@ -36,6 +37,14 @@ class Featurizer(Protocol):
     def featurize(self, materials: Sequence[Any]) -> Records:
         """Many materials at once. An `InputError` carries the position of the bad one as ``index``."""
         ...
+
+
+@runtime_checkable
+class Doubts(Protocol):
+    """A featurizer of crystals that may give other arrays for a slightly different cell; predictions of such crystals have a warning."""
+
+    def doubt(self, crystal: Crystal) -> str:
+        """Which detail of a checked `crystal` decides on its arrays; empty where none does."""
 
 
 def featurize_one(featurizer: Featurizer, material: Any) -> dict[str, np.ndarray]:

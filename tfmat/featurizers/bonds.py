@@ -12,17 +12,17 @@ from tfmat.crystal import OVERLAP, Crystal
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.featurizers.base import Spec, featurize_one
-from tfmat.featurizers.quotient import BONDS, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
+from tfmat.featurizers.quotient import BONDS, MOST, SITE_CLASSES, SITES, Graphs, check_tolerance, quotient
+from tfmat.featurizers.reach import ITSELF, Pairs, check_images, halves, within
 from tfmat.featurizers.sites import at_position, block_by_block
 from tfmat.records import Records
 
 HEAVIEST = 94
 """Plutonium: the last element of MEGNet's table."""
-TOLERANCE = 1e-8
+TOLERANCE = ITSELF
 """A neighbour at the cut-off itself is kept, an atom at this distance or less from itself is not its own neighbour [Å]."""
 CLOSE = 0.03
 """Where a distance is this close to the cut-off [Å], details of the cell decide which bonds there are."""
-_PERIODIC = np.ones(3, np.int64)
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,14 @@ class BondFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Pu, two atoms closer than 0.5 Å, no bond at all, or no state where one is
-                needed; ``index`` is the position of the bad one.
+            InputError: not an ordered crystal of elements up to Pu, less than 2 Å3 per atom, two atoms closer than 0.5 Å, no bond at all or
+                far too many, or no state where one is needed; ``index`` is the position of the bad one.
         """
         return block_by_block(materials, HEAVIEST, self._records)
+
+    def doubt(self, crystal: Crystal) -> str:
+        """See `tfmat.featurizers.base.Doubts`."""
+        return bond_at_cutoff(crystal, self.cutoff)
 
     def site_classes(self, crystal: Crystal) -> np.ndarray:
         """Row of ``species`` that stands for each site of the crystal, int64 (A,)."""
@@ -116,17 +120,16 @@ class BondFeaturizer:
     def _quotients(self, crystals: Sequence[Crystal]) -> Records:
         bonds, sites = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))], 0
         for index, crystal in enumerate(crystals):
-            found = _within(crystal, self.cutoff)
             with at_position(index):
-                centers, neighbors, distances = self._bonds(crystal, *found)
+                check_images(crystal, self.cutoff)
+                centers, neighbors, distances = self._bonds(crystal, _within(crystal, self.cutoff))
             bonds.append((centers + sites, neighbors, distances))
             sites += len(crystal)
         return quotient(Graphs.of(crystals, *map(np.concatenate, zip(*bonds, strict=True))), self.same)
 
-    def _bonds(
-        self, crystal: Crystal, centers: np.ndarray, neighbors: np.ndarray, distances: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _bonds(self, crystal: Crystal, found: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leave out the pairs of an atom with itself."""
+        centers, neighbors, distances = found.centers, found.neighbors, found.distances
         kept = (centers != neighbors) | (distances > TOLERANCE)
         centers, neighbors, distances = centers[kept], neighbors[kept], distances[kept]
         if not len(distances):
@@ -153,18 +156,29 @@ class BondFeaturizer:
         return values
 
 
-def _within(crystal: Crystal, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sites, their neighbours (images included, an atom itself, too) within `radius` [Å], and the distances: (M,) each."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
+def _within(crystal: Crystal, radius: float) -> Pairs:
+    """Sites, their neighbours (images included, an atom itself, too) within `radius` [Å], and the distances.
 
-    coords = crystal.frac_coords @ crystal.lattice
-    centers, neighbors, _, distances = find_points_in_spheres(
-        coords, coords, r=radius, pbc=_PERIODIC, lattice=crystal.lattice, tol=TOLERANCE
-    )
-    return centers, neighbors, distances
+    The search ends early where there are more bonds than a crystal may have.
+    """
+    coords = (crystal.frac_coords - np.floor(crystal.frac_coords)) @ crystal.lattice
+    pending: list[np.ndarray | None] = [None]
+    found: list[Pairs] = []
+    while pending and sum(len(pairs.centers) for pairs in found) <= MOST + len(crystal):  # each site finds itself
+        sites = pending.pop()
+        if parts := halves(coords, sites, radius, crystal):
+            pending.extend(reversed(parts))
+            continue
+        pairs = within(coords, sites, radius, crystal.lattice)
+        found.append(pairs if sites is None else pairs._replace(centers=sites[pairs.centers]))
+    if len(found) == 1:
+        return found[0]
+    joined = Pairs(*map(np.concatenate, zip(*found, strict=True)))
+    order = np.argsort(joined.centers, kind="stable")
+    return Pairs(*(column[order] for column in joined))
 
 
-def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str | None:
+def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str:
     """Tell of two atoms that are about as far apart as bonds are counted, so that a slightly different cell has other bonds.
 
     Args:
@@ -172,13 +186,13 @@ def bond_at_cutoff(crystal: Crystal, cutoff: float) -> str | None:
         cutoff: bond radius [Å].
 
     Returns:
-        The pair and its distance; None where no distance lies within `CLOSE` of the cut-off.
+        The pair and its distance; empty where no distance lies within `CLOSE` of the cut-off.
     """
-    centers, neighbors, distances = _within(crystal, cutoff + CLOSE)
+    centers, neighbors, _, distances = _within(crystal, cutoff + CLOSE)
     if not len(distances):
-        return None
+        return ""
     nearest = int(np.argmin(np.abs(distances - cutoff)))
     if abs(distances[nearest] - cutoff) > CLOSE:
-        return None
+        return ""
     pair = "-".join(SYMBOLS[crystal.species[site]] for site in (centers[nearest], neighbors[nearest]))
     return f"{pair} is {distances[nearest]:.3f} Å, and atoms are bonded up to {cutoff:g} Å: a slightly other cell has other bonds"

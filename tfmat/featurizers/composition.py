@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from tfmat.featurizers.base import Spec, featurize_one
 from tfmat.featurizers.formula import AMOUNTS, MAX_CHARACTERS, bad_formula, parse_formula, short
 from tfmat.records import Records, starts_of
 
+Ties = Literal["as_written", "atomic_number"]
+
 _FAST_TOKEN = re.compile(r"[A-Z][a-z]*(?:[0-9]+\.?[0-9]*)?|.", re.DOTALL)
 
 
@@ -23,15 +25,18 @@ _FAST_TOKEN = re.compile(r"[A-Z][a-z]*(?:[0-9]+\.?[0-9]*)?|.", re.DOTALL)
 class CompositionFeaturizer:
     """A formula, a pymatgen `Composition`, or the composition of a `Crystal` or of a pymatgen `Structure`.
 
-    Elements come in descending order of amount; equal amounts (compared as float32) keep the order of the formula. The fraction of an
+    Elements come in descending order of amount (compared as float32); those of equal amount, see `ties`. The fraction of an
     element is its amount divided by the sum of all, computed in float64. Oxidation states are dropped and isotopes (``D``, ``T``) count as
     hydrogen; amounts of the same element add up. Strings are read as `parse_formula` does, without pymatgen.
 
     Attributes:
         max_elements: a material with more distinct elements is refused, never shortened.
+        ties: order of elements of equal amount: ``"as_written"`` in the formula, on which published numbers of L-G-DCNN rely, so that ClNa
+            may get another number than NaCl; or by ascending ``"atomic_number"``.
     """
 
     max_elements: int = 20
+    ties: Ties = "as_written"
 
     version: ClassVar[int] = 1
     spec: ClassVar[Spec] = {"species": ("int32", (None,)), "fractions": ("float32", (None,))}
@@ -39,6 +44,8 @@ class CompositionFeaturizer:
     def __post_init__(self) -> None:
         if isinstance(self.max_elements, bool) or not isinstance(self.max_elements, int) or self.max_elements < 1:
             raise ValueError(f"`max_elements` must be a positive integer. Received: max_elements={self.max_elements!r}")
+        if self.ties not in get_args(Ties):
+            raise ValueError(f"`ties` must be one of {get_args(Ties)}. Received: ties={self.ties!r}")
 
     def __call__(self, material: Any) -> dict[str, np.ndarray]:
         """Key -> array: ``species`` int32 (E,) atomic numbers, ``fractions`` float32 (E,) with sum 1."""
@@ -62,7 +69,8 @@ class CompositionFeaturizer:
         if too_many.size:
             raise self._too_many(materials, int(too_many[0]), int(lengths_all[too_many[0]]))
         fractions = amounts / np.bincount(formula, weights=amounts, minlength=len(materials))[formula]
-        order = np.lexsort((-amounts.astype(np.float32), formula))
+        ties = (species,) if self.ties == "atomic_number" else ()
+        order = np.lexsort((*ties, -amounts.astype(np.float32), formula))
         offsets = starts_of(lengths_all)
         return Records(
             {"species": species[order], "fractions": fractions[order].astype(np.float32)},

@@ -11,11 +11,11 @@ import numpy as np
 
 from tfmat.crystal import OVERLAP, Crystal
 from tfmat.errors import InputError
+from tfmat.featurizers.reach import ITSELF, check_images, halves, within
+from tfmat.featurizers.sites import at_position
 
 SHELL = 1e-3
 """Neighbours whose distances, in ascending order, are at most this far apart are in one shell: rounding must not order them [Å]."""
-ITSELF = 1e-8
-"""An atom at this distance or less from itself is not its own neighbour [Å]."""
 MARGIN = 1e-6
 """The search reaches this much farther than the largest wanted distance [Å], so that rounding decides nothing."""
 DIRECTION = np.array([1.0, 0.7390851332151607, 0.5671432904097838])
@@ -27,11 +27,6 @@ GROWTH = 1.4
 """Factor between one radius and the next."""
 PAIRS = 2**18
 """Number of pairs that are sorted at a time."""
-CENTERS = 256
-"""Most sites of a crystal that are searched at a time, which bounds the pairs where all atoms are in a small part of a large cell."""
-CUBES = 20_000
-"""pymatgen divides the space that it searches into so many cubes at most, of 216 bytes each, except for single sites."""
-_PERIODIC = np.ones(3, np.int64)
 
 
 class Neighbors(NamedTuple):
@@ -66,7 +61,7 @@ def nearest_neighbors(crystals: Sequence[Crystal], count: int, tolerance: float)
         tolerance: [Å]; much larger than rounding.
 
     Raises:
-        InputError: two atoms are closer than 0.5 Å; ``index`` is the position of their crystal.
+        InputError: two atoms are closer than 0.5 Å, or too many images are in reach; ``index`` is the position of their crystal.
     """
     cells = _Cells.of(crystals)
     last = cells.last_radii(count) + tolerance + 2 * MARGIN
@@ -167,44 +162,24 @@ def _cartesian(fractional: np.ndarray, lattices: np.ndarray, crystal: np.ndarray
 
 def _search(cells: _Cells, pending: deque[_Search]) -> _Found:
     """Do the first of the `pending` searches, until there are many pairs."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    boxes = np.abs(cells.lattices).sum(axis=1)
     sites, radii, columns = [], [], []
     pairs = searched = 0
     while pending and pairs < PAIRS:
         index, chosen, radius = pending.popleft()
         first, last = cells.first[index : index + 2].tolist()
         coords = cells.coords[first:last]
-        centers = coords if chosen is None else coords[chosen]
-        if len(centers) > 1 and _too_much(centers, boxes[index], radius):
-            whole = np.arange(last - first) if chosen is None else chosen
-            pending.extendleft(_Search(index, half, radius) for half in _halves(coords, whole))
+        with at_position(index):
+            check_images(cells.crystals[index], radius)
+        if parts := halves(coords, chosen, radius, cells.crystals[index]):
+            pending.extendleft(_Search(index, half, radius) for half in parts)
             continue
-        found = find_points_in_spheres(coords, centers, r=radius, pbc=_PERIODIC, lattice=cells.lattices[index], tol=ITSELF)
+        found = within(coords, chosen, radius, cells.lattices[index])
         sites.append(np.arange(first, last) if chosen is None else chosen + first)
         radii.append(radius)
-        columns.append((found[0] + searched, found[1] + first, found[2], found[3]))
-        searched += len(centers)
-        pairs += len(found[0])
+        columns.append((found.centers + searched, found.neighbors + first, found.images, found.distances))
+        searched += len(sites[-1])
+        pairs += len(found.centers)
     return _Found(np.concatenate(sites), np.repeat(radii, [len(part) for part in sites]), *map(np.concatenate, zip(*columns, strict=True)))
-
-
-def _too_much(centers: np.ndarray, box: np.ndarray, radius: float) -> bool:
-    """Tell whether one call of pymatgen could need much memory; `box` are the edges of a box around the cell."""
-
-    def cubes(edges: np.ndarray) -> float:
-        x, y, z = (edges / max(radius, 1.0) + 3).tolist()
-        return x * y * z
-
-    return len(centers) > CENTERS or (cubes(box) > CUBES and cubes(np.ptp(centers, axis=0)) > CUBES)
-
-
-def _halves(coords: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut `sites` in two at the median of the axis along which they reach farthest."""
-    centers = coords[sites]
-    order = sites[np.argsort(centers[:, np.argmax(np.ptp(centers, 0))], kind="stable")]
-    return order[: len(order) // 2], order[len(order) // 2 :]
 
 
 def _sorted(cells: _Cells, found: _Found, count: int, tolerance: float) -> tuple[Neighbors, list[_Search]]:

@@ -103,8 +103,8 @@ class NeighborFeaturizer:
         """Many crystals (`Crystal`, `Crystals` or pymatgen's ``Structure``) at once.
 
         Raises:
-            InputError: not an ordered crystal of elements up to Am, two atoms closer than 0.5 Å, or far too many pairs of bonds;
-                ``index`` is the position of the bad one.
+            InputError: not an ordered crystal of elements up to Am, less than 2 Å3 per atom, two atoms closer than 0.5 Å, or far too many
+                pairs of bonds; ``index`` is the position of the bad one.
         """
         return block_by_block(materials, HEAVIEST, lambda block: self._quotients(block).select(list(self.spec)))
 

@@ -33,8 +33,10 @@ LARGEST = 0.01
 """Largest tolerance."""
 AT_A_TIME = 2**16
 """Number of bonds, or pairs of bonds, that are refined together; one crystal may have more."""
-MOST = 2**26
+MOST = 2**20
 """A crystal with more of them is refused: each takes some 100 bytes of memory."""
+DISTINCT = {"distances": (2**17, "bonds"), "cosines": (200_000, "pairs of bonds")}
+"""A crystal with more different ones is refused, by the key of the list: a network computes each, in some kilobytes of memory."""
 WIDTH = 4
 """A cluster of values that reaches farther than so many tolerances is cut."""
 STEPS, FINEST = 64, 1e-9
@@ -122,21 +124,29 @@ def quotient(graphs: Graphs, same: float) -> Records:
         the class.
 
     Raises:
-        InputError: a crystal has too many bonds or pairs; ``index`` is its position.
+        InputError: a crystal has too many bonds or pairs, or too many different ones; ``index`` is its position.
     """
     work = graphs.bonds if graphs.vectors is None else starts_of(np.diff(graphs.arriving())[graphs.senders])[graphs.bonds]
-    many = np.flatnonzero(np.diff(work) > MOST)
-    if len(many):
-        found, kind = np.diff(work)[many[0]], "bonds" if graphs.vectors is None else "pairs of bonds"
-        expected = f"at most {MOST:,}: fewer sites, or fewer neighbours of each"
-        raise InputError(f"the crystal has {found:,} {kind}", expected=expected, index=int(many[0]))
+    _refuse(np.diff(work), MOST, "bonds" if graphs.vectors is None else "pairs of bonds")
     parts: list[Records] = []
     first = 0
     while first < len(graphs) or not parts:
         last = max(first + 1, int(np.searchsorted(work, work[first] + AT_A_TIME, side="right")) - 1)
         parts.append(_refined(graphs.take(np.arange(first, min(last, len(graphs))))[0], same))
         first = last
-    return Records.join(parts)
+    lists = Records.join(parts)
+    for key, (most, kind) in DISTINCT.items():
+        if key in lists.values:
+            _refuse(lists.lengths(key), most, f"different {kind}")
+    return lists
+
+
+def _refuse(counts: np.ndarray, most: int, kind: str) -> None:
+    """Raise an error for the first of the `counts` of crystals, int (N,), that is too large."""
+    many = np.flatnonzero(counts > most)
+    if len(many):
+        expected = f"at most {most:,}: fewer sites, or fewer neighbours of each"
+        raise InputError(f"the crystal has {counts[many[0]]:,} {kind}", expected=expected, index=int(many[0]))
 
 
 @dataclass(frozen=True)

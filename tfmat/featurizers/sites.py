@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import Crystal, check_lattice, not_periodic, partial_occupancy
+from tfmat.crystal import Crystal, check_density, check_lattice, not_periodic, partial_occupancy
 from tfmat.elements import SYMBOLS
 from tfmat.errors import InputError
 from tfmat.records import Records
 
 BLOCK = 256
-"""Number of crystals that are searched for neighbours together."""
+"""Most crystals that are searched for neighbours together."""
+SITES = 2**14
+"""About so many sites are searched around together, or all of one crystal."""
 
 
 def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
@@ -27,7 +29,7 @@ def each_crystal(materials: Sequence[Any], heaviest: int) -> Iterator[Crystal]:
 
     Raises:
         InputError: no sites, a partially occupied site, an element beyond `heaviest`, a coordinate that is no number, a lattice that spans
-            no volume or is not periodic in all three directions; ``index`` is the position of the bad one.
+            no volume or is not periodic in all three directions, less than 2 Å3 a site; ``index`` is the position of the bad one.
     """
     for index, material in enumerate(materials):
         with at_position(index):
@@ -53,15 +55,26 @@ def block_by_block(materials: Sequence[Any], heaviest: int, records_of: Callable
         heaviest: see there.
         records_of: of `BLOCK` checked crystals, or fewer; the ``index`` of its errors is a position among them.
     """
-    crystals = each_crystal(materials, heaviest)
+    crystals, first = each_crystal(materials, heaviest), 0
     parts: list[Records] = []
-    while (block := list(itertools.islice(crystals, BLOCK))) or not parts:
+    while (block := list(_block(crystals))) or not parts:
         try:
             parts.append(records_of(block))
         except InputError as error:
-            index = None if error.index is None else error.index + BLOCK * len(parts)
+            index = None if error.index is None else error.index + first
             raise InputError(error.problem, expected=error.expected, index=index) from None
+        first += len(block)
     return Records.join(parts)
+
+
+def _block(crystals: Iterator[Crystal]) -> Iterator[Crystal]:
+    """The next `BLOCK` of the crystals, or fewer with about `SITES` sites."""
+    sites = 0
+    for crystal in itertools.islice(crystals, BLOCK):
+        yield crystal
+        sites += len(crystal)
+        if sites >= SITES:
+            return
 
 
 def _check(crystal: Crystal, heaviest: int) -> None:
@@ -76,6 +89,7 @@ def _check(crystal: Crystal, heaviest: int) -> None:
             f"site {site + 1} is {name} (Z = {kind}), which the model does not know", expected=f"elements H to {SYMBOLS[heaviest]}"
         )
     check_lattice(crystal.lattice)
+    check_density(crystal.lattice, len(crystal))
     if not np.isfinite(crystal.frac_coords).all():
         site = int(np.argmin(np.isfinite(crystal.frac_coords).all(axis=1)))
         raise InputError(f"the coordinates of site {site + 1} are {crystal.frac_coords[site].tolist()}", expected="finite numbers")

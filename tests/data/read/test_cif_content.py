@@ -171,9 +171,9 @@ def test_a_whole_cell_that_keeps_the_name_of_its_group():
     [
         (["Na1 0 0 0", "Na2 .05 0 0", "Cl1 .5 .5 .5"], 6.0, r"sites 1 \(Na\) and 2 \(Na\) are 0.300 Å apart. Expected at least 0.5 Å"),
         (["Na1 0 0 0", "Na2 .96 0 0"], 6.0, "are 0.240 Å apart"),
-        (["H1 0 0 0", "H2 .5 .5 .5"], 0.8, "are 0.693 Å apart|the cell has 0.26 Å3 an atom. Expected at least 2"),
+        (["H1 0 0 0", "H2 .5 .5 .5"], 0.8, "are 0.693 Å apart|the cell has 0.256 Å3 per atom. Expected at least 2"),
         (["Na1 0 0 0"], 0.4, r"site 1 \(Na\) is 0.400 Å from its own image"),
-        (["Na1 0 0 0"], 1.2, "the cell has 1.73 Å3 an atom. Expected at least 2: lengths in Å, and each atom once"),
+        (["Na1 0 0 0"], 1.2, "the cell has 1.73 Å3 per atom. Expected at least 2: lengths in Å, and each atom once"),
     ],
 )
 def test_atoms_and_cells_that_are_too_close(rows, a, message):

@@ -1,5 +1,6 @@
 """The search for neighbours in the graph finds what the featurizers find, whatever the cell, the batch and the way it is cut up."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -15,6 +16,7 @@ from tfmat.crystal import Crystal
 from tfmat.errors import InputError
 from tfmat.export.graph import neighbor_search
 from tfmat.export.graph.lists import expand, order_within, padded_rows
+from tfmat.export.interfaces import bonds, neighbors
 from tfmat.export.interfaces.atom_lists import AtomListInterface
 from tfmat.export.interfaces.bonds import BondInterface
 from tfmat.export.interfaces.crystals import displaced
@@ -246,3 +248,19 @@ def test_too_many_images(monkeypatch):
     materials = [prototype("fcc"), other_cell(prototype("fcc"), 3 * np.eye(3, dtype=int))[0]]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a site has more than 400 sites and images.*see row\] \[1\]"):
         traced(BondInterface(BondFeaturizer(6.0)))(encode("bonds", materials))
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "name", "sentence"),
+    [
+        (neighbor_search, "WHOLE", "bonds", "the sites of a crystal have in all more than 30 sites and images to look at"),
+        (bonds, "MOST", "bonds", "a crystal must have at most 30 bonds"),
+        (neighbors, "MOST", "few slots", "a crystal must have at most 30 pairs of bonds"),
+    ],
+)
+def test_crystals_that_are_too_large(module, constant, name, sentence, monkeypatch):
+    """The second one, of eight copper atoms in a cell; the first one has one atom."""
+    monkeypatch.setattr(module, constant, 30)
+    materials = [dataclasses.replace(prototype("sc"), lattice=3.9 * np.eye(3)), other_cell(prototype("fcc"), 2 * np.eye(3, dtype=int))[0]]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{sentence}; see row\] \[1\]"):
+        traced(INTERFACES[name])(encode(name, materials))

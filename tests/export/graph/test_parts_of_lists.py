@@ -99,6 +99,14 @@ def test_as_many_as_fit():
     assert [one["batch_sites"] for one in run(batch([(2, 2, 2)] * 6), 1)[1]] == [1] * 6
 
 
+@pytest.mark.parametrize(("key", "kind"), [("distances", "bonds"), ("cosines", "pairs of bonds")])
+def test_too_many_different_ones(key, kind, monkeypatch):
+    arrays = batch([(2, 2, 2), (3, 2, 2)])
+    monkeypatch.setitem(crystal_lists.DISTINCT, key, (len(arrays[key]) // 2, kind))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"a crystal must have at most \d+ different {kind}; see row. b?'?\[?1"):
+        run(arrays, 2**20)
+
+
 def test_in_a_graph():
     """Without any crystals, too."""
     arrays = batch([(3, 2, 2), (1, 1, 1), (5, 4, 3)])

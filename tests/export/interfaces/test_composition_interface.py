@@ -214,6 +214,20 @@ def test_fractions_come_back_unchanged(serve, formula):
     assert static[2].numpy().all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(formula=FORMULA)
+def test_ties_by_atomic_number(formula):
+    """Whatever the order in which a client sends the elements."""
+    try:
+        features = CompositionFeaturizer(ties="atomic_number")(formula)
+    except InputError:
+        return
+    assume(np.all(np.diff(features["fractions"]) <= 0))
+    backwards = [tf.constant(np.pad(features[key][::-1], (2, 1))[None]) for key in ("species", "fractions")]
+    same(normalise(*backwards, ties="atomic_number"), 0, features)
+    same(arrange(*backwards, snap=13 * 2.0**-24, ties="atomic_number")[:2], 0, features)
+
+
 @pytest.mark.parametrize(("species", "amounts", "sentence"), BAD_ROWS)
 def test_refused_amounts(serve, species, amounts, sentence):
     with pytest.raises(tf.errors.InvalidArgumentError) as error:

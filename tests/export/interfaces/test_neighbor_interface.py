@@ -66,7 +66,8 @@ def test_what_the_featurizer_keeps_is_sound(length):
     """However float32 rounds it: a vector of the smallest distance, and a crystal of the heaviest element."""
     diagonal = (length / np.sqrt(3) * np.array([1, -1, 1])).astype(np.float32)
     featurizer = NeighborFeaturizer(k=1)
-    crystal = Crystal(np.array([HEAVIEST], np.int32), max(length, 0.2) * np.eye(3), np.zeros((1, 3)))
+    lattice = np.diag([length, length, max(length, 2.1 / length**2)])  # no denser than a crystal may be
+    crystal = Crystal(np.array([HEAVIEST], np.int32), lattice, np.zeros((1, 3)))
     smallest = row([1], 24)
     smallest["vectors"][0, 0, 0] = diagonal
     assert sound(smallest, featurizer)

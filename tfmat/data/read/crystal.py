@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmat.crystal import DENSEST, OVERLAP, Crystal, check_lattice, lattice_from_parameters
+from tfmat.crystal import OVERLAP, Crystal, check_density, check_lattice, lattice_from_parameters
 from tfmat.data.read.bounded import LIMITS, Limits
 from tfmat.elements import ATOMIC_NUMBERS, SYMBOLS
 from tfmat.errors import InputError
@@ -137,9 +137,7 @@ def _check_distances(numbers: np.ndarray, lattice: np.ndarray, coords: np.ndarra
                 i, j = sorted((int(order[first][worst]), int(order[second][worst])))
                 pair = f"sites {i + 1} ({SYMBOLS[numbers[i]]}) and {j + 1} ({SYMBOLS[numbers[j]]})"
                 raise InputError(f"{pair} are {math.sqrt(squared[worst]):.3f} Å apart", expected=f"at least {OVERLAP:g} Å")
-    volume = abs(float(np.linalg.det(lattice))) / len(coords)
-    if volume < DENSEST:
-        raise InputError(f"the cell has {volume:.2f} Å3 an atom", expected=f"at least {DENSEST:g}: lengths in Å, and each atom once")
+    check_density(lattice, len(coords))
 
 
 def _candidates(coords: np.ndarray, window: float) -> Any:
