@@ -20,7 +20,7 @@ from crystal_cases import ARCHITECTURE, NearestFeaturizer, crystals, nearest_mod
 
 pytest.importorskip("keras_tuner")
 
-import tfmat.data.cache as cache_module
+import tfmat.data.featurize as featurize_module
 import tfmat.predictor as predictor_module
 from tfmat import architecture
 from tfmat.analysis import figures
@@ -194,8 +194,8 @@ def test_the_test_split_has_no_influence(
     for name, factor, formula in (("a", 1.0, ""), ("b", -1e9, "PuOg7")):
         data = split_file(tmp_path / f"{name}.csv", table, factor, formula)
         with monkeypatch.context() as patch:
-            for module in (predictor_module, cache_module):
-                patch.setattr(module, "featurize_table", spied(module.featurize_table))
+            patch.setattr(featurize_module, "featurize_parts", spied(featurize_module.featurize_parts))
+            patch.setattr(predictor_module, "featurize_table", spied(predictor_module.featurize_table))
             patch.setattr(Predictor, "fit", spied(Predictor.fit))
             assert tfmat("tune", "tiny", "--data", data, *GAP, *RANDOM, "--out", name).code == 0
         found.append([{key: value for key, value in row.items() if key != "seconds"} for row in trials(tmp_path / name)])
