@@ -91,7 +91,7 @@ def test_other_sizes_are_an_error_of_the_call(predictor, files):
         }
         for report in files.values():
             _, run = opened(report.path)
-            with pytest.raises(RuntimeError, match="failed to (prepare|invoke)"):
+            with pytest.raises(RuntimeError, match=r"failed to (prepare|invoke)"):
                 run(**wrong)
 
 
