@@ -314,8 +314,8 @@ def test_the_default_variant_is_that_of_a_new_model_alone() -> None:
         found = model_settings(given, "lgdcnn", variant, [*options], "default", [], rates=[], epochs=None, batch_size=None, new=new)
         return dict(found.keywords)
 
-    assert keywords(None, None, new=True) == {"dim": 256, "conv_dim": 256}
-    assert keywords(None, None, "dim=64", new=True) == {"dim": 64, "conv_dim": 256}
+    assert keywords(None, None, new=True) == {"dim": 256, "conv_dim": 256, "ties": "atomic_number"}
+    assert keywords(None, None, "dim=64", new=True) == {"dim": 64, "conv_dim": 256, "ties": "atomic_number"}
     assert keywords(None, "lgdcnn", new=True) == {}
     assert keywords(None, None, new=False) == {}
     assert keywords(given, None, new=False) == {"elements": "onehot"}
