@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from jax_cases import ON_JAX
 
 from tfmat.predictor import Predictor
 
@@ -35,7 +36,7 @@ print(json.dumps([frame.iloc[:, 1].tolist(), [row["loss"] for row in predictor.h
 @pytest.mark.slow  # tests/zoo/test_architectures_jax.py is the fast one
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_a_model_trained_with_jax_predicts_the_same_with_tensorflow(tmp_path):
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | ON_JAX
     command = [sys.executable, "-c", TRAIN, str(tmp_path / "model")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
     assert result.returncode == 0, result.stderr[-2000:]

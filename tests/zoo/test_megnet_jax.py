@@ -10,6 +10,7 @@ import sys
 import megnet_cases
 import numpy as np
 import pytest
+from jax_cases import ON_JAX
 from megnet_cases import CRYSTALS, SALTS, SMALL, randomise
 
 from tfmat.predictor import Predictor
@@ -41,7 +42,7 @@ def test_jax_gives_the_same_numbers_and_trains(tmp_path):
         predictor.save(tmp_path / name)
         before[name] = predictor.predict(CRYSTALS)["y"]
     paths = os.pathsep.join(filter(None, [str(pathlib.Path(megnet_cases.__file__).parent), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    environment = os.environ | ON_JAX | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", JAX, str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
     assert result.returncode == 0, result.stderr[-2000:]

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from jax_cases import ON_JAX
 
 SCRIPT = """
 import json
@@ -36,7 +37,7 @@ print(json.dumps([keras.backend.backend(), shares["a"].method, shares["a"].sites
 def run(backend: str, name: str) -> list:
     tests = pathlib.Path(__file__).parents[2]
     path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    environment = os.environ | ON_JAX | {"KERAS_BACKEND": backend, "PYTHONPATH": path}
     result = subprocess.run([sys.executable, "-c", SCRIPT, name], env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.splitlines()[-1])
