@@ -43,9 +43,11 @@ def data_parallel() -> keras.distribution.DataParallel:
 
 
 class Share(keras.utils.PyDataset):
-    """The rows of this process of every batch; the shares follow each other in the order of the processes.
+    """What this process holds of every batch; the shares follow each other in the order of the processes.
 
     Empty rows fill a batch up to a multiple of the devices; the weights of the others grow, so that the mean over all rows stays the same.
+    The lists of crystals (sites, bonds) are shared by their own lengths: XLA sees each as one array, whoever holds which part. They end
+    with an empty entry, which is repeated.
 
     Args:
         whole: the same batches in every process: inputs, targets (B, 1) and loss weights (B,), each a dictionary.
@@ -67,19 +69,22 @@ class Share(keras.utils.PyDataset):
         """Inputs, targets and loss weights of one step."""
         inputs, targets, weights = self.whole[index]
         rows = len(next(iter(weights.values())))
-        padded = -(-rows // self.devices) * self.devices
-        each = padded // self.processes
-        chosen = slice(self.number * each, (self.number + 1) * each)
+        factor = self._padded(rows) / rows
+        return (
+            {key: self._share(values, 0 if len(values) == rows else values[-1]) for key, values in inputs.items()},
+            {key: self._share(values, np.nan) for key, values in targets.items()},
+            {key: (self._share(values, 0) * factor).astype(values.dtype) for key, values in weights.items()},
+        )
 
-        def share(arrays: Arrays, empty: float, factor: float = 1.0) -> Arrays:
-            found = {}
-            for key, values in arrays.items():
-                filler = np.full((padded - rows, *values.shape[1:]), empty, values.dtype)
-                whole = np.concatenate([values, filler])[chosen]
-                found[key] = whole if factor == 1.0 else (whole * factor).astype(values.dtype)
-            return found
+    def _padded(self, length: int) -> int:
+        return -(-length // self.devices) * self.devices
 
-        return share(inputs, 0), share(targets, np.nan), share(weights, 0, padded / rows)
+    def _share(self, values: np.ndarray, empty: float | np.ndarray) -> np.ndarray:
+        """The part of an array that this process holds, once it is filled up with `empty` entries."""
+        length = self._padded(len(values))
+        filler = np.full((length - len(values), *values.shape[1:]), empty, values.dtype)
+        each = length // self.processes
+        return np.concatenate([values, filler])[self.number * each : (self.number + 1) * each]
 
 
 def share_of(whole: keras.utils.PyDataset) -> Share:

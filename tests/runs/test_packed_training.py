@@ -194,7 +194,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
 def trained_without_tensorflow(tmp_path, execute):
     """Train by `execute`; the model must load here and give the outputs of there."""
     data = formulas()
-    pack(data, "lgdcnn", tmp_path / "p.h5")
+    pack(data, "lgdcnn", tmp_path / "p.h5", keywords=SMALL)
     outputs, scores, losses, loaded = execute(tmp_path / "p.h5", tmp_path / "model")
     assert loaded == []
     assert losses[-1] < losses[0]

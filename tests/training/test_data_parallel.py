@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+from jax_cases import ON_JAX
 
 from docs.data_parallel import CLUSTER, Share, data_parallel
 from tfmat.errors import InputError
@@ -21,9 +22,7 @@ CASES = pathlib.Path(__file__).with_name("data_parallel_cases.py")
 
 def start(how, *cluster):
     paths = os.pathsep.join(filter(None, [*map(str, CASES.parents[:3]), os.environ.get("PYTHONPATH")]))
-    environment = (
-        os.environ | {"PYTHONPATH": paths, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"} | dict(zip(CLUSTER, cluster, strict=False))
-    )
+    environment = os.environ | ON_JAX | {"PYTHONPATH": paths} | dict(zip(CLUSTER, cluster, strict=False))
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, str(CASES), how], env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -57,7 +56,11 @@ class Whole(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         weights = {"y": np.array([1.25, 1.25, 0, 1.25, 1.25], np.float32)}
-        return {"x": np.arange(1, 11, dtype=np.int32).reshape(5, 2)}, {"y": np.arange(5.0, dtype=np.float32)[:, None]}, weights
+        return (
+            {"x": np.arange(1, 11, dtype=np.int32).reshape(5, 2), "species": np.array([1, 2, 3, 4, 5, 6, 0])},
+            {"y": np.arange(5.0, dtype=np.float32)[:, None]},
+            weights,
+        )
 
 
 def test_shares_are_the_batch_and_keep_its_mean():
@@ -67,7 +70,7 @@ def test_shares_are_the_batch_and_keep_its_mean():
         for key, values in whole[0][part].items():
             together = np.concatenate([share[part][key] for share in shares])
             assert together.dtype == values.dtype
-            np.testing.assert_array_equal(together, np.concatenate([values, np.full((3, *values.shape[1:]), empty)]))
+            np.testing.assert_array_equal(together, np.concatenate([values, np.full((-len(values) % 4, *values.shape[1:]), empty)]))
     weights = np.concatenate([share[2]["y"] for share in shares])
     errors = np.array([1.0, 2, 3, 4, 5, 0, 0, 0])
     assert np.mean(weights * errors) == pytest.approx(np.mean(whole[0][2]["y"] * errors[:5]))

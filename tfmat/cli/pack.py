@@ -18,7 +18,9 @@ Data = Annotated[str, typer.Argument(metavar="NAME|FILE|FOLDER", help="A dataset
 _FOR_HELP = "The architecture that is to learn from it: its featurizer makes the arrays."
 For = Annotated[str, typer.Option("--for", metavar="ARCHITECTURE", help=_FOR_HELP)]
 Targets = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Which targets; repeatable. Default: as `tfmat train`.")]
-Variant = Annotated[str | None, typer.Option(metavar="NAME", help="A named variant of the architecture, see `tfmat models`.")]
+Variant = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A named variant of the architecture, see `tfmat models`. Default: as `tfmat train`.")
+]
 _SET_HELP = "A keyword of the builder that the featurizer has too, e.g. cutoff=5, or elements=magpie; repeatable."
 Keywords = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET_HELP)]
 _FLOATS_HELP = "Of vectors and distances: float16 keeps them to 0.002 Å up to 8 Å and takes two thirds of the space."
@@ -67,7 +69,7 @@ def pack(
     from tfmat.runs.packed_training import pack as write
 
     family = architectures()[known("architecture", for_, architectures())]
-    keywords = builder_keywords(family, variant, set_ or [])
+    keywords = builder_keywords(family, variant or family.default, set_ or [])
     path = out or Path(f"{stem(data)}-{for_}.h5")
     if not overwrite:
         check_free(path)

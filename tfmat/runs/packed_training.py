@@ -51,6 +51,7 @@ def pack(
         architecture: whose featurizer is used, e.g. ``crysformer``; models of another one with the same featurizer read the file, too.
         out: the new file.
         keywords: of the builder, as far as the featurizer has them too (``cutoff``), and ``elements``: that table is packed along.
+            Default: as in `train`.
         floats: ``float16`` keeps vectors and distances to 0.001 Å up to 4 Å, 0.002 Å up to 8 Å; ``float32`` as they are.
         cache: where featurized data is kept.
         overwrite: replace an existing file.
@@ -62,7 +63,8 @@ def pack(
     Raises:
         InputError: the architecture takes other materials, a formula is bad, or the file exists or cannot be written.
     """
-    family, keywords = registry.get(architecture), dict(keywords or {})
+    family = registry.get(architecture)
+    keywords = family.variant() if keywords is None else dict(keywords)
     family.check_keywords(keywords)
     check_material(family.material, dataset.material, model=architecture, data=dataset.name)
     if not overwrite:
