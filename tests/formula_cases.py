@@ -2,6 +2,7 @@
 
 READ = {
     # plain
+    "VI3": "VI3", "CsVI3": "CsVI3", "CsIIn": "CsIIn", "CaI2V": "CaI2V", "I2": "I2", "CuI": "CuI",
     "Fe": "Fe", "O2": "O2", "NaCl": "NaCl", "ClNa": "NaCl", "CO": "CO", "Co": "Co", "NO": "NO", "No2": "No2", "C60": "C60", "H2O2": "H2O2",
     "Fe2O3": "Fe2O3", "Fe2.0O3.0": "Fe2O3", "Fe02O03": "Fe2O3", "Fe2 O3": "Fe2O3", "Fe 2 O 3": "Fe2O3", " Fe2O3\t": "Fe2O3",
     "Fe2O3\u00a0": "Fe2O3", "Fe2O3\u200b": "Fe2O3", "\ufeffFe2O3": "Fe2O3", "Fe2\nO3": "Fe2O3", "O3Fe2": "Fe2O3", "Fe4O6": "Fe4O6",
@@ -67,6 +68,7 @@ REFUSED = {
     "CuSO4·": "holds '·'",
     "·5H2O": "holds '·'", "Ca(OH·H2O)2": "holds '·'",
     # letters that mean something else
+    "FeIIFeIII2O4": "oxidation state", "CrVIO3": "oxidation state", "MnIVO2": "oxidation state", "CuIIO": "oxidation state",
     "Cu(I)2O": "ambiguous", "V(V)2O5": "ambiguous", "Pb(I)3": "ambiguous", "ZnS (W)": "ambiguous", "GaN(W)": "ambiguous",
     "BN(H)": "ambiguous",
     "SiC (C)": "ambiguous", "TiO2(B)": "ambiguous", "ZrO2(T)": "ambiguous", "C(D)": "ambiguous", "HfO2 (O)": "ambiguous",

@@ -47,6 +47,7 @@ _TWO_MEANINGS = (
     rf".*{_SPACE}\..*",
     rf".*[A-Za-z0-9]{_SPACE}+{_NUMBER}{_SPACE}*[A-Z].*",
     r".*T[BCHI](?:[^a-z].*)?",
+    r".*[A-Za-z](?:II(?:[^a-z].*)?|(?:IV|VI)(?:[^a-z0-9].*)?)",
     r".*OAc(?:[^a-z].*)?",
     rf".*@{_SPACE}*(?:[ABD-Z].*|C|C[^0-9].*|C[0-9]|C[0-9][^0-9].*)",
     rf"{_SPACE}*(?:YBCO|BSCCO|TBCCO|BFO|[A-Z]*T[A-Z]+|[A-Z][A-Z]+T){_SPACE}*",

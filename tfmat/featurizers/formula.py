@@ -29,6 +29,7 @@ _TWO_MEANINGS = (
     (re.compile(r"T[BCHI](?![a-z])"), "one element or tritium and another", "Ti for titanium"),
     (re.compile(r"@\s*(?=[A-Z(\[])(?!C[0-9]{2})"), "a cage or a composite", "the formula of one compound"),
     (re.compile(r"(?<=[A-Za-z])\([IV]\)"), "an oxidation state or an element", "Cu2O or CuI2, say"),
+    (re.compile(r"(?<=[A-Za-z])(?:II(?![a-z])|(?:IV|VI)(?![a-z0-9]))"), "an oxidation state or iodine", "FeO or FeI2, say"),
     (re.compile(r"(?<=\S)\s*\([BCDHIOPTVW]\)\s*$"), "a phase or an element", "the formula alone: ZnS, not ZnS (W)"),
     (re.compile(r"OAc(?![a-z])|\(OPr\)"), "an organic group or an element", "all its atoms: Zn(CH3COO)2"),
 )
@@ -54,8 +55,8 @@ def parse_formula(formula: str) -> dict[str, float]:
     Whatever may be another compound is refused, with the reason:
 
     - a dot or space with a number that may mean either: ``Li1.5H2O``, ``MgBr2.3C4H8O``, ``Fe 2O3``;
-    - ``Cu(I)2O`` (copper(I) or iodine?), ``GaN(W)`` (wurtzite or tungsten?), ``Zn(OAc)2`` (acetate or actinium?), ``TIO2`` and ``YBCO``
-      (tritium? boron?), ``Fe3O4@SiO2`` (a composite);
+    - ``Cu(I)2O`` and ``FeIIO`` (an oxidation state or iodine?), ``GaN(W)`` (wurtzite or tungsten?), ``Zn(OAc)2`` (acetate or actinium?),
+      ``TIO2`` and ``YBCO`` (tritium? boron?), ``Fe3O4@SiO2`` (a composite);
     - variables (``Ba1-xSrxTiO3``), alloys and mixtures joined by ``-`` or ``,``, charges, raised digits, isotopes such as ``7Li``;
     - an amount that is zero (pymatgen drops the element), negative, or outside 1e-8 to 1e8;
     - a symbol that is no element (pymatgen reads ``Xx`` as a dummy species), a group closed by another kind of bracket;
