@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import random
-import sys
 from collections.abc import Iterator
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -32,13 +31,12 @@ def mirror() -> pathlib.Path:
 
 @pytest.fixture(autouse=True)
 def seeds() -> None:
-    """Python's, NumPy's and (where a test module has imported it) Keras' random numbers are the same in every run."""
+    """Python's and NumPy's random numbers, and so those of Keras' layers, are the same in every run.
+
+    `keras.utils.set_random_seed` would also make TensorFlow forget all programs, which then takes up to a second to call each again.
+    """
     random.seed(0)
     np.random.seed(0)
-    if "keras" in sys.modules:
-        import keras
-
-        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

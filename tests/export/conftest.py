@@ -5,17 +5,8 @@ import pytest
 from export_cases import LEAN, TARGETS
 from fake_server import newest
 from serving_cases import CRYSTALS, FORMULAS, crystal_model
-from tensorflow.python.eager.polymorphic_function import atomic_function
 
 from tfmat.predictor import Predictor
-
-
-@pytest.fixture(scope="session", autouse=True)
-def refusals_without_traces():
-    """For each refusal in a graph TensorFlow looks through all functions of the process for the lines that made it: 0.4 s in the end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic_function.InterpolateRuntimeError, "__exit__", lambda *error: False)
-        yield
 
 
 @pytest.fixture(scope="session")
