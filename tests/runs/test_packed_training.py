@@ -120,7 +120,7 @@ def test_batches_are_those_of_the_dataset_itself(tmp_path):
 
 def test_packed_materials_are_predicted(tmp_path):
     data = formulas()
-    pack(data, "lgdcnn", tmp_path / "p.h5")
+    pack(data, "lgdcnn", tmp_path / "p.h5", keywords=SMALL)
     predictor = Predictor.create("lgdcnn", [Target("gap", "eV")], keywords=SMALL)
     frame = predictor.predict(read_packed(tmp_path / "p.h5").splits["test"].materials)
     np.testing.assert_array_equal(frame["gap"], predictor.predict(data.splits["test"].materials)["gap"])

@@ -4,9 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfmat.predictor import Predictor
-from tfmat.target import Target
-from tfmat.zoo.lgdcnn import ARCHITECTURE, LGDCNN, VARIANTS
+from tfmat.zoo.lgdcnn import LGDCNN, VARIANTS
 
 SPECIES = np.array([[8, 26, 0], [11, 17, 0], [8, 38, 22], [14, 0, 0]], dtype="int32")
 FRACTIONS = np.array([[0.6, 0.4, 0], [0.5, 0.5, 0], [0.6, 0.2, 0.2], [1, 0, 0]])
@@ -115,17 +113,6 @@ def test_masking_changes_exactly_what_the_published_model_leaks(parity):
     difference = np.abs(np.asarray(masked({"species": SPECIES, "fractions": FRACTIONS})["target"]) - PARITY[variant][0]).max(axis=1)
     assert difference[2] < 1e-6
     assert (difference[[0, 1, 3]] < 1e-6 if variant == "dcnn_k1" else difference[[0, 1, 3]] > 1e-4).all()
-
-
-def test_base_is_the_default_and_half_as_wide():
-    """A new model has its keywords, written out; without any, or with others, the builder makes the published network."""
-    assert ARCHITECTURE.variant() == VARIANTS["base"] == {"dim": 256, "conv_dim": 256, "ties": "atomic_number"}
-    predictor = Predictor.create("lgdcnn", [Target("t")])
-    assert predictor.keywords == VARIANTS["base"] and predictor.model.count_params() == 2_210_815
-    values = predictor.predict(["NaCl", "ClNa", "NaClO3", "O3ClNa"])["t"]
-    assert values[0] == values[1] and values[2] == values[3], "of elements of equal amount the order does not matter"
-    assert ARCHITECTURE.variant("lgdcnn") == {} and ARCHITECTURE.default_keywords()["dim"] == 512
-    assert Predictor.create("lgdcnn", [Target("t")], keywords={"conv_blocks": 0}).model.get_layer("elements").dim == 512
 
 
 @pytest.mark.parametrize("variant", sorted(PARAMETERS))

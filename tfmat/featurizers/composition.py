@@ -170,8 +170,10 @@ class _Tokens(dict[str, int]):
 
 
 def _may_join(formula: str) -> bool:
-    """Tell whether a dot may stand before water or another molecule (a repeated element is seen later), or the formula is abbreviated."""
-    return ("." in formula and ("H" in formula or "D" in formula)) or (formula.isupper() and formula.isalpha()) or "OAc" in formula
+    """Tell whether a dot may stand before water or another molecule (a repeated element is seen later), or letters for no elements."""
+    if ("." in formula and ("H" in formula or "D" in formula)) or (formula.isupper() and formula.isalpha()):
+        return True
+    return "OAc" in formula or "VI" in formula or "IV" in formula
 
 
 def _tokenize(materials: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
