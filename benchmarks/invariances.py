@@ -11,7 +11,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.competitors import ROOT, print_table
-from benchmarks.rows import append
+from benchmarks.rows import append_today
 
 RESULTS = ROOT / "benchmarks/results/invariances.csv"
 CRYSTALS = 30
@@ -128,8 +127,7 @@ def main() -> None:
     rows = [differences(name, structures) for name in arguments.models]
     print_table(rows)
     if arguments.save:
-        date = {"date": datetime.date.today().isoformat()}
-        append(RESULTS, [*rows[0], *date], *(row | date for row in rows))
+        append_today(RESULTS, rows, {})
 
 
 if __name__ == "__main__":

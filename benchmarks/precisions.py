@@ -12,7 +12,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from benchmarks import invariances
 from benchmarks.competitors import ROOT, print_table
-from benchmarks.rows import append
+from benchmarks.rows import append_today
 from tfmat.architecture import get
 from tfmat.errors import InputError
 from tfmat.export import ExportError, export_model
@@ -95,8 +94,7 @@ def main() -> None:
         rows = measured(name)
         print_table(rows)
         if arguments.save:
-            date = {"date": datetime.date.today().isoformat()}
-            append(RESULTS, [*rows[0], *date], *(row | date for row in rows))
+            append_today(RESULTS, rows, {})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import fcntl
 import io
 import os
@@ -41,6 +42,12 @@ def append(path: Path, columns: Sequence[str], *rows: Mapping[str, Any]) -> None
         writer.writerows(rows)
         os.write(stream.fileno(), text.getvalue().encode())
         os.fsync(stream.fileno())
+
+
+def append_today(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Rows more, each with what is the same `about` all of them, and the date."""
+    extra = dict(about) | {"date": datetime.date.today().isoformat()}
+    append(path, [*rows[0], *extra], *(dict(row) | extra for row in rows))
 
 
 def replace(path: Path, text: str) -> None:

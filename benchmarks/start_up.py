@@ -12,7 +12,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import resource
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 
 from benchmarks.competitors import ROOT, environment, print_table
 from benchmarks.machine import facts
-from benchmarks.rows import append
+from benchmarks.rows import append_today
 
 RESULTS = ROOT / "benchmarks/results/start_up.csv"
 ROWS = 32
@@ -121,9 +120,7 @@ def main() -> None:
     print(", ".join(f"{name}: {value}" for name, value in machine.items()) + f"; {arguments.requests} requests")
     print_table(rows)
     if arguments.save:
-        extra = machine | {"requests": arguments.requests, "date": datetime.date.today().isoformat()}
-        for row in rows:
-            append(RESULTS, [*rows[0], *extra], row | extra)
+        append_today(RESULTS, rows, machine | {"requests": arguments.requests})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import numpy as np
 
 from benchmarks.competitors import ROOT, environment, print_table
 from benchmarks.machine import facts
-from benchmarks.rows import append
+from benchmarks.rows import append_today
 
 RESULTS = ROOT / "benchmarks/results/worst_requests.csv"
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -195,8 +194,7 @@ def main() -> None:
             rows = json.loads(done.stdout.splitlines()[-1])
             print_table(rows)
             if arguments.save:
-                extra = machine | {"date": datetime.date.today().isoformat()}
-                append(RESULTS, [*rows[0], *extra], *(row | extra for row in rows))
+                append_today(RESULTS, rows, machine)
 
 
 if __name__ == "__main__":

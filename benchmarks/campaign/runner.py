@@ -21,6 +21,7 @@ from benchmarks.campaign.machine import ROOT
 from benchmarks.campaign.train import SCORES, SPLITS
 from benchmarks.rows import append, replace, stored
 from tfmat.errors import InputError
+from tfmat.signals import handled_by
 
 COLUMNS = [*JOB, "target", "unit", "task", "epochs_run", "parameters"]
 COLUMNS += [f"{split}_{name}" for split in SPLITS for name in (*SCORES, "rows")]
@@ -141,7 +142,7 @@ class Campaign:
 
     def run(self) -> int:
         """Run all; the exit status: 0, 1 if a job failed, or 128 + the signal that ended it."""
-        with self.work.locked() as lock, _signals(self._stop):
+        with self.work.locked() as lock, handled_by(self._stop):
             self.begun()
             self.work.collect(self.jobs)
             for leftover in self.work.folder.glob("checkpoints/.*.tmp-*"):  # of processes that were killed while they wrote
@@ -221,13 +222,3 @@ def _summary(results: Sequence[Mapping[str, str]], job: Job) -> str:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:300] if lines else "no message"
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    previous = {number: signal.signal(number, lambda signum, _: stop(signum)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

@@ -83,7 +83,7 @@ def export(
       tfmat export mp-2018.6.1/formation_energy --format serving --name energy
       tfmat export runs/megnet --format litert --max-sites 64 --max-bonds 2048
       tfmat export runs/crysformer --format litert --max-sites 64 --max-neighbors 16
-      tfmat export runs/megnet --format litert --max-sites 64 --precision int8 --out megnet-int8.tflite
+      tfmat export runs/megnet --format litert --max-sites 64 --precision float16 --out megnet.tflite
       tfmat export runs/gap --format onnx --batch-size 32
     """  # noqa: D301
     known("export format", format_, (*ENDINGS, REPOSITORY))

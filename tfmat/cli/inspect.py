@@ -29,7 +29,7 @@ def inspect(
     \b
     Examples:
       tfmat inspect serving/gap/1
-      tfmat inspect megnet-int8.tflite
+      tfmat inspect megnet.tflite
       tfmat inspect runs/gap
       tfmat inspect mp-2018.6.1/formation_energy --json
     """  # noqa: D301
